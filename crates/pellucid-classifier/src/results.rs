@@ -1,0 +1,269 @@
+//! The plain results of a diagnosis: what `debug` computes and what reports read.
+//!
+//! Nothing here knows HTML, colours or terminals; everything serialises to JSON. Percentages are in
+//! `[0, 100]`, proportions in `[0, 1]`, and every list is sorted, so that equal runs give equal bytes.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A proportion with its Wilson 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Proportion {
+    /// How many of the `total` count.
+    pub count: usize,
+    /// Out of how many; 0 makes `value` NaN (serialised as null).
+    pub total: usize,
+    /// `count / total`.
+    pub value: f64,
+    /// Lower bound.
+    pub low: f64,
+    /// Upper bound.
+    pub high: f64,
+}
+
+/// A value with the 95 % interval of its bootstrap.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// The estimate.
+    pub value: f64,
+    /// Lower bound.
+    pub low: f64,
+    /// Upper bound.
+    pub high: f64,
+}
+
+/// Accuracy of one class or one group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Slice {
+    /// Index of the class or group.
+    pub id: usize,
+    /// Its name, as the user wrote it (not escaped).
+    pub name: String,
+    /// Right predictions among its samples.
+    pub accuracy: Proportion,
+}
+
+/// How often class `truth` was called class `predicted`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Confusion {
+    /// True class.
+    pub truth: usize,
+    /// Predicted class.
+    pub predicted: usize,
+    /// Number of samples.
+    pub count: usize,
+}
+
+/// What a scan says about a model on a data set (METHODS A1).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Number of samples scanned.
+    pub samples: usize,
+    /// Number of features d.
+    pub features: usize,
+    /// Class names, by index.
+    pub classes: Vec<String>,
+    /// Group names, by index; empty where the data set has none.
+    pub groups: Vec<String>,
+    /// Right predictions over all samples.
+    pub accuracy: Proportion,
+    /// Accuracy of each class that has samples.
+    pub by_class: Vec<Slice>,
+    /// Accuracy of each group that has samples.
+    pub by_group: Vec<Slice>,
+    /// Index of the class with the lowest accuracy (ties: the lowest index).
+    pub worst_class: Option<usize>,
+    /// Index of the group with the lowest accuracy.
+    pub worst_group: Option<usize>,
+    /// Off-diagonal confusions, most frequent first.
+    pub confusions: Vec<Confusion>,
+}
+
+/// Which mistakes a finding examines.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Mistakes {
+    /// Samples of class `class` that were called something else.
+    TrueClass {
+        /// The class.
+        class: usize,
+    },
+    /// Samples that were wrongly called `class`.
+    PredictedAs {
+        /// The class.
+        class: usize,
+    },
+    /// Mistakes within one group.
+    Group {
+        /// The group.
+        group: usize,
+    },
+    /// Every mistake.
+    All,
+}
+
+/// One picture, as a report shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Row in the scan.
+    pub index: usize,
+    /// File name relative to the data set's folder (not escaped).
+    pub file: String,
+    /// True class.
+    pub truth: usize,
+    /// Predicted class.
+    pub predicted: usize,
+    /// Softmax probability of the prediction.
+    pub confidence: f64,
+    /// Group, where the data set has groups.
+    pub group: Option<usize>,
+    /// How the counterfactual of this sample went; absent for samples that are right.
+    pub counterfactual: Option<CounterfactualOutcome>,
+}
+
+/// How the search for a counterfactual ended for one sample.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CounterfactualOutcome {
+    /// Whether the sample flipped to its true class.
+    pub reached: bool,
+    /// Optimiser steps taken.
+    pub steps: usize,
+    /// Largest true-class margin at the end: logit of the true class minus the best other.
+    pub margin: f64,
+    /// `‖w‖₁`.
+    pub l1: f64,
+    /// Number of neurons with a non-zero change.
+    pub changed: usize,
+}
+
+/// Which way a neuron's evidence was off (METHODS A2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// Evidence that was missing: the counterfactual raises it.
+    Insufficient,
+    /// Evidence that should not have counted: the counterfactual lowers it.
+    Excessive,
+}
+
+/// The distribution of a neuron's activation over one set of samples.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Activation {
+    /// Number of samples.
+    pub samples: usize,
+    /// Mean.
+    pub mean: f64,
+    /// 5, 25, 50, 75 and 95 % quantiles.
+    pub quantiles: [f64; 5],
+}
+
+/// A picture that activates a neuron strongly.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TopSample {
+    /// The picture.
+    pub sample: Sample,
+    /// The neuron's activation on it.
+    pub activation: f64,
+    /// The neuron's heat map on it: `height × width` values, row-major, min–max scaled to `[0, 1]`; empty when the
+    /// model has no feature map or the map is constant.
+    pub heat: Vec<f32>,
+    /// Height and width of `heat`.
+    pub heat_size: [usize; 2],
+}
+
+/// A neuron that a finding names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Neuron {
+    /// Component of the feature vector.
+    pub index: usize,
+    /// Which way its evidence was off.
+    pub direction: Direction,
+    /// Percentage of the mistakes that list it (Prec@k %), with its bootstrap interval.
+    pub votes: Interval,
+    /// How often it comes back, in `[0, 1]`, over the bootstrap's resamples.
+    pub stability: f64,
+    /// Its retaining ratio ρ for the finding's class (METHODS A3): above 1, the class needs it.
+    pub importance: f64,
+    /// Its weight for the finding's class in the decision layer.
+    pub weight: f64,
+    /// Activation over the finding's mistakes.
+    pub on_mistakes: Activation,
+    /// Activation over the class's samples that were right.
+    pub on_correct: Activation,
+    /// Activation over the whole data set.
+    pub on_all: Activation,
+    /// Share of the finding's mistakes on which the neuron is silent (activation 0, or its minimum).
+    pub silent_share: f64,
+    /// The data set's own top-activating pictures.
+    pub top: Vec<TopSample>,
+}
+
+/// What the examination of one set of mistakes found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The set of mistakes.
+    pub mistakes: Mistakes,
+    /// A plain-words title, for example "Pictures of animal that were called something else".
+    pub title: String,
+    /// The class whose evidence is examined, if there is one.
+    pub class: Option<usize>,
+    /// Number of mistakes in the set.
+    pub count: usize,
+    /// Mistakes whose counterfactual was not reached (excluded from the votes).
+    pub unreached: usize,
+    /// The mistakes shown (a sample of them where there are many).
+    pub samples: Vec<Sample>,
+    /// Insufficient neurons, by falling votes.
+    pub insufficient: Vec<Neuron>,
+    /// Excessive neurons, by falling votes.
+    pub excessive: Vec<Neuron>,
+}
+
+/// What ran, on what, and how: enough to run it again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunCard {
+    /// Version of pellucid.
+    pub pellucid: String,
+    /// Version of ONNX Runtime.
+    pub onnxruntime: String,
+    /// The command, without absolute paths.
+    pub command: String,
+    /// The model's file name.
+    pub model: String,
+    /// blake3 of the model, hexadecimal.
+    pub model_hash: String,
+    /// The data set's folder or file name.
+    pub data: String,
+    /// blake3 over the data set's files, hexadecimal.
+    pub data_hash: String,
+    /// Device, for example "cpu".
+    pub device: String,
+    /// Threads used.
+    pub threads: usize,
+    /// Seed.
+    pub seed: u64,
+    /// Counterfactual variant: "bounded", "reference" or "sparse".
+    pub variant: String,
+    /// The preprocessing used, in words, and where it came from.
+    pub preprocessing: String,
+    /// Seconds each stage took, in order.
+    pub timings: Vec<(String, f64)>,
+    /// Anything the user should know: unreadable pictures, assumptions made.
+    pub warnings: Vec<String>,
+}
+
+/// Everything `pellucid debug` found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Diagnosis {
+    /// The verdict in plain words, one sentence an entry.
+    pub verdict: Vec<String>,
+    /// Accuracy and confusions.
+    pub summary: Summary,
+    /// One entry per examined set of mistakes.
+    pub findings: Vec<Finding>,
+    /// How it was made.
+    pub run: RunCard,
+    /// The data set's folder, for reading thumbnails; never written into a report.
+    #[serde(skip)]
+    pub data_root: PathBuf,
+}
