@@ -1,4 +1,21 @@
 //! Reads, rewrites and writes ONNX graphs, and finds the places in them worth looking at.
 //!
-//! This crate never runs a model; `pellucid-runtime` does.
+//! The flow: [`Model::read`] opens a file (weights stay where they are), [`Graph`] is the pleasant in-memory form that
+//! rewrites work on, [`taps`] names the decision layer, the features and the feature map, and
+//! [`Model::to_referencing_bytes`] turns the result into plain ONNX again without copying a weight. This crate never
+//! runs a model; `pellucid-runtime` does.
+
+mod external;
+mod graph;
+mod model;
+pub mod observed;
 pub mod onnx;
+pub mod taps;
+mod tensor;
+
+pub use external::ExternalDataError;
+pub use graph::{Graph, GraphError, Node, Value};
+pub use model::{Model, ModelError, OPSETS};
+
+pub use observed::{Observations, Observed};
+pub use tensor::{ElementType, Tensor, TensorError};
