@@ -1,9 +1,10 @@
 //! The plain results of a diagnosis: what `debug` computes and what reports read.
 //!
 //! Nothing here knows HTML, colours or terminals; everything serialises to JSON. Percentages are in
-//! `[0, 100]`, proportions in `[0, 1]`, and every list is sorted, so that equal runs give equal bytes.
+//! `[0, 100]`, proportions in `[0, 1]`, and every list is sorted, so that equal runs give equal bytes. A number
+//! that does not exist (a share of nothing, a quantile of no samples) is NaN in memory and null in JSON.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::path::PathBuf;
 
 /// A proportion with its Wilson 95 % interval.
@@ -14,10 +15,13 @@ pub struct Proportion {
     /// Out of how many; 0 makes `value` NaN (serialised as null).
     pub total: usize,
     /// `count / total`.
+    #[serde(deserialize_with = "null_as_nan")]
     pub value: f64,
     /// Lower bound.
+    #[serde(deserialize_with = "null_as_nan")]
     pub low: f64,
     /// Upper bound.
+    #[serde(deserialize_with = "null_as_nan")]
     pub high: f64,
 }
 
@@ -25,10 +29,13 @@ pub struct Proportion {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// The estimate.
+    #[serde(deserialize_with = "null_as_nan")]
     pub value: f64,
     /// Lower bound.
+    #[serde(deserialize_with = "null_as_nan")]
     pub low: f64,
     /// Upper bound.
+    #[serde(deserialize_with = "null_as_nan")]
     pub high: f64,
 }
 
@@ -129,8 +136,10 @@ pub struct CounterfactualOutcome {
     /// Optimiser steps taken.
     pub steps: usize,
     /// Largest true-class margin at the end: logit of the true class minus the best other.
+    #[serde(deserialize_with = "null_as_nan")]
     pub margin: f64,
     /// `‖w‖₁`.
+    #[serde(deserialize_with = "null_as_nan")]
     pub l1: f64,
     /// Number of neurons with a non-zero change.
     pub changed: usize,
@@ -152,8 +161,10 @@ pub struct Activation {
     /// Number of samples.
     pub samples: usize,
     /// Mean.
+    #[serde(deserialize_with = "null_as_nan")]
     pub mean: f64,
     /// 5, 25, 50, 75 and 95 % quantiles.
+    #[serde(deserialize_with = "nulls_as_nan")]
     pub quantiles: [f64; 5],
 }
 
@@ -181,10 +192,13 @@ pub struct Neuron {
     /// Percentage of the mistakes that list it (Prec@k %), with its bootstrap interval.
     pub votes: Interval,
     /// How often it comes back, in `[0, 1]`, over the bootstrap's resamples.
+    #[serde(deserialize_with = "null_as_nan")]
     pub stability: f64,
     /// Its retaining ratio ρ for the finding's class (METHODS A3): above 1, the class needs it.
+    #[serde(deserialize_with = "null_as_nan")]
     pub importance: f64,
     /// Its weight for the finding's class in the decision layer.
+    #[serde(deserialize_with = "null_as_nan")]
     pub weight: f64,
     /// Activation over the finding's mistakes.
     pub on_mistakes: Activation,
@@ -193,6 +207,7 @@ pub struct Neuron {
     /// Activation over the whole data set.
     pub on_all: Activation,
     /// Share of the finding's mistakes on which the neuron is silent (activation 0, or its minimum).
+    #[serde(deserialize_with = "null_as_nan")]
     pub silent_share: f64,
     /// The data set's own top-activating pictures.
     pub top: Vec<TopSample>,
@@ -246,6 +261,9 @@ pub struct RunCard {
     pub variant: String,
     /// The preprocessing used, in words, and where it came from.
     pub preprocessing: String,
+    /// How the heat maps were made, in words; empty where the model has no feature map.
+    #[serde(default)]
+    pub heat_maps: String,
     /// Seconds each stage took, in order.
     pub timings: Vec<(String, f64)>,
     /// Anything the user should know: unreadable pictures, assumptions made.
@@ -266,4 +284,14 @@ pub struct Diagnosis {
     /// The data set's folder, for reading thumbnails; never written into a report.
     #[serde(skip)]
     pub data_root: PathBuf,
+}
+
+/// Reads null as NaN, which is how JSON writes it.
+fn null_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+/// The same for five quantiles.
+fn nulls_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[f64; 5], D::Error> {
+    Ok(<[Option<f64>; 5]>::deserialize(deserializer)?.map(|value| value.unwrap_or(f64::NAN)))
 }
