@@ -8,7 +8,24 @@ PYTHON ?= python3
 help: ## List the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+RUNTIME := .runtime/ready-$(shell sha256sum requirements-runtime.txt 2>/dev/null | cut -c1-12)
+UNAME := $(shell uname -sm)
+PLATFORM := $(if $(filter Darwin%,$(UNAME)),macosx_14_0_arm64,$(if $(filter %aarch64,$(UNAME)),manylinux_2_28_aarch64,manylinux_2_28_x86_64))
+
+# The wheel is only a container for the shared library, so the machine's own Python version does not matter.
+$(RUNTIME): requirements-runtime.txt
+	@echo "Fetching ONNX Runtime into .runtime/ (hash-checked)"
+	@rm -rf .runtime && mkdir -p .runtime/wheel
+	@$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --require-hashes --python-version 3.11 \
+		--platform $(PLATFORM) --dest .runtime/wheel -r requirements-runtime.txt
+	@$(PYTHON) -c "import glob, os, zipfile; z = zipfile.ZipFile(glob.glob('.runtime/wheel/*.whl')[0]); \
+	[open('.runtime/' + os.path.basename(n), 'wb').write(z.read(n)) for n in z.namelist() if 'capi/libonnxruntime' in n and 'providers' not in n]"
+	@rm -rf .runtime/wheel && touch $@
+
+.PHONY: setup
+setup: $(RUNTIME) ## Fetch ONNX Runtime (pinned, hash-checked) into .runtime/.
+
 .PHONY: test
-test: ## Set up and run every test.
+test: setup ## Set up and run every test.
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --no-tests=pass; else $(CARGO) test --workspace; fi
 	$(CARGO) test --workspace --doc

@@ -196,6 +196,11 @@ impl Node {
         self.proto.input.get(index).map(String::as_str).filter(|s| !s.is_empty())
     }
 
+    /// Reads `new` wherever it read `old`.
+    pub fn rename_input(&mut self, old: &str, new: &str) {
+        self.proto.input.iter_mut().filter(|i| *i == old).for_each(|i| new.clone_into(i));
+    }
+
     /// Outputs; an empty name is an optional output left out.
     pub fn outputs(&self) -> &[String] {
         &self.proto.output
@@ -297,6 +302,21 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// A graph from its parts; the nodes may come in any order.
+    pub fn new(
+        inputs: Vec<Value>,
+        nodes: Vec<Node>,
+        constants: Vec<Tensor>,
+        outputs: &[&str],
+    ) -> Result<Self, GraphError> {
+        let initializers = constants.into_iter().map(|t| (t.name().to_owned(), t)).collect();
+        let outputs = outputs.iter().map(|o| Value::untyped(o)).collect();
+        let rest = GraphProto { name: Some("pellucid".to_owned()), ..GraphProto::default() };
+        let mut graph = Self { inputs, outputs, nodes, initializers, rest };
+        graph.sort()?;
+        Ok(graph)
+    }
+
     /// Reads the message, sorts the nodes if the file has them out of order, and checks that every value has one producer.
     pub fn from_proto(mut proto: GraphProto) -> Result<Self, GraphError> {
         let initializers: BTreeMap<String, Tensor> = std::mem::take(&mut proto.initializer)

@@ -18,4 +18,5 @@ pub use graph::{Graph, GraphError, Node, Value};
 pub use model::{Model, ModelError, OPSETS};
 
 pub use observed::{Observations, Observed};
+pub use taps::{DecisionLayer, FeatureMap, Head, HeadKind, TapError, TapNames, Taps};
 pub use tensor::{ElementType, Tensor, TensorError};

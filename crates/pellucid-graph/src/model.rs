@@ -2,7 +2,7 @@
 
 use crate::external::{self, ExternalDataError, Place};
 use crate::graph::{Graph, GraphError};
-use crate::onnx::{GraphProto, ModelProto, StringStringEntryProto};
+use crate::onnx::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
 use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeMap;
@@ -117,6 +117,20 @@ impl Model {
         let graph = Graph::from_proto(proto).map_err(|source| ModelError::Graph { path: path.clone(), source })?;
         let file = real.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(Self { graph, path, folder, file, bytes, places, rest })
+    }
+
+    /// A model made in memory; `path` is what errors call it, and the folder of new external data.
+    pub fn new(path: impl AsRef<Path>, graph: Graph, opset: i64) -> Self {
+        let path = path.as_ref().to_path_buf();
+        let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        let standard = OperatorSetIdProto { domain: Some(String::new()), version: Some(opset) };
+        let rest = ModelProto {
+            ir_version: Some(if opset < 15 { 7 } else { 8 }),
+            producer_name: Some("pellucid".to_owned()),
+            opset_import: vec![standard],
+            ..ModelProto::default()
+        };
+        Self { graph, path, folder, file: String::new(), bytes: Bytes::new(), places: BTreeMap::new(), rest }
     }
 
     /// The path it was read from.

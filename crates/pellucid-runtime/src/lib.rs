@@ -1,1 +1,23 @@
-//! pellucid-runtime
+//! Finds and drives ONNX Runtime: library, devices, sessions, batches, memory bounds. Knows no method.
+//!
+//! The flow: [`Runtime::load`] finds the library once per process, [`Runtime::session`] compiles a
+//! [`pellucid_graph::Model`] (weights stay in their files), [`Session::run`] takes and gives [`Array`]s,
+//! [`observe`] asks the runtime for every shape and type, and [`Batching`] fits batches to a memory budget.
+
+mod array;
+mod batching;
+mod device;
+mod library;
+mod observe;
+mod session;
+mod taps;
+
+pub use array::Array;
+pub use batching::{Batching, DEFAULT_MEMORY};
+pub use device::{Device, ParseDeviceError};
+pub use library::{LibraryError, Runtime, find_library};
+pub use observe::{ObserveError, observe};
+pub use session::{RuntimeError, Session, SessionOptions};
+pub use taps::{
+    Layout, Pooling, TOLERANCE, TapSession, TappedModel, TapsError, VerifiedMap, describe_head, verify_taps,
+};

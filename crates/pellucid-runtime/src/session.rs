@@ -1,0 +1,217 @@
+//! Compiled models: sessions that take and give [`Array`]s by name.
+
+use crate::array::Array;
+use crate::device::Device;
+use crate::library::Runtime;
+use ort::session::builder::GraphOptimizationLevel;
+use pellucid_graph::{ElementType, Model};
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+/// How a session runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Device.
+    pub device: Device,
+    /// Threads within an operator; 0 takes the number of cores.
+    pub threads: usize,
+    /// Whether the runtime may rewrite the graph for speed. Off, every value is computed as the file says.
+    pub optimise: bool,
+    /// Where to write a profile, if anywhere.
+    pub profile: Option<PathBuf>,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self { device: Device::Cpu, threads: 0, optimise: true, profile: None }
+    }
+}
+
+impl SessionOptions {
+    /// The number of threads that will be used.
+    pub fn thread_count(&self) -> usize {
+        if self.threads > 0 { self.threads } else { std::thread::available_parallelism().map_or(1, usize::from) }
+    }
+}
+
+/// Why a model did not compile or run.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The device is not in this build of ONNX Runtime, or not on this machine.
+    #[error(
+        "--device {device}: this ONNX Runtime cannot use it here ({reason}); use --device cpu, or install onnxruntime-gpu"
+    )]
+    Device {
+        /// The device asked for.
+        device: Device,
+        /// What the runtime says.
+        reason: String,
+    },
+    /// The model does not compile.
+    #[error("{model}: ONNX Runtime refuses the model: {reason}")]
+    Compile {
+        /// The model's path.
+        model: PathBuf,
+        /// What the runtime says.
+        reason: String,
+    },
+    /// An input is missing or unknown.
+    #[error("{model}: the model's inputs are {expected}; {found}")]
+    Input {
+        /// The model's path.
+        model: PathBuf,
+        /// Names of its inputs.
+        expected: String,
+        /// What is wrong.
+        found: String,
+    },
+    /// The run failed.
+    #[error("{model}: ONNX Runtime failed while running: {reason}")]
+    Run {
+        /// The model's path.
+        model: PathBuf,
+        /// What the runtime says.
+        reason: String,
+    },
+    /// An output has a type that is not carried.
+    #[error("{model}: output '{output}' has type {element}, expected float, int or bool; add a Cast to float32")]
+    OutputType {
+        /// The model's path.
+        model: PathBuf,
+        /// Name of the output.
+        output: String,
+        /// Its type.
+        element: String,
+    },
+}
+
+/// A compiled model.
+pub struct Session {
+    inner: ort::session::Session,
+    model: PathBuf,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("model", &self.model).finish_non_exhaustive()
+    }
+}
+
+impl Runtime {
+    /// Compiles `model` (rewritten or not). Weights are read by the runtime from the files they lie in.
+    pub fn session(&self, model: &Model, options: &SessionOptions) -> Result<Session, RuntimeError> {
+        let path = model.path().to_path_buf();
+        let compile = |reason: String| RuntimeError::Compile { model: path.clone(), reason: first_line(&reason) };
+        let device = |reason: String| RuntimeError::Device { device: options.device, reason: first_line(&reason) };
+        let level = if options.optimise { GraphOptimizationLevel::All } else { GraphOptimizationLevel::Disable };
+        let build = || -> Result<_, String> {
+            let mut builder = ort::session::Session::builder(&self.environment).map_err(|e| e.to_string())?;
+            builder = builder.with_intra_threads(options.thread_count()).map_err(|e| e.to_string())?;
+            builder = builder.with_optimization_level(level).map_err(|e| e.to_string())?;
+            let folder = model.folder().to_string_lossy();
+            builder = builder
+                .with_config_entry("session.model_external_initializers_file_folder_path", folder)
+                .map_err(|e| e.to_string())?;
+            if let Some(profile) = &options.profile {
+                builder = builder.with_profiling(profile).map_err(|e| e.to_string())?;
+            }
+            Ok(builder)
+        };
+        if !self.supports(options.device) {
+            return Err(device("its execution provider is not in this build".to_owned()));
+        }
+        let builder = build().map_err(compile)?;
+        let providers = options.device.providers();
+        let mut builder = if providers.is_empty() {
+            builder
+        } else {
+            builder.with_execution_providers(providers).map_err(|e| device(e.to_string()))?
+        };
+        let inner = builder.commit_from_memory(&model.to_referencing_bytes()).map_err(|e| compile(e.to_string()))?;
+        Ok(Session { inner, model: path.clone() })
+    }
+}
+
+/// The runtime's messages carry source lines of its own; the first line says what matters.
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().trim().to_owned()
+}
+
+impl Session {
+    /// Names of the inputs.
+    pub fn inputs(&self) -> Vec<String> {
+        self.inner.inputs().iter().map(|i| i.name().to_owned()).collect()
+    }
+
+    /// Names of the outputs, in the order that [`Session::run`] gives them.
+    pub fn outputs(&self) -> Vec<String> {
+        self.inner.outputs().iter().map(|o| o.name().to_owned()).collect()
+    }
+
+    /// The element type that the runtime inferred for each output; `None` for what is not a tensor.
+    pub fn output_types(&self) -> Vec<Option<ElementType>> {
+        self.inner.outputs().iter().map(|o| o.dtype().tensor_type().map(element_of)).collect()
+    }
+
+    /// Runs the model; gives its outputs in order.
+    pub fn run(&mut self, inputs: &[(&str, &Array)]) -> Result<Vec<Array>, RuntimeError> {
+        self.check_names(inputs)?;
+        let model = self.model.clone();
+        let failed = |e: ort::Error| RuntimeError::Run { model: model.clone(), reason: first_line(&e.to_string()) };
+        let mut fed: Vec<(Cow<'_, str>, ort::session::SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
+        for (name, array) in inputs {
+            fed.push((Cow::Borrowed(*name), array.to_ort().map_err(failed)?.into()));
+        }
+        let outputs = self.inner.run(fed).map_err(failed)?;
+        outputs
+            .iter()
+            .map(|(name, value)| {
+                Array::from_ort(&value).ok_or_else(|| RuntimeError::OutputType {
+                    model: model.clone(),
+                    output: name.to_owned(),
+                    element: format!("{:?}", value.dtype()),
+                })
+            })
+            .collect()
+    }
+
+    fn check_names(&self, inputs: &[(&str, &Array)]) -> Result<(), RuntimeError> {
+        let expected = self.inputs();
+        let missing =
+            expected.iter().find(|e| !inputs.iter().any(|(n, _)| n == e)).map(|m| format!("'{m}' was not given"));
+        let unknown = inputs
+            .iter()
+            .find(|(n, _)| !expected.iter().any(|e| e == n))
+            .map(|(n, _)| format!("'{n}' is not one of them"));
+        match missing.or(unknown) {
+            Some(found) => Err(RuntimeError::Input { model: self.model.clone(), expected: expected.join(", "), found }),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends profiling; gives the profile's path.
+    pub fn end_profiling(&mut self) -> Result<String, RuntimeError> {
+        self.inner.end_profiling().map_err(|e| RuntimeError::Run { model: self.model.clone(), reason: e.to_string() })
+    }
+}
+
+fn element_of(t: ort::value::TensorElementType) -> ElementType {
+    use ort::value::TensorElementType as T;
+    match t {
+        T::Float32 => ElementType::F32,
+        T::Float64 => ElementType::F64,
+        T::Float16 => ElementType::F16,
+        T::Bfloat16 => ElementType::BF16,
+        T::Int8 => ElementType::I8,
+        T::Int16 => ElementType::I16,
+        T::Int32 => ElementType::I32,
+        T::Int64 => ElementType::I64,
+        T::Uint8 => ElementType::U8,
+        T::Uint16 => ElementType::U16,
+        T::Uint32 => ElementType::U32,
+        T::Uint64 => ElementType::U64,
+        T::Bool => ElementType::Bool,
+        T::String => ElementType::String,
+        _ => ElementType::Other(0),
+    }
+}
