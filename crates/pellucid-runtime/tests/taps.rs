@@ -3,6 +3,7 @@
 use ndarray::{ArrayD, IxDyn};
 use pellucid_graph::{ElementType, Graph, HeadKind, Model, Node, TapError, TapNames, Tensor, Value};
 use pellucid_runtime::{Layout, Pooling, Runtime, SessionOptions, TappedModel, TapsError, verify_taps};
+use std::path::{Path, PathBuf};
 
 fn runtime() -> Runtime {
     Runtime::load(None).expect("ONNX Runtime in .runtime/ (make setup)")
@@ -259,4 +260,33 @@ fn a_free_picture_size_asks_for_it() {
     let t =
         verify_taps(&runtime(), &m, &TapNames::default(), Some(&[3, 8, 8]), None, &SessionOptions::default()).unwrap();
     assert_eq!(t.input_shape, [1, 3, 8, 8]);
+}
+
+/// The zoo's model `name`, wherever its folder keeps it.
+fn zoo(name: &str) -> PathBuf {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../zoo/models");
+    let mut open = vec![models];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.file_name().is_some_and(|n| n == name) {
+                return path;
+            }
+        }
+    }
+    panic!("zoo/models holds no {name}");
+}
+
+#[test]
+fn the_zoo_classifiers_have_verified_taps() {
+    for (file, d, kind) in
+        [("efficientnet_lite0.onnx", 1280, HeadKind::Linear), ("squeezenet1_1.onnx", 512, HeadKind::PooledConv)]
+    {
+        let t = tap(&Model::read(zoo(file)).unwrap()).unwrap();
+        assert_eq!((t.classes(), t.features(), t.taps.layer.kind), (1000, d, kind), "{file}");
+        assert_eq!(t.map.unwrap().pooling, Pooling::Mean, "{file}");
+        assert!(t.linear_error < 1e-3, "{file}: {}", t.linear_error);
+    }
 }
