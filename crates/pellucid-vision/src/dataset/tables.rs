@@ -1,0 +1,176 @@
+//! CSV (also WILDS') and JSON-lines tables of pictures that lie beside them.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::rows::{self, FILE, GROUP, LABEL, LABEL_NAME, Row, SPLIT};
+use super::{Dataset, DatasetError, DatasetOptions, Format};
+
+/// Opens the table; see [`Dataset::open`].
+pub(super) fn open(table: &Path, format: Format, options: &DatasetOptions) -> Result<Dataset, DatasetError> {
+    let bytes = std::fs::read(table).map_err(|source| DatasetError::Io { path: table.into(), source })?;
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let (rows, format) = match format {
+        Format::JsonLines => (json_rows(table, bytes)?, Format::JsonLines),
+        asked => csv_rows(table, bytes, asked == Format::Wilds)?,
+    };
+    let root = table.parent().unwrap_or(Path::new("")).to_path_buf();
+    let resolved = rows::resolve(table, &rows, None, options)?;
+    let mut warnings = resolved.warnings;
+    let samples = rows::check_files(table, &root, resolved.samples, (&rows, &resolved.rows), &mut warnings)?;
+    let (classes, groups) = (resolved.classes, resolved.groups);
+    Ok(Dataset { root, format, samples, classes, groups, warnings, packed: None })
+}
+
+/// Where in a record each value is.
+struct Columns {
+    file: usize,
+    label: usize,
+    label_name: Option<usize>,
+    group: Option<usize>,
+    split: Option<usize>,
+    place: Option<usize>,
+    place_name: Option<usize>,
+    wilds: bool,
+}
+
+impl Columns {
+    fn of(table: &Path, header: &[String], wilds: bool) -> Result<Columns, DatasetError> {
+        let place = |names: &[&str]| names.iter().find_map(|name| header.iter().position(|h| h == name));
+        let needed = |names: &[&str], wanted: &'static str| {
+            place(names).ok_or_else(|| DatasetError::MissingColumn {
+                path: table.into(),
+                wanted,
+                found: super::some_of(header),
+                expected: names.join(", "),
+            })
+        };
+        let wilds = wilds || (place(&["img_filename"]).is_some() && place(&["y"]).is_some());
+        let (file, label) = match wilds {
+            true => (needed(&["img_filename"], "file name")?, needed(&["y"], "label")?),
+            false => (needed(FILE, "file name")?, needed(LABEL, "label")?),
+        };
+        Ok(Columns {
+            file,
+            label,
+            label_name: place(LABEL_NAME),
+            group: place(GROUP),
+            split: place(SPLIT),
+            place: place(&["place"]).filter(|_| wilds),
+            place_name: place(&["place_name"]).filter(|_| wilds),
+            wilds,
+        })
+    }
+
+    fn row(&self, line: u64, cells: &csv::StringRecord) -> Row {
+        let cell = |at: Option<usize>| at.and_then(|at| cells.get(at)).map(String::from);
+        let split = cell(self.split).map(|split| if self.wilds { wilds_split(&split) } else { split });
+        Row {
+            place: format!("line {line}"),
+            file: cells.get(self.file).unwrap_or_default().to_string(),
+            label: cells.get(self.label).unwrap_or_default().to_string(),
+            label_name: cell(self.label_name),
+            group: cell(self.group),
+            split,
+            place_value: cell(self.place),
+            place_name: cell(self.place_name),
+        }
+    }
+}
+
+/// WILDS numbers its splits.
+fn wilds_split(split: &str) -> String {
+    match split.trim() {
+        "0" | "0.0" => "train".to_string(),
+        "1" | "1.0" => "val".to_string(),
+        "2" | "2.0" => "test".to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// The rows of a CSV table and whether it is WILDS' or a general one.
+pub(super) fn csv_rows(table: &Path, bytes: &[u8], wilds: bool) -> Result<(Vec<Row>, Format), DatasetError> {
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter(bytes)).from_reader(bytes);
+    let bad = |error: csv::Error| {
+        let line = error.position().map_or(1, csv::Position::line);
+        DatasetError::Row { path: table.into(), place: format!("line {line}"), detail: csv_words(&error) }
+    };
+    let header: Vec<String> = reader.headers().map_err(bad)?.iter().map(|name| name.trim().to_string()).collect();
+    let columns = Columns::of(table, &header, wilds)?;
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(bad)?;
+        let line = record.position().map_or(0, csv::Position::line);
+        rows.push(columns.row(line, &record));
+    }
+    Ok((rows, if columns.wilds { Format::Wilds } else { Format::Csv }))
+}
+
+fn csv_words(error: &csv::Error) -> String {
+    match error.kind() {
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            format!("{len} columns, the header has {expected_len}; a name that holds a comma needs quotes")
+        }
+        csv::ErrorKind::Utf8 { .. } => "the text is not UTF-8; save the table as UTF-8".to_string(),
+        _ => error.to_string(),
+    }
+}
+
+/// Comma, unless the header line only has tabs or semicolons.
+fn delimiter(bytes: &[u8]) -> u8 {
+    let header = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if header.contains(&b',') {
+        return b',';
+    }
+    [b'\t', b';'].into_iter().find(|candidate| header.contains(candidate)).unwrap_or(b',')
+}
+
+/// The rows of a JSON-lines table.
+pub(super) fn json_rows(table: &Path, bytes: &[u8]) -> Result<Vec<Row>, DatasetError> {
+    let mut rows = Vec::new();
+    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let place = format!("line {}", index + 1);
+        let bad = |detail: String| DatasetError::Row { path: table.into(), place: place.clone(), detail };
+        let value: Value = serde_json::from_slice(line).map_err(|error| bad(format!("not valid JSON: {error}")))?;
+        let Value::Object(object) = value else { return Err(bad("expected an object {...}".to_string())) };
+        rows.push(json_row(table, place.clone(), &object)?);
+    }
+    Ok(rows)
+}
+
+fn json_row(table: &Path, place: String, object: &Map<String, Value>) -> Result<Row, DatasetError> {
+    let bad = |detail: String| DatasetError::Row { path: table.into(), place: place.clone(), detail };
+    let cell = |names: &[&str]| -> Result<Option<String>, DatasetError> {
+        let Some((name, value)) = names.iter().find_map(|name| Some((name, object.get(*name)?))) else {
+            return Ok(None);
+        };
+        match value {
+            Value::Null => Ok(Some(String::new())),
+            Value::String(text) => Ok(Some(text.clone())),
+            Value::Number(number) => Ok(Some(number.to_string())),
+            Value::Bool(truth) => Ok(Some(u8::from(*truth).to_string())),
+            _ => Err(bad(format!("`{name}` is a list or an object, expected a string or a number"))),
+        }
+    };
+    let needed = |names: &[&str], wanted: &'static str| {
+        cell(names)?.ok_or_else(|| {
+            let keys: Vec<&String> = object.keys().collect();
+            let found = super::some_of(&keys);
+            bad(format!("no {wanted}; found {found}; name it {}", names.join(", ")))
+        })
+    };
+    Ok(Row {
+        file: needed(FILE, "file name")?,
+        label: needed(LABEL, "label")?,
+        label_name: cell(LABEL_NAME)?,
+        group: cell(GROUP)?,
+        split: cell(SPLIT)?,
+        place_value: None,
+        place_name: None,
+        place,
+    })
+}

@@ -1,0 +1,144 @@
+//! The one heat-map renderer: a small map becomes a layer of colour over a picture.
+//!
+//! The steps are apart so that results stay data until they are shown: [`upsample`] to the
+//! picture's size, [`min_max`] to 0…1, [`colour`] to RGB, [`overlay`] onto the picture.
+
+use ndarray::{Array2, ArrayView2};
+
+use crate::picture::Picture;
+
+/// Where the samples of a map lie when it is enlarged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Alignment {
+    /// Corner samples lie on the corners of the picture (`align_corners=True` in PyTorch).
+    Corners,
+    /// Each sample is the centre of its cell (`align_corners=False`).
+    Centres,
+}
+
+/// `map` (h × w) at `height` × `width` by bilinear interpolation, equal to PyTorch's
+/// `interpolate(mode='bilinear')`. Sides of 0 give an empty array.
+pub fn upsample(map: ArrayView2<'_, f32>, width: usize, height: usize, alignment: Alignment) -> Array2<f32> {
+    let (rows, columns) = map.dim();
+    if rows == 0 || columns == 0 {
+        return Array2::zeros((0, 0));
+    }
+    let xs: Vec<Blend> = (0..width).map(|x| Blend::at(x, columns, width, alignment)).collect();
+    let ys: Vec<Blend> = (0..height).map(|y| Blend::at(y, rows, height, alignment)).collect();
+    Array2::from_shape_fn((height, width), |(y, x)| {
+        let (y, x) = (ys[y], xs[x]);
+        let upper = x.mix(map[[y.low, x.low]], map[[y.low, x.high]]);
+        let lower = x.mix(map[[y.high, x.low]], map[[y.high, x.high]]);
+        y.mix(upper, lower)
+    })
+}
+
+/// Two neighbouring samples and how far the wanted place is towards the second.
+#[derive(Clone, Copy)]
+struct Blend {
+    low: usize,
+    high: usize,
+    fraction: f32,
+}
+
+impl Blend {
+    fn at(target: usize, from: usize, to: usize, alignment: Alignment) -> Blend {
+        let place = match alignment {
+            Alignment::Corners if to > 1 => target as f64 * (from - 1) as f64 / (to - 1) as f64,
+            Alignment::Corners => 0.0,
+            Alignment::Centres => ((target as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0),
+        };
+        let low = (place as usize).min(from - 1);
+        Blend { low, high: (low + 1).min(from - 1), fraction: (place - low as f64) as f32 }
+    }
+
+    fn mix(self, first: f32, second: f32) -> f32 {
+        first * (1.0 - self.fraction) + second * self.fraction
+    }
+}
+
+/// `map` scaled so that its least value is 0 and its greatest 1.
+///
+/// `None` where there is nothing to show: the map is empty, constant, or holds a value that is
+/// not finite. A caller says so instead of drawing.
+pub fn min_max(map: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
+    let least = map.iter().copied().fold(f32::INFINITY, f32::min);
+    let greatest = map.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    if map.iter().any(|value| !value.is_finite()) || greatest <= least || map.is_empty() {
+        return None;
+    }
+    // In f64: the difference of two finite f32 can overflow f32.
+    let range = f64::from(greatest) - f64::from(least);
+    Some(map.mapv(|value| ((f64::from(value) - f64::from(least)) / range) as f32))
+}
+
+/// The colour of `value` in 0…1 (values outside are clamped, NaN is 0).
+///
+/// Computed in OKLCh (Ottosson 2020): lightness rises evenly from near black to near white-yellow
+/// while the hue turns from violet over red to yellow, so that order survives gray printing and
+/// colour blindness.
+pub fn colour(value: f32) -> [u8; 3] {
+    let t = f64::from(if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) });
+    let lightness = 0.14 + 0.82 * t;
+    let hue = (-70.0 + 175.0 * t).to_radians();
+    let mut chroma = 0.05 + 0.2 * (t * (1.0 - t) * 4.0).sqrt().min(1.0) + 0.07 * t;
+    // The strongest colour that a screen can show at this lightness and hue.
+    loop {
+        let rgb = oklch_to_linear(lightness, chroma, hue);
+        if chroma <= 0.0 || rgb.iter().all(|channel| (-1e-4..=1.0001).contains(channel)) {
+            return rgb.map(encode_srgb);
+        }
+        chroma -= 0.002;
+    }
+}
+
+fn oklch_to_linear(lightness: f64, chroma: f64, hue: f64) -> [f64; 3] {
+    let (a, b) = (chroma * hue.cos(), chroma * hue.sin());
+    let l = (lightness + 0.396_337_777_4 * a + 0.215_803_757_3 * b).powi(3);
+    let m = (lightness - 0.105_561_345_8 * a - 0.063_854_172_8 * b).powi(3);
+    let s = (lightness - 0.089_484_177_5 * a - 1.291_485_548_0 * b).powi(3);
+    [
+        4.076_741_662_1 * l - 3.307_711_591_3 * m + 0.230_969_929_2 * s,
+        -1.268_438_004_6 * l + 2.609_757_401_1 * m - 0.341_319_396_5 * s,
+        -0.004_196_086_3 * l - 0.703_418_614_7 * m + 1.707_614_701_0 * s,
+    ]
+}
+
+fn encode_srgb(linear: f64) -> u8 {
+    let linear = linear.clamp(0.0, 1.0);
+    let encoded = if linear <= 0.003_130_8 { 12.92 * linear } else { 1.055 * linear.powf(1.0 / 2.4) - 0.055 };
+    (encoded * 255.0).round() as u8
+}
+
+/// `picture` with the colours of `heat` (values 0…1, one for each pixel) on top. `opacity` 0 shows
+/// the picture alone, 1 the colours alone. A map of another size is brought to the picture's.
+pub fn overlay(picture: &Picture, heat: ArrayView2<'_, f32>, opacity: f32) -> Picture {
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    if heat.is_empty() {
+        return picture.clone();
+    }
+    if heat.dim() != (height, width) {
+        let fitted = upsample(heat, width, height, Alignment::Centres);
+        return overlay(picture, fitted.view(), opacity);
+    }
+    let opacity = if opacity.is_nan() { 0.0 } else { opacity.clamp(0.0, 1.0) };
+    let table: Vec<[u8; 3]> = (0..=255).map(|level| colour(level as f32 / 255.0)).collect();
+    let mut shown = picture.clone();
+    for (pixel, value) in shown.data_mut().chunks_exact_mut(3).zip(heat.iter()) {
+        let tint = table[(value.clamp(0.0, 1.0) * 255.0).round() as usize];
+        for (channel, tint) in pixel.iter_mut().zip(tint) {
+            let mixed = f32::from(*channel) * (1.0 - opacity) + f32::from(tint) * opacity;
+            *channel = mixed.round() as u8;
+        }
+    }
+    shown
+}
+
+/// All steps at once: `map` enlarged over `picture`. `None` where the map is constant (see
+/// [`min_max`]).
+pub fn render(picture: &Picture, map: ArrayView2<'_, f32>, alignment: Alignment, opacity: f32) -> Option<Picture> {
+    let scaled = min_max(map)?;
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    Some(overlay(picture, upsample(scaled.view(), width, height, alignment).view(), opacity))
+}
