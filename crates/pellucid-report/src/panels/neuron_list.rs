@@ -1,0 +1,87 @@
+//! The neurons of a finding at a glance: votes with intervals, and stability. Each line leads to its card.
+
+use crate::charts::{Bar, bar, dots};
+use crate::format::{percent, percent_range, share};
+use crate::markup::Html;
+use pellucid_classifier::results::{Direction, Finding, Neuron};
+
+/// What a direction is called, and what it means, in a line each.
+pub(crate) fn direction_words(direction: Direction) -> (&'static str, &'static str) {
+    match direction {
+        Direction::Insufficient => (
+            "Insufficient",
+            "Evidence that was missing. To be called right, these pictures needed more of what the neuron responds to.",
+        ),
+        Direction::Excessive => (
+            "Excessive",
+            "Evidence that should not have counted. To be called right, these pictures needed less of what the neuron \
+             responds to.",
+        ),
+    }
+}
+
+/// The class of the style sheet for a direction.
+pub(crate) fn tone(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Insufficient => "insufficient",
+        Direction::Excessive => "excessive",
+    }
+}
+
+/// The anchor of a neuron's card in finding `id`.
+pub(crate) fn anchor(id: &str, neuron: &Neuron) -> String {
+    format!("{id}-{}-{}", tone(neuron.direction), neuron.index)
+}
+
+/// Writes both lists.
+pub(crate) fn write(h: &mut Html, finding: &Finding, id: &str) {
+    h.within("nav", &[("class", "neurons"), ("aria-label", "Neurons of this finding")], |h| {
+        for (direction, neurons) in
+            [(Direction::Insufficient, &finding.insufficient), (Direction::Excessive, &finding.excessive)]
+        {
+            list(h, direction, neurons, id);
+        }
+        h.element(
+            "p",
+            &[("class", "key")],
+            "Bar: votes, the share of the mistakes that list the neuron among their strongest changes, with its 95 % \
+             interval. Dots: how surely it comes back when the mistakes are drawn again.",
+        );
+        h.element("button", &[("type", "button"), ("class", "js-only"), ("data-all", "")], "Show all cards");
+    });
+}
+
+fn list(h: &mut Html, direction: Direction, neurons: &[Neuron], id: &str) {
+    let (name, meaning) = direction_words(direction);
+    h.within("div", &[("class", tone(direction))], |h| {
+        h.element("h4", &[], name);
+        h.element("p", &[("class", "explain")], meaning);
+        if neurons.is_empty() {
+            h.element("p", &[("class", "empty")], "None: no neuron is listed by enough mistakes.");
+            return;
+        }
+        h.within("ol", &[], |h| neurons.iter().for_each(|neuron| line(h, neuron, id)));
+    });
+}
+
+fn line(h: &mut Html, neuron: &Neuron, id: &str) {
+    let votes = neuron.votes;
+    let words = format!("votes {}, 95 % interval {}", percent(votes.value), percent_range(votes.low, votes.high));
+    h.within("li", &[], |h| {
+        h.within("a", &[("href", &format!("#{}", anchor(id, neuron)))], |h| {
+            h.element("span", &[("class", "index")], &format!("#{}", neuron.index));
+            bar(
+                h,
+                &Bar {
+                    value: votes.value / 100.0,
+                    interval: Some((votes.low / 100.0, votes.high / 100.0)),
+                    reference: None,
+                    tone: tone(neuron.direction),
+                    words: &words,
+                },
+            );
+            h.element("span", &[("class", "num"), ("aria-hidden", "true")], &percent(votes.value));
+            dots(h, neuron.stability, &format!("stability {}", share(neuron.stability)));
+        });
+    });
+}
