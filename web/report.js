@@ -107,9 +107,10 @@
   for (const explorer of all("[data-explorer]")) {
     const links = all(".neurons a", explorer);
     const button = explorer.querySelector("[data-all]");
-    open(explorer, links[0]?.hash.slice(1) ?? null);
+    const first = (explorer.querySelector("[data-first]") ?? links[0])?.hash.slice(1) ?? null;
+    open(explorer, first);
     button.addEventListener("click", () => {
-      open(explorer, button.dataset.all === "all" ? links[0]?.hash.slice(1) ?? null : null);
+      open(explorer, button.dataset.all === "all" ? first : null);
     });
     links.forEach((link, place) => {
       link.addEventListener("click", (event) => {

@@ -1,10 +1,11 @@
 //! The pictures of a report: asked for once each, stripped of metadata, made smaller or left out to fit.
 
 use crate::metadata::{BarePicture, bare};
+use crate::order::by_confidence;
 use crate::{Allowance, ReportOptions};
 use base64::Engine;
 use image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder, imageops::FilterType};
-use pellucid_classifier::results::{Diagnosis, Finding, Sample};
+use pellucid_classifier::results::{Diagnosis, Sample};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
@@ -46,10 +47,10 @@ pub(crate) fn collect(diagnosis: &Diagnosis, options: &ReportOptions, source: &d
 
 /// The samples that have a place on the page under `allowance`.
 fn wanted(diagnosis: &Diagnosis, allowance: Allowance) -> BTreeMap<usize, &Sample> {
-    let mistakes = |finding: &'_ Finding| finding.samples.len().min(allowance.mistakes);
     let mut wanted = BTreeMap::new();
     for finding in &diagnosis.findings {
-        wanted.extend(finding.samples[..mistakes(finding)].iter().map(|sample| (sample.index, sample)));
+        let first = by_confidence(finding).into_iter().take(allowance.mistakes);
+        wanted.extend(first.map(|sample| (sample.index, sample)));
         for neuron in finding.insufficient.iter().chain(&finding.excessive) {
             wanted.extend(neuron.top.iter().take(allowance.top).map(|top| (top.sample.index, &top.sample)));
         }

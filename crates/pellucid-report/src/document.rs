@@ -81,7 +81,13 @@ fn masthead(h: &mut Html, page: &Page) {
 fn contents(h: &mut Html, panels: &[Panel]) {
     h.within("nav", &[("class", "contents"), ("aria-label", "Contents")], |h| {
         h.within("ol", &[], |h| {
-            for panel in panels {
+            for (place, panel) in panels.iter().enumerate() {
+                // The findings share a heading in the contents that they do not have on the page.
+                if panel.rank == "subpart" && place > 0 && panels[place - 1].rank != "subpart" {
+                    h.within("li", &[("class", "part")], |h| {
+                        h.element("a", &[("href", &format!("#{}", panel.id))], "Why it fails");
+                    });
+                }
                 h.within("li", &[("class", panel.rank)], |h| {
                     h.within("a", &[("href", &format!("#{}", panel.id))], |h| h.name(&panel.title));
                 });

@@ -17,6 +17,7 @@ mod format;
 mod heat;
 mod markup;
 mod metadata;
+mod order;
 mod page;
 mod panels;
 mod redact;

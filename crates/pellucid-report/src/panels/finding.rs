@@ -1,7 +1,7 @@
 //! Why: one section for each examined set of mistakes, with the pictures and the neurons that stand out in them.
 
 use super::{Panel, mistakes, neuron_card, neuron_list, section};
-use crate::format::{count, counted};
+use crate::format::{count, counted, share};
 use crate::markup::Html;
 use crate::page::{Page, empty};
 use pellucid_classifier::results::{Finding, Mistakes};
@@ -52,7 +52,8 @@ fn lead(h: &mut Html, page: &Page, finding: &Finding) {
         Mistakes::PredictedAs { class } => {
             ("They are", confusions.filter(|c| c.predicted == class).map(|c| (c.truth, c.count)).collect())
         }
-        Mistakes::Group { .. } | Mistakes::All => return,
+        Mistakes::Group { group } => return group_lead(h, page, group),
+        Mistakes::All => return,
     };
     parts.sort_by_key(|&(class, count)| (std::cmp::Reverse(count), class));
     if parts.is_empty() {
@@ -72,13 +73,21 @@ fn lead(h: &mut Html, page: &Page, finding: &Finding) {
     h.text(".");
 }
 
+/// How the model does on the whole group.
+fn group_lead(h: &mut Html, page: &Page, group: usize) {
+    let Some(slice) = page.diagnosis.summary.by_group.iter().find(|slice| slice.id == group) else { return };
+    let (right, all) = (share(slice.accuracy.value), share(page.overall().value));
+    let pictures = counted(slice.accuracy.total, "picture", "pictures");
+    h.text(&format!("The model is right on {right} of the group's {pictures}, and on {all} of all pictures."));
+}
+
 fn neurons(h: &mut Html, page: &Page, finding: &Finding, id: &str) {
     h.element("h3", &[], "The neurons behind them");
     h.element(
         "p",
         &[("class", "explain")],
         "A neuron is one component of what the last layer reads; it responds to some visual pattern. For each mistake, \
-         the smallest change of neurons that makes the model right shows which evidence was off.",
+         a small change of neurons that makes the model right shows which evidence was off.",
     );
     if let Some(note) = mistakes::unreached_note(finding) {
         h.element("p", &[("class", "aside")], &note);

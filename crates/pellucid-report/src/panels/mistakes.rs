@@ -3,6 +3,7 @@
 use super::picture::{absent, picture};
 use crate::format::{count, counted, whole_percent};
 use crate::markup::Html;
+use crate::order::by_confidence;
 use crate::page::Page;
 use pellucid_classifier::results::{Finding, Sample};
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ pub(crate) fn write(h: &mut Html, page: &Page, finding: &Finding, id: &str) {
     let has_pictures = finding.samples.iter().any(|sample| page.album.get(sample.index).is_some());
     if has_pictures {
         let attributes = [("class", "tiles"), ("id", list.as_str()), ("data-list", TILES), ("data-noun", "mistakes")];
-        h.within("ul", &attributes, |h| finding.samples.iter().for_each(|sample| tile(h, page, sample)));
+        h.within("ul", &attributes, |h| by_confidence(finding).into_iter().for_each(|sample| tile(h, page, sample)));
     } else {
         table(h, page, finding, &list);
     }
@@ -40,9 +41,9 @@ fn controls(h: &mut Html, page: &Page, finding: &Finding, list: &str) {
         h.within("label", &[], |h| {
             h.text("Sort by ");
             h.within("select", &[("data-sort", "")], |h| {
-                h.element("option", &[("value", "order")], "order of the data");
                 h.element("option", &[("value", "sure")], "confidence, highest first");
                 h.element("option", &[("value", "unsure")], "confidence, lowest first");
+                h.element("option", &[("value", "order")], "order of the data");
             });
         });
         choice(h, page, finding, "truth", "True class ", |sample| sample.truth);
@@ -85,28 +86,23 @@ fn tile(h: &mut Html, page: &Page, sample: &Sample) {
             None => absent(h, &words),
         }
         h.within("dl", &[], |h| {
-            fact(h, "is", |h| h.name(&page.class(sample.truth)), "is");
-            fact(
-                h,
-                "called",
-                |h| {
-                    h.name(&page.class(sample.predicted));
-                    h.element("span", &[("class", "sure")], &whole_percent(100.0 * sample.confidence));
-                },
-                "called",
-            );
+            fact(h, "is", &page.class(sample.truth));
+            fact(h, "called", &page.class(sample.predicted));
         });
-        h.within("p", &[("class", "file"), ("title", &sample.file)], |h| h.name(&sample.file));
+        h.within("p", &[("class", "file"), ("title", &sample.file)], |h| {
+            h.element("span", &[("class", "sure")], &format!("{} sure", whole_percent(100.0 * sample.confidence)));
+            h.name(sample.file.rsplit(['/', '\\']).next().unwrap_or_default());
+        });
         if unreached(sample) {
             h.element("p", &[("class", "tag")], "no counterfactual found");
         }
     });
 }
 
-fn fact(h: &mut Html, term: &str, value: impl FnOnce(&mut Html), class: &'static str) {
-    h.within("div", &[("class", class)], |h| {
+fn fact(h: &mut Html, term: &'static str, name: &str) {
+    h.within("div", &[("class", term), ("title", name)], |h| {
         h.element("dt", &[], term);
-        h.within("dd", &[], value);
+        h.within("dd", &[], |h| h.name(name));
     });
 }
 
@@ -120,7 +116,7 @@ fn table(h: &mut Html, page: &Page, finding: &Finding, list: &str) {
             });
         });
         h.within("tbody", &[("id", list), ("data-list", ROWS), ("data-noun", "mistakes")], |h| {
-            for sample in &finding.samples {
+            for sample in by_confidence(finding) {
                 item(h, "tr", "", sample, |h| {
                     h.element("td", &[("class", "num")], &sample.index.to_string());
                     h.within("td", &[("class", "who")], |h| {

@@ -3,6 +3,7 @@
 use crate::charts::{Bar, bar, dots};
 use crate::format::{percent, percent_range, share};
 use crate::markup::Html;
+use crate::order::foremost;
 use pellucid_classifier::results::{Direction, Finding, Neuron};
 
 /// What a direction is called, and what it means, in a line each.
@@ -39,7 +40,7 @@ pub(crate) fn write(h: &mut Html, finding: &Finding, id: &str) {
         for (direction, neurons) in
             [(Direction::Insufficient, &finding.insufficient), (Direction::Excessive, &finding.excessive)]
         {
-            list(h, direction, neurons, id);
+            list(h, direction, neurons, foremost(finding), id);
         }
         h.element(
             "p",
@@ -51,7 +52,7 @@ pub(crate) fn write(h: &mut Html, finding: &Finding, id: &str) {
     });
 }
 
-fn list(h: &mut Html, direction: Direction, neurons: &[Neuron], id: &str) {
+fn list(h: &mut Html, direction: Direction, neurons: &[Neuron], first: Option<&Neuron>, id: &str) {
     let (name, meaning) = direction_words(direction);
     h.within("div", &[("class", tone(direction))], |h| {
         h.element("h4", &[], name);
@@ -60,15 +61,17 @@ fn list(h: &mut Html, direction: Direction, neurons: &[Neuron], id: &str) {
             h.element("p", &[("class", "empty")], "None: no neuron is listed by enough mistakes.");
             return;
         }
-        h.within("ol", &[], |h| neurons.iter().for_each(|neuron| line(h, neuron, id)));
+        h.within("ol", &[], |h| neurons.iter().for_each(|neuron| line(h, neuron, first == Some(neuron), id)));
     });
 }
 
-fn line(h: &mut Html, neuron: &Neuron, id: &str) {
+fn line(h: &mut Html, neuron: &Neuron, first: bool, id: &str) {
     let votes = neuron.votes;
     let words = format!("votes {}, 95 % interval {}", percent(votes.value), percent_range(votes.low, votes.high));
     h.within("li", &[], |h| {
-        h.within("a", &[("href", &format!("#{}", anchor(id, neuron)))], |h| {
+        let target = format!("#{}", anchor(id, neuron));
+        let attributes = [("href", target.as_str()), ("data-first", "")];
+        h.within("a", if first { &attributes } else { &attributes[..1] }, |h| {
             h.element("span", &[("class", "index")], &format!("#{}", neuron.index));
             bar(
                 h,
