@@ -102,7 +102,7 @@ fn row(h: &mut Html, page: &Page, slice: &Slice, name: &str) {
     let attributes = [
         ("class", if below { "below" } else { "level" }),
         ("data-name", name),
-        ("data-accuracy", &format!("{:.6}", accuracy.value)),
+        ("data-accuracy", &sorting(accuracy.value)),
         ("data-size", &format!("-{}", accuracy.total)),
     ];
     let range = share_range(accuracy.low, accuracy.high);
@@ -125,4 +125,9 @@ fn row(h: &mut Html, page: &Page, slice: &Slice, name: &str) {
         h.element("td", &[("class", "num range")], &range);
         h.element("td", &[("class", "num size")], &format!("{} / {}", count(accuracy.count), count(accuracy.total)));
     });
+}
+
+/// What the script sorts by; a share of nothing comes last.
+fn sorting(value: f64) -> String {
+    format!("{:.6}", if value.is_finite() { value } else { 2.0 })
 }

@@ -69,10 +69,14 @@ fn look(h: &mut Html, findings: &[(usize, &Finding)]) {
 
 fn break_tie(h: &mut Html, page: &Page, findings: &[(usize, &Finding)]) {
     h.text("Collect or make pictures where the two come apart");
-    let class = findings.iter().find_map(|(_, finding)| finding.class);
-    if let Some(class) = class {
-        h.text(": ");
-        h.within("b", &[], |h| h.name(&page.class(class)));
+    let mut classes: Vec<usize> = findings.iter().filter_map(|(_, finding)| finding.class).collect();
+    classes.sort_unstable();
+    classes.dedup();
+    for (place, class) in classes.iter().enumerate() {
+        h.text(if place == 0 { ": " } else { " or " });
+        h.within("b", &[], |h| h.name(&page.class(*class)));
+    }
+    if !classes.is_empty() {
         h.text(" without it, and other classes with it");
     }
     h.text(", and measure both as groups. Where the accuracy of the groups differs, the model leans on it.");
