@@ -1,4 +1,19 @@
 //! Debugs an image classifier by its neurons (NeuroInspect, arXiv 2310.07184).
 //!
-//! A method is a function from features, a decision layer and settings to a plain struct in [`results`].
+//! A method is a function from features, a decision layer and settings to a plain struct. The flow: [`scan`] runs the
+//! backbone once and keeps features and logits, [`diagnose`] picks the mistakes and puts [`counterfactual`], [`votes`]
+//! and [`importance`] together into [`results`], and [`maps`] draws where the neurons look.
+
+pub mod correlation;
+pub mod counterfactual;
+pub mod diagnose;
+pub mod head;
+pub mod importance;
+pub mod layer;
+pub mod maps;
+pub mod progress;
 pub mod results;
+pub mod scan;
+mod sparse;
+pub mod statistics;
+pub mod votes;

@@ -1,0 +1,249 @@
+//! From features to findings: which neurons are behind which mistakes (METHODS A2, A3).
+//!
+//! Works from the cached features alone; heat maps are added afterwards by [`crate::maps`].
+
+use crate::counterfactual::{self, Counterfactuals, Variant};
+use crate::importance;
+use crate::layer::DecisionLayer;
+use crate::results::{
+    Activation, CounterfactualOutcome, Direction, Finding, Interval, Mistakes, Neuron, Sample, Summary, TopSample,
+};
+use crate::scan::{FeatureTable, predicted};
+use crate::statistics;
+use crate::votes::{self, Tally, VoteSettings};
+use ndarray::{Array2, Axis};
+use pellucid_vision::dataset::Dataset;
+
+/// What is examined, and how.
+#[derive(Debug, Clone)]
+pub struct DiagnoseSettings {
+    /// Which mistakes; empty takes the worst class in both directions.
+    pub mistakes: Vec<Mistakes>,
+    /// Counterfactual variant.
+    pub variant: Variant,
+    /// Optimiser steps at most.
+    pub max_steps: usize,
+    /// Votes.
+    pub votes: VoteSettings,
+    /// Neurons shown per direction.
+    pub neurons: usize,
+    /// Top-activating pictures per neuron.
+    pub top: usize,
+    /// Mistakes shown per finding.
+    pub samples: usize,
+}
+
+impl Default for DiagnoseSettings {
+    fn default() -> Self {
+        Self {
+            mistakes: Vec::new(),
+            variant: Variant::default(),
+            max_steps: counterfactual::MAX_STEPS,
+            votes: VoteSettings::default(),
+            neurons: 8,
+            top: 8,
+            samples: 60,
+        }
+    }
+}
+
+/// Everything the findings are made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Evidence<'a> {
+    /// Features, logits, labels.
+    pub table: &'a FeatureTable,
+    /// The decision layer.
+    pub layer: &'a DecisionLayer,
+    /// File names, class and group names.
+    pub data: &'a Dataset,
+    /// Class names, by index.
+    pub classes: &'a [String],
+}
+
+/// Predictions of every row.
+pub fn predictions(table: &FeatureTable) -> Vec<usize> {
+    table.logits.rows().into_iter().map(|z| predicted(&z.to_vec())).collect()
+}
+
+/// The sets of mistakes that `settings` ask for: as named, or the worst class in both directions.
+pub fn chosen_mistakes(settings: &DiagnoseSettings, summary: &Summary) -> Vec<Mistakes> {
+    if !settings.mistakes.is_empty() {
+        return settings.mistakes.clone();
+    }
+    // A perfect worst class has no mistakes in either direction worth a page.
+    match summary.worst_class {
+        Some(class) if summary.accuracy.count < summary.accuracy.total => {
+            vec![Mistakes::TrueClass { class }, Mistakes::PredictedAs { class }]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Examines one set of mistakes.
+pub fn examine(
+    evidence: &Evidence<'_>,
+    mistakes: &Mistakes,
+    settings: &DiagnoseSettings,
+) -> Result<Finding, counterfactual::CounterfactualError> {
+    let table = evidence.table;
+    let predictions = predictions(table);
+    let rows = rows_of(mistakes, table, &predictions);
+    let class = match mistakes {
+        Mistakes::TrueClass { class } | Mistakes::PredictedAs { class } => Some(*class),
+        Mistakes::Group { .. } | Mistakes::All => None,
+    };
+    let features = table.features.select(Axis(0), &rows);
+    let targets: Vec<usize> = rows.iter().map(|&r| table.labels[r]).collect();
+    let search = counterfactual::Settings {
+        variant: settings.variant,
+        max_steps: settings.max_steps,
+        ..counterfactual::Settings::default()
+    };
+    let range = counterfactual::Range::observed(&table.features);
+    let found = counterfactual::search(&features, &targets, evidence.layer, &range, &search)?;
+    let tally = votes::tally(&found, &settings.votes);
+    let unreached = found.reached.iter().filter(|r| !**r).count();
+    let shown: Vec<usize> = spread(rows.len(), settings.samples);
+    let samples = shown.iter().map(|&i| sample(evidence, &predictions, rows[i], Some(outcome(&found, i)))).collect();
+    let context = Context { evidence, predictions: &predictions, rows: &rows, class };
+    let neurons = |direction, list: &[votes::Vote]| -> Vec<Neuron> {
+        let list = &list[..list.len().min(settings.neurons)];
+        list.iter().map(|v| context.neuron(direction, v, settings.top)).collect()
+    };
+    let Tally { insufficient, excessive, .. } = &tally;
+    Ok(Finding {
+        title: title(mistakes, evidence),
+        mistakes: mistakes.clone(),
+        class,
+        count: rows.len(),
+        unreached,
+        samples,
+        insufficient: neurons(Direction::Insufficient, insufficient),
+        excessive: neurons(Direction::Excessive, excessive),
+    })
+}
+
+/// Rows of the table that are the mistakes in question, ascending.
+pub fn rows_of(mistakes: &Mistakes, table: &FeatureTable, predictions: &[usize]) -> Vec<usize> {
+    let wanted = |row: &usize| {
+        let (truth, predicted) = (table.labels[*row], predictions[*row]);
+        truth != predicted
+            && match mistakes {
+                Mistakes::TrueClass { class } => truth == *class,
+                Mistakes::PredictedAs { class } => predicted == *class,
+                Mistakes::Group { group } => table.groups[*row] == Some(*group),
+                Mistakes::All => true,
+            }
+    };
+    (0..table.labels.len()).filter(wanted).collect()
+}
+
+/// At most `most` of `n` places, evenly spread, so that a sample of a sorted data set is not one corner of it.
+fn spread(n: usize, most: usize) -> Vec<usize> {
+    if n <= most { (0..n).collect() } else { (0..most).map(|i| i * n / most).collect() }
+}
+
+fn title(mistakes: &Mistakes, evidence: &Evidence<'_>) -> String {
+    let class = |c: usize| evidence.classes.get(c).cloned().unwrap_or_else(|| format!("class {c}"));
+    match mistakes {
+        Mistakes::TrueClass { class: c } => format!("Pictures of {} that were called something else", class(*c)),
+        Mistakes::PredictedAs { class: c } => format!("Pictures that were wrongly called {}", class(*c)),
+        Mistakes::Group { group } => {
+            format!(
+                "Mistakes in group {}",
+                evidence.data.groups.get(*group).cloned().unwrap_or_else(|| group.to_string())
+            )
+        }
+        Mistakes::All => "All mistakes".to_owned(),
+    }
+}
+
+fn sample(
+    evidence: &Evidence<'_>,
+    predictions: &[usize],
+    row: usize,
+    counterfactual: Option<CounterfactualOutcome>,
+) -> Sample {
+    let table = evidence.table;
+    let index = table.index[row];
+    let probabilities = crate::layer::softmax(table.logits.row(row));
+    Sample {
+        index,
+        file: evidence.data.samples[index].file.clone(),
+        truth: table.labels[row],
+        predicted: predictions[row],
+        confidence: probabilities.get(predictions[row]).copied().unwrap_or(f64::NAN),
+        group: table.groups[row],
+        counterfactual,
+    }
+}
+
+fn outcome(found: &Counterfactuals, i: usize) -> CounterfactualOutcome {
+    CounterfactualOutcome {
+        reached: found.reached[i],
+        steps: found.steps[i],
+        margin: f64::from(found.margin[i]),
+        l1: f64::from(found.l1[i]),
+        changed: found.changed[i],
+    }
+}
+
+struct Context<'a> {
+    evidence: &'a Evidence<'a>,
+    predictions: &'a [usize],
+    rows: &'a [usize],
+    class: Option<usize>,
+}
+
+impl Context<'_> {
+    fn neuron(&self, direction: Direction, vote: &votes::Vote, top: usize) -> Neuron {
+        let (table, layer) = (self.evidence.table, self.evidence.layer);
+        let j = vote.neuron;
+        // Where no class is examined, the neuron is judged for the class it serves most.
+        let class = self.class.unwrap_or_else(|| {
+            let serves = layer.weight.column(j);
+            (0..serves.len()).fold(0, |best, c| if serves[c] > serves[best] { c } else { best })
+        });
+        let correct: Vec<usize> = (0..table.labels.len())
+            .filter(|&r| self.predictions[r] == table.labels[r] && self.class.is_none_or(|c| table.labels[r] == c))
+            .collect();
+        let all: Vec<usize> = (0..table.labels.len()).collect();
+        let lowest = table.features.column(j).iter().copied().fold(f32::INFINITY, f32::min);
+        let silent = self.rows.iter().filter(|&&r| table.features[[r, j]] <= lowest.max(0.0)).count();
+        Neuron {
+            index: j,
+            direction,
+            votes: Interval { value: vote.percent.value, low: vote.percent.low, high: vote.percent.high },
+            stability: vote.stability,
+            importance: importance::retaining_ratio(&table.features, layer, class)[j],
+            weight: f64::from(layer.weight[[class, j]]),
+            on_mistakes: activation(&table.features, j, self.rows),
+            on_correct: activation(&table.features, j, &correct),
+            on_all: activation(&table.features, j, &all),
+            silent_share: silent as f64 / self.rows.len().max(1) as f64,
+            top: self.top(j, top),
+        }
+    }
+
+    /// The rows that activate the neuron most, ties by their place in the data set.
+    fn top(&self, j: usize, most: usize) -> Vec<TopSample> {
+        let table = self.evidence.table;
+        let mut rows: Vec<usize> = (0..table.labels.len()).collect();
+        rows.sort_by(|&a, &b| table.features[[b, j]].total_cmp(&table.features[[a, j]]).then(a.cmp(&b)));
+        let top = rows.into_iter().take(most).map(|r| TopSample {
+            sample: sample(self.evidence, self.predictions, r, None),
+            activation: f64::from(table.features[[r, j]]),
+            heat: Vec::new(),
+            heat_size: [0, 0],
+        });
+        top.collect()
+    }
+}
+
+fn activation(features: &Array2<f32>, j: usize, rows: &[usize]) -> Activation {
+    let mut values: Vec<f64> = rows.iter().map(|&r| f64::from(features[[r, j]])).collect();
+    values.sort_by(f64::total_cmp);
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let quantiles = [0.05, 0.25, 0.5, 0.75, 0.95].map(|q| statistics::quantile(&values, q));
+    Activation { samples: rows.len(), mean, quantiles }
+}

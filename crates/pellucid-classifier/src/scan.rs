@@ -1,0 +1,482 @@
+//! One pass over a labelled data set (METHODS A1): logits and features of every picture, kept on disk.
+//!
+//! The cache is a folder of Parquet shards for one (model, preprocessing, taps); a row is found by the content hash of
+//! its picture. So a killed scan goes on where it stopped, a renamed picture costs nothing, a changed picture is
+//! computed afresh, and a changed model or preprocessing shares nothing. Shards are written whole or not at all, and
+//! memory holds one shard however many pictures there are.
+
+use crate::progress::Progress;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Float32Type;
+use arrow_array::{Array as _, ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray};
+use arrow_schema::{ArrowError, DataType, Field, Schema};
+use ndarray::{Array2, ArrayD};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::errors::ParquetError;
+use pellucid_runtime::{Runtime, RuntimeError, SessionOptions, TappedModel};
+use pellucid_vision::dataset::Dataset;
+use pellucid_vision::limits::Limits;
+use pellucid_vision::loader;
+use pellucid_vision::preprocess::Preprocessing;
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Pictures per shard: what a kill can lose, and what memory holds.
+const SHARD: usize = 256;
+
+/// Why a scan stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// The model failed.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The disk failed or is full.
+    #[error(
+        "cannot write the scan to {path}: {reason}; what was finished before is kept, and the same command goes on from there"
+    )]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// A shard cannot be read.
+    #[error("cannot read the scan's {path}: {reason}; delete that file, and the same command computes it again")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// No picture could be read.
+    #[error("{data}: none of the {total} pictures could be read; the first: {first}")]
+    NothingReadable {
+        /// The data set.
+        data: String,
+        /// How many there are.
+        total: usize,
+        /// The first failure.
+        first: String,
+    },
+    /// Values that are not finite.
+    #[error("{file}: the model gives a value that is not finite; check the preprocessing ({preprocessing})")]
+    NotFinite {
+        /// The picture.
+        file: String,
+        /// The preprocessing, in words.
+        preprocessing: String,
+    },
+    /// The user interrupted.
+    #[error("interrupted after {done} of {total} pictures; the same command goes on from there")]
+    Interrupted {
+        /// Pictures finished.
+        done: usize,
+        /// Pictures in all.
+        total: usize,
+    },
+}
+
+/// What is scanned, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct ScanSource<'a> {
+    /// The classifier.
+    pub model: &'a TappedModel,
+    /// Hash of the model's files.
+    pub model_hash: &'a str,
+    /// The pictures.
+    pub data: &'a Arc<Dataset>,
+    /// How pictures become tensors.
+    pub preprocessing: &'a Preprocessing,
+    /// Bounds on pictures.
+    pub limits: &'a Limits,
+}
+
+/// How a scan runs.
+#[derive(Debug, Clone)]
+pub struct ScanSettings {
+    /// Device and threads.
+    pub session: SessionOptions,
+    /// Bound on activations, in bytes.
+    pub memory: u64,
+    /// Largest batch.
+    pub largest_batch: usize,
+}
+
+impl Default for ScanSettings {
+    fn default() -> Self {
+        // A batch of 16 is as fast as larger ones on CPUs and keeps memory low.
+        Self { session: SessionOptions::default(), memory: pellucid_runtime::DEFAULT_MEMORY, largest_batch: 16 }
+    }
+}
+
+/// What a scan did: where the rows are, and what could not be read.
+#[derive(Debug, Clone)]
+pub struct ScanReport {
+    /// The cache folder.
+    pub folder: PathBuf,
+    /// Content hash of each readable picture's file, with its index in the data set, ascending.
+    pub rows: Vec<(usize, String)>,
+    /// Pictures taken from the cache.
+    pub reused: usize,
+    /// Pictures computed now.
+    pub computed: usize,
+    /// Pictures that could not be read, in words.
+    pub warnings: Vec<String>,
+    /// Hash over all files, labels and groups.
+    pub data_hash: String,
+}
+
+/// The features of a scan, in memory.
+#[derive(Debug, Clone)]
+pub struct FeatureTable {
+    /// Index of each row in the data set.
+    pub index: Vec<usize>,
+    /// True class of each row.
+    pub labels: Vec<usize>,
+    /// Group of each row, where the data set has groups.
+    pub groups: Vec<Option<usize>>,
+    /// Logits, rows × C.
+    pub logits: Array2<f32>,
+    /// Features, rows × d.
+    pub features: Array2<f32>,
+}
+
+/// The folder below `cache` that holds the shards of this source.
+pub fn cache_folder(cache: &Path, source: &ScanSource<'_>) -> PathBuf {
+    let mut hasher = blake3::Hasher::new();
+    for part in [source.model_hash, &source.model.taps.features, &source.model.taps.logits] {
+        hasher.update(part.as_bytes()).update(b"\0");
+    }
+    // The words that say where a preprocessing came from do not change what it computes.
+    let computed = Preprocessing { source: String::new(), ..source.preprocessing.clone() };
+    hasher.update(serde_json::to_string(&computed).unwrap_or_default().as_bytes());
+    cache.join(&hasher.finalize().to_hex()[..24])
+}
+
+/// Scans what the cache does not hold yet.
+pub fn scan(
+    runtime: &Runtime,
+    source: &ScanSource<'_>,
+    cache: &Path,
+    settings: &ScanSettings,
+    progress: &dyn Progress,
+) -> Result<ScanReport, ScanError> {
+    let folder = cache_folder(cache, source);
+    let unwritable = |e: std::io::Error| ScanError::Write { path: folder.clone(), reason: e.to_string() };
+    std::fs::create_dir_all(&folder).map_err(unwritable)?;
+    let (rows, mut warnings) = hash_pictures(source);
+    let known = index_shards(&folder)?;
+    let mut seen = BTreeSet::new();
+    let missing: Vec<(usize, String)> =
+        rows.iter().filter(|(_, h)| !known.contains(h) && seen.insert(h.clone())).cloned().collect();
+    let reused = rows.len() - missing.len();
+    let failed = compute(runtime, source, &folder, &missing, settings, progress)?;
+    let bad: BTreeSet<&String> = failed.iter().map(|(h, _)| h).collect();
+    let rows: Vec<_> = rows.iter().filter(|(_, h)| !bad.contains(h)).cloned().collect();
+    warnings.extend(failed.iter().map(|(_, w)| w.clone()));
+    if rows.is_empty() {
+        let data = source.data.root.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let first = warnings.first().cloned().unwrap_or_else(|| "the data set is empty".to_owned());
+        return Err(ScanError::NothingReadable { data, total: source.data.samples.len(), first });
+    }
+    let data_hash = data_hash(source.data, &rows);
+    Ok(ScanReport { folder, rows, reused, computed: missing.len() - failed.len(), warnings, data_hash })
+}
+
+fn hash_pictures(source: &ScanSource<'_>) -> (Vec<(usize, String)>, Vec<String>) {
+    let hashes: Vec<_> =
+        (0..source.data.samples.len()).into_par_iter().map(|i| source.data.content_hash(i, source.limits)).collect();
+    let (mut rows, mut warnings) = (Vec::new(), Vec::new());
+    for (i, hash) in hashes.into_iter().enumerate() {
+        match hash {
+            Ok(hash) => rows.push((i, hash)),
+            Err(error) => warnings.push(error.to_string()),
+        }
+    }
+    (rows, warnings)
+}
+
+fn data_hash(data: &Dataset, rows: &[(usize, String)]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for (i, hash) in rows {
+        let sample = &data.samples[*i];
+        hasher.update(format!("{}\0{hash}\0{:?}\0{:?}\n", sample.file, sample.label, sample.group).as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+/// Computes `missing`, shard by shard; gives the hashes of pictures that cannot be read, with the reason.
+fn compute(
+    runtime: &Runtime,
+    source: &ScanSource<'_>,
+    folder: &Path,
+    missing: &[(usize, String)],
+    settings: &ScanSettings,
+    progress: &dyn Progress,
+) -> Result<Vec<(String, String)>, ScanError> {
+    let mut failed = Vec::new();
+    if missing.is_empty() {
+        return Ok(failed);
+    }
+    let mut session = source.model.scan_session(runtime, &settings.session, settings.memory, settings.largest_batch)?;
+    progress.start("scan", missing.len() as u64);
+    let mut done = 0;
+    for chunk in missing.chunks(SHARD) {
+        let hash_of: BTreeMap<usize, &String> = chunk.iter().map(|(i, h)| (*i, h)).collect();
+        let indices: Vec<usize> = chunk.iter().map(|(i, _)| *i).collect();
+        let mut shard = Shard::default();
+        for batch in loader::batches(
+            source.data.clone(),
+            source.preprocessing.clone(),
+            indices,
+            session.batching().size,
+            *source.limits,
+        ) {
+            if progress.interrupted() {
+                return Err(ScanError::Interrupted { done, total: missing.len() });
+            }
+            for failure in &batch.failures {
+                failed.push((hash_of[&failure.index].clone(), failure.reason.clone()));
+            }
+            if !batch.indices.is_empty() {
+                let outputs = session.run(&batch.inputs.into_dyn())?;
+                shard.push(source, &batch.indices, &hash_of, outputs)?;
+            }
+            progress.advance((batch.indices.len() + batch.failures.len()) as u64);
+        }
+        done += chunk.len();
+        shard.write(folder)?;
+    }
+    progress.finish();
+    Ok(failed)
+}
+
+/// Rows that are not on disk yet.
+#[derive(Default)]
+struct Shard {
+    hashes: Vec<String>,
+    logits: Vec<f32>,
+    features: Vec<f32>,
+}
+
+impl Shard {
+    fn push(
+        &mut self,
+        source: &ScanSource<'_>,
+        indices: &[usize],
+        hash_of: &BTreeMap<usize, &String>,
+        outputs: Vec<ArrayD<f32>>,
+    ) -> Result<(), ScanError> {
+        let [logits, features] = <[ArrayD<f32>; 2]>::try_from(outputs).unwrap_or_default();
+        for (row, &index) in indices.iter().enumerate() {
+            let (z, f) = (logits.index_axis(ndarray::Axis(0), row), features.index_axis(ndarray::Axis(0), row));
+            if z.iter().chain(&f).any(|v| !v.is_finite()) {
+                let file = source.data.samples[index].file.clone();
+                return Err(ScanError::NotFinite { file, preprocessing: source.preprocessing.describe() });
+            }
+            self.hashes.push(hash_of[&index].clone());
+            self.logits.extend(z.iter());
+            self.features.extend(f.iter());
+        }
+        Ok(())
+    }
+
+    /// Writes the shard beside its final name and renames it, so that a kill leaves no half shard behind.
+    fn write(&self, folder: &Path) -> Result<(), ScanError> {
+        if self.hashes.is_empty() {
+            return Ok(());
+        }
+        let name = blake3::hash(self.hashes.join("\n").as_bytes()).to_hex()[..24].to_owned();
+        let path = folder.join(format!("{name}.parquet"));
+        let part = folder.join(format!("{name}.{}.part", std::process::id()));
+        let written = self.record().map_err(|e| e.to_string()).and_then(|record| write_parquet(&part, &record));
+        let renamed = written.and_then(|()| std::fs::rename(&part, &path).map_err(|e| e.to_string()));
+        renamed.map_err(|reason| {
+            // Best effort: the write has failed already, and that is what the user must hear.
+            let _ = std::fs::remove_file(&part);
+            ScanError::Write { path, reason }
+        })
+    }
+
+    fn record(&self) -> Result<RecordBatch, ArrowError> {
+        let rows = self.hashes.len();
+        let hash: ArrayRef = Arc::new(StringArray::from(self.hashes.clone()));
+        RecordBatch::try_from_iter([
+            ("hash", hash),
+            ("logits", vectors(&self.logits, rows)?),
+            ("features", vectors(&self.features, rows)?),
+        ])
+    }
+}
+
+/// Row vectors of equal length as an Arrow column.
+fn vectors(values: &[f32], rows: usize) -> Result<ArrayRef, ArrowError> {
+    let item = Arc::new(Field::new_list_field(DataType::Float32, false));
+    let width =
+        i32::try_from(values.len() / rows.max(1)).map_err(|e| ArrowError::InvalidArgumentError(e.to_string()))?;
+    Ok(Arc::new(FixedSizeListArray::try_new(item, width, Arc::new(Float32Array::from(values.to_vec())), None)?))
+}
+
+fn write_parquet(path: &Path, record: &RecordBatch) -> Result<(), String> {
+    let file = std::fs::File::create(path).map_err(|e| e.to_string())?;
+    let mut writer = ArrowWriter::try_new(&file, record.schema(), None).map_err(|e| e.to_string())?;
+    writer.write(record).map_err(|e| e.to_string())?;
+    writer.close().map_err(|e| e.to_string())?;
+    file.sync_all().map_err(|e| e.to_string())
+}
+
+/// The hashes that finished shards hold. Unfinished shards of a killed scan are not looked at.
+fn index_shards(folder: &Path) -> Result<BTreeSet<String>, ScanError> {
+    let mut known = BTreeSet::new();
+    for path in shards(folder)? {
+        for record in read_columns(&path, &["hash"])? {
+            known.extend(record.column(0).as_string::<i32>().iter().flatten().map(str::to_owned));
+        }
+    }
+    Ok(known)
+}
+
+fn shards(folder: &Path) -> Result<Vec<PathBuf>, ScanError> {
+    let entries =
+        std::fs::read_dir(folder).map_err(|e| ScanError::Read { path: folder.to_owned(), reason: e.to_string() })?;
+    let mut paths: Vec<PathBuf> =
+        entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|x| x == "parquet")).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+fn read_columns(path: &Path, columns: &[&str]) -> Result<Vec<RecordBatch>, ScanError> {
+    let failed = |reason: String| ScanError::Read { path: path.to_owned(), reason };
+    let file = std::fs::File::open(path).map_err(|e| failed(e.to_string()))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| failed(e.to_string()))?;
+    let mask = parquet::arrow::ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+    let reader = builder
+        .with_projection(mask)
+        .with_batch_size(SHARD)
+        .build()
+        .map_err(|e: ParquetError| failed(e.to_string()))?;
+    reader.collect::<Result<_, ArrowError>>().map_err(|e| failed(e.to_string()))
+}
+
+impl ScanReport {
+    /// Visits the rows shard by shard: the data set's indices of each shard's rows, their logits and their features.
+    fn visit(&self, mut each: impl FnMut(usize, &[f32], &[f32])) -> Result<(), ScanError> {
+        let mut wanted: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        self.rows.iter().for_each(|(i, h)| wanted.entry(h.as_str()).or_default().push(*i));
+        for path in shards(&self.folder)? {
+            for record in read_columns(&path, &["hash", "logits", "features"])? {
+                let hashes = record.column(0).as_string::<i32>();
+                let (logits, features) = (record.column(1).as_fixed_size_list(), record.column(2).as_fixed_size_list());
+                for row in 0..record.num_rows() {
+                    // A picture that stands in two shards is taken once.
+                    let Some(indices) = wanted.remove(hashes.value(row)) else { continue };
+                    let (z, f) = (logits.value(row), features.value(row));
+                    let (z, f) = (z.as_primitive::<Float32Type>(), f.as_primitive::<Float32Type>());
+                    indices.into_iter().for_each(|i| each(i, z.values(), f.values()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads every row, in the data set's order.
+    pub fn load(&self, data: &Dataset, classes: usize, d: usize) -> Result<FeatureTable, ScanError> {
+        let index: Vec<usize> = self.rows.iter().map(|(i, _)| *i).collect();
+        let row_of: BTreeMap<usize, usize> = index.iter().enumerate().map(|(row, &i)| (i, row)).collect();
+        let mut logits = Array2::zeros((index.len(), classes));
+        let mut features = Array2::zeros((index.len(), d));
+        self.visit(|i, z, f| {
+            let row = row_of[&i];
+            logits.row_mut(row).iter_mut().zip(z).for_each(|(a, &b)| *a = b);
+            features.row_mut(row).iter_mut().zip(f).for_each(|(a, &b)| *a = b);
+        })?;
+        let labels = index.iter().map(|&i| data.samples[i].label).collect();
+        let groups = index.iter().map(|&i| data.samples[i].group).collect();
+        Ok(FeatureTable { index, labels, groups, logits, features })
+    }
+
+    /// Writes the scan as one Parquet file: file, label, group, prediction, logits, features; a shard at a time.
+    pub fn export(&self, data: &Dataset, path: &Path) -> Result<(), ScanError> {
+        let failed = |reason: String| ScanError::Write { path: path.to_owned(), reason };
+        let part = path.with_extension(format!("{}.part", std::process::id()));
+        let mut writer: Option<ArrowWriter<std::fs::File>> = None;
+        let mut pending = Export::default();
+        let mut broken: Option<String> = None;
+        self.visit(|i, z, f| {
+            pending.push(data, i, z, f);
+            if pending.files.len() == SHARD && broken.is_none() {
+                broken = pending.flush(&part, &mut writer).err();
+            }
+        })?;
+        let finished = broken.map_or(Ok(()), Err).and_then(|()| pending.flush(&part, &mut writer));
+        let closed =
+            finished.and_then(|()| writer.map_or(Ok(()), |w| w.close().map(|_| ()).map_err(|e| e.to_string())));
+        closed.and_then(|()| std::fs::rename(&part, path).map_err(|e| e.to_string())).map_err(|reason| {
+            // Best effort, as above.
+            let _ = std::fs::remove_file(&part);
+            failed(reason)
+        })
+    }
+}
+
+/// Rows of the exported table that are not written yet.
+#[derive(Default)]
+struct Export {
+    files: Vec<String>,
+    labels: Vec<u32>,
+    groups: Vec<Option<u32>>,
+    predictions: Vec<u32>,
+    logits: Vec<f32>,
+    features: Vec<f32>,
+}
+
+impl Export {
+    fn push(&mut self, data: &Dataset, i: usize, z: &[f32], f: &[f32]) {
+        let sample = &data.samples[i];
+        self.files.push(sample.file.clone());
+        self.labels.push(sample.label as u32);
+        self.groups.push(sample.group.map(|g| g as u32));
+        self.predictions.push(predicted(z) as u32);
+        self.logits.extend(z);
+        self.features.extend(f);
+    }
+
+    fn flush(&mut self, path: &Path, writer: &mut Option<ArrowWriter<std::fs::File>>) -> Result<(), String> {
+        if self.files.is_empty() {
+            return Ok(());
+        }
+        let rows = self.files.len();
+        let taken = std::mem::take(self);
+        let columns: [(&str, ArrayRef, bool); 6] = [
+            ("file", Arc::new(StringArray::from(taken.files)), false),
+            ("label", Arc::new(arrow_array::UInt32Array::from(taken.labels)), false),
+            ("group", Arc::new(arrow_array::UInt32Array::from(taken.groups)), true),
+            ("prediction", Arc::new(arrow_array::UInt32Array::from(taken.predictions)), false),
+            ("logits", vectors(&taken.logits, rows).map_err(|e| e.to_string())?, false),
+            ("features", vectors(&taken.features, rows).map_err(|e| e.to_string())?, false),
+        ];
+        let fields: Vec<Field> =
+            columns.iter().map(|(n, a, null)| Field::new(*n, a.data_type().clone(), *null)).collect();
+        let schema = Arc::new(Schema::new(fields));
+        let arrays = columns.into_iter().map(|(_, a, _)| a).collect();
+        let record = RecordBatch::try_new(schema.clone(), arrays).map_err(|e| e.to_string())?;
+        if writer.is_none() {
+            let file = std::fs::File::create(path).map_err(|e| e.to_string())?;
+            *writer = Some(ArrowWriter::try_new(file, schema, None).map_err(|e| e.to_string())?);
+        }
+        writer.as_mut().map_or(Ok(()), |w| w.write(&record).map_err(|e| e.to_string()))
+    }
+}
+
+/// The class a row of logits predicts: the first maximum; one logit is a threshold at 0.
+pub fn predicted(logits: &[f32]) -> usize {
+    if let [z] = logits {
+        return usize::from(*z > 0.0);
+    }
+    let best =
+        logits.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, &z)| if z > best.1 { (i, z) } else { best });
+    best.0
+}
