@@ -81,25 +81,39 @@ pub(crate) struct Album {
     pub(crate) allowance: Allowance,
 }
 
-impl Album {
+/// Negatives as prints of one size, for every allowance of that size.
+#[derive(Debug, Default)]
+pub(crate) struct Darkroom {
+    side: u32,
+    prints: BTreeMap<usize, Print>,
+}
+
+impl Darkroom {
     /// The pictures that `allowance` lets in, at its size.
-    pub(crate) fn print(
+    pub(crate) fn album(
+        &mut self,
         negatives: &Negatives,
         diagnosis: &Diagnosis,
         options: &ReportOptions,
         allowance: Allowance,
     ) -> Album {
         let side = allowance.side.min(options.thumbnail_side);
-        let wanted = wanted(diagnosis, allowance);
         let available: Vec<_> =
             negatives.iter().filter_map(|(index, picture)| Some((*index, picture.as_ref()?))).collect();
-        let chosen: Vec<_> = available.iter().filter(|(index, _)| side > 0 && wanted.contains_key(index)).collect();
-        let prints: BTreeMap<usize, Print> =
-            chosen.par_iter().filter_map(|(index, picture)| Some((*index, develop(picture, side)?))).collect();
+        if side != self.side {
+            let develop = |(index, picture): &(usize, &BarePicture)| Some((*index, develop(picture, side)?));
+            let prints = if side > 0 { available.par_iter().filter_map(develop).collect() } else { BTreeMap::new() };
+            *self = Darkroom { side, prints };
+        }
+        let wanted = wanted(diagnosis, allowance);
+        let chosen = self.prints.iter().filter(|(index, _)| wanted.contains_key(index));
+        let prints: BTreeMap<usize, Print> = chosen.map(|(index, print)| (*index, print.clone())).collect();
         let left_out = available.len() - prints.len();
         Album { unavailable: negatives.len() - available.len(), left_out, allowance, prints }
     }
+}
 
+impl Album {
     /// The picture of the sample in row `index`, if it is in the page.
     pub(crate) fn get(&self, index: usize) -> Option<&Print> {
         self.prints.get(&index)

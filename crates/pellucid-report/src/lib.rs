@@ -26,7 +26,7 @@ pub use album::{NoThumbnails, ThumbnailSource};
 pub use disk::write_atomically;
 pub use error::ReportError;
 
-use album::Album;
+use album::Darkroom;
 use page::Page;
 use pellucid_classifier::results::Diagnosis;
 
@@ -92,9 +92,9 @@ pub fn render(
     let data = serde_json::to_string(&public).map_err(ReportError::Data)?;
     // The source knows the pictures by their real names, which the public copy may lack.
     let negatives = if options.pictures { album::collect(diagnosis, options, thumbnails) } else { Default::default() };
-    let mut smallest = 0;
+    let (mut darkroom, mut smallest) = (Darkroom::default(), 0);
     for allowance in ReportOptions::SHRINKING {
-        let album = Album::print(&negatives, &public, options, allowance);
+        let album = darkroom.album(&negatives, &public, options, allowance);
         let page = Page { diagnosis: &public, options, album: &album };
         let html = document::assemble(&page, &data);
         if html.len() <= options.max_bytes {

@@ -10,6 +10,8 @@ use fixture::{Painter, diagnosis, proportion};
 use pellucid_classifier::results::*;
 use pellucid_report::{NoThumbnails, ReportError, ReportOptions, ThumbnailSource, render};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 /// Small pictures, which are painted faster, where their size does not matter.
 fn page(diagnosis: &Diagnosis) -> String {
@@ -264,16 +266,32 @@ fn the_report_says_what_the_diagnosis_says() {
     assert!(card.expect("a card").text.contains(&format!("{:.1}\u{202F}%", neuron.votes.value)));
 }
 
+/// Paints each picture once, however often it is asked for.
+#[derive(Default)]
+struct Gallery(Mutex<BTreeMap<usize, Option<Vec<u8>>>>);
+
+impl ThumbnailSource for Gallery {
+    fn thumbnail(&self, sample: &Sample, max_side: u32) -> Option<Vec<u8>> {
+        let known = self.0.lock().expect("no panic elsewhere").get(&sample.index).cloned();
+        known.unwrap_or_else(|| {
+            let painted = Painter.thumbnail(sample, max_side);
+            self.0.lock().expect("no panic elsewhere").insert(sample.index, painted.clone());
+            painted
+        })
+    }
+}
+
 #[test]
 fn the_size_limit_holds_and_pictures_shrink_before_they_go() {
-    let diagnosis = diagnosis();
+    let diagnosis = small();
+    let gallery = Gallery::default();
     let stored = |html: &str| elements(html).iter().filter(|e| e.tag == "image" && e.get("id").is_some()).count();
-    let whole = render(&diagnosis, &ReportOptions::default(), &Painter).expect("renders");
+    let whole = render(&diagnosis, &ReportOptions::default(), &gallery).expect("renders");
     let (mut last, mut counts) = (whole.len(), vec![stored(&whole)]);
     for percent in [80, 70, 40, 30] {
         let max_bytes = whole.len() * percent / 100;
         let options = ReportOptions { max_bytes, ..ReportOptions::default() };
-        let html = render(&diagnosis, &options, &Painter).expect("renders");
+        let html = render(&diagnosis, &options, &gallery).expect("renders");
         assert!(html.len() <= max_bytes && html.len() <= last);
         last = html.len();
         counts.push(stored(&html));
@@ -282,13 +300,13 @@ fn the_size_limit_holds_and_pictures_shrink_before_they_go() {
     assert_eq!(counts[1], counts[0], "smaller pictures come before fewer");
     assert!(counts[4] < counts[0] && counts.windows(2).all(|pair| pair[1] <= pair[0]), "{counts:?}");
     let options = ReportOptions { max_bytes: last, ..ReportOptions::default() };
-    let html = render(&diagnosis, &options, &Painter).expect("renders");
+    let html = render(&diagnosis, &options, &gallery).expect("renders");
     assert!(html.contains("left out to keep this file within"));
 }
 
 #[test]
 fn a_limit_that_the_text_alone_exceeds_is_an_error_with_both_sizes() {
-    let options = ReportOptions { max_bytes: 10_000, ..ReportOptions::default() };
+    let options = ReportOptions { max_bytes: 10_000, thumbnail_side: 64, ..ReportOptions::default() };
     let error = render(&small(), &options, &Painter).expect_err("cannot fit");
     assert!(matches!(error, ReportError::TooLarge { bytes, max_bytes: 10_000 } if bytes > 10_000));
     assert!(error.to_string().contains("10000"), "{error}");
