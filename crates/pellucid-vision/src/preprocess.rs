@@ -100,7 +100,8 @@ pub enum ResizeRule {
     CropPct(f64),
     /// timm's `crop_mode: squash`: both sides to ⌊input size / fraction⌋.
     SquashPct(f64),
-    /// timm's `crop_mode: border`: the longer side to ⌊input size / fraction⌋, borders filled.
+    /// timm's `crop_mode: border`: the longer side to ⌊input size / fraction⌋, the borders filled
+    /// with the colour that normalises to 0.
     BorderPct(f64),
 }
 

@@ -152,13 +152,21 @@ pub fn resize_window(picture: &Picture, width: u32, height: u32, filter: Filter,
 }
 
 fn nearest(picture: &Picture, size: (u32, u32), xs: (u32, u32), ys: (u32, u32)) -> Picture {
-    let place = |at: u32, from: u32, to: u32| {
-        let scale = f64::from(from) / f64::from(to);
-        (((f64::from(at) + 0.5) * scale) as u32).min(from - 1)
-    };
-    let columns: Vec<u32> = (0..xs.1).map(|x| place(xs.0 + x, picture.width(), size.0)).collect();
-    let rows: Vec<u32> = (0..ys.1).map(|y| place(ys.0 + y, picture.height(), size.1)).collect();
+    let columns = nearest_sources(picture.width(), size.0, xs);
+    let rows = nearest_sources(picture.height(), size.1, ys);
     Picture::from_fn(xs.1, ys.1, |x, y| picture.pixel(columns[x as usize], rows[y as usize]))
+}
+
+/// Source pixels along one axis. Pillow adds the scale step by step, and where a place falls on
+/// the edge of two pixels the rounding of that sum decides, so it is added here too.
+fn nearest_sources(from: u32, to: u32, (first, count): (u32, u32)) -> Vec<u32> {
+    let scale = f64::from(from) / f64::from(to);
+    let places = (0..first + count).scan(scale * 0.5, |place, _| {
+        let here = *place;
+        *place += scale;
+        Some((here as u32).min(from - 1))
+    });
+    places.skip(first as usize).collect()
 }
 
 /// Bits after the point of a weight: 32 less 8 of the pixel and 2 of headroom.

@@ -81,6 +81,11 @@ impl<'a> Config<'a> {
         }
     }
 
+    /// The class that a Hugging Face configuration belongs to.
+    fn kind(&self) -> Option<&'a str> {
+        ["image_processor_type", "feature_extractor_type"].iter().find_map(|key| self.get(key)?.as_str())
+    }
+
     fn filter_by_name(&self, key: &str) -> Result<Filter> {
         const EXPECTED: &str = "nearest, bilinear, bicubic, lanczos, box or hamming";
         let Some(value) = self.get(key) else { return self.missing(key, EXPECTED, "--filter") };
@@ -151,10 +156,9 @@ pub(super) fn hugging_face(object: &Map<String, Value>, origin: &str) -> Result<
     let filter = hugging_face_filter(&config, &mut assumed)?;
     let (resize, width, height) = hugging_face_geometry(&config)?;
     let scale = hugging_face_scale(&config, &mut assumed)?;
-    let (mean, std) = hugging_face_statistics(&config)?;
+    let (mean, std) = hugging_face_statistics(&config, &mut assumed)?;
     let flipped = config.flag("do_flip_channel_order")? == Some(true);
-    let kind = ["image_processor_type", "feature_extractor_type"].iter().find_map(|key| config.get(key)?.as_str());
-    let mut source = format!("{origin} (Hugging Face {})", kind.unwrap_or("processor"));
+    let mut source = format!("{origin} (Hugging Face {})", config.kind().unwrap_or("processor"));
     if !assumed.is_empty() {
         source = format!("{source}; it leaves out {}", assumed.join(" and "));
     }
@@ -273,13 +277,21 @@ fn hugging_face_scale(config: &Config<'_>, assumed: &mut Vec<&'static str>) -> R
     }
 }
 
-fn hugging_face_statistics(config: &Config<'_>) -> Result<([f64; 3], [f64; 3])> {
+fn hugging_face_statistics(config: &Config<'_>, assumed: &mut Vec<&'static str>) -> Result<([f64; 3], [f64; 3])> {
     let (mean, std) = (config.channels("image_mean", "--mean")?, config.channels("image_std", "--std")?);
-    match (config.flag("do_normalize")?, mean, std) {
-        (Some(false), _, _) => Ok(([0.0; 3], [1.0; 3])),
-        (_, Some(mean), Some(std)) => Ok((mean, std)),
-        (_, None, _) => config.missing("image_mean", "three numbers, or do_normalize: false", "--mean"),
-        (_, _, None) => config.missing("image_std", "three numbers, or do_normalize: false", "--std"),
+    let normalised = config.flag("do_normalize")?;
+    // MobileViT's processors carry a mean and a standard deviation that they never use.
+    let never = normalised.is_none() && config.kind().is_some_and(|kind| kind.starts_with("MobileViT"));
+    if normalised == Some(false) || never {
+        return Ok(([0.0; 3], [1.0; 3]));
+    }
+    if normalised.is_none() {
+        assumed.push("`do_normalize`, taken as true");
+    }
+    match (mean, std) {
+        (Some(mean), Some(std)) => Ok((mean, std)),
+        (None, _) => config.missing("image_mean", "three numbers, or do_normalize: false", "--mean"),
+        (_, None) => config.missing("image_std", "three numbers, or do_normalize: false", "--std"),
     }
 }
 

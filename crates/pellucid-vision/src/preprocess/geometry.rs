@@ -1,12 +1,12 @@
 //! Where the pixels of the model's view come from: resize rule, then centre crop, with the
 //! rounding of the library that the rule was learnt from.
 
-use super::{Crop, Preprocessing, ResizeRule};
+use super::{ChannelOrder, Crop, Preprocessing, ResizeRule};
 use crate::picture::Picture;
 use crate::resize::{Window, resize_window};
 
 /// The resized and cropped picture of the input's size. What a crop asks for outside the resized
-/// picture is black.
+/// picture is black, or timm's mean colour for its borders.
 pub(super) fn view(settings: &Preprocessing, picture: &Picture) -> Picture {
     let (width, height) = resized_size(settings, picture.width(), picture.height());
     let across = Span::of(width, settings.width, settings.crop);
@@ -87,10 +87,24 @@ impl Span {
 }
 
 fn padded(seen: &Picture, settings: &Preprocessing, left: u32, top: u32) -> Picture {
+    let border = border_colour(settings);
     Picture::from_fn(settings.width, settings.height, |x, y| {
         let inside = (left..left + seen.width()).contains(&x) && (top..top + seen.height()).contains(&y);
-        if inside { seen.pixel(x - left, y - top) } else { [0; 3] }
+        if inside { seen.pixel(x - left, y - top) } else { border }
     })
+}
+
+/// Black, except for [`ResizeRule::BorderPct`]: there the colour that normalises to 0.
+fn border_colour(settings: &Preprocessing) -> [u8; 3] {
+    if !matches!(settings.resize, ResizeRule::BorderPct(_)) {
+        return [0; 3];
+    }
+    let level = |channel: usize| (settings.mean[channel] / settings.scale).round_ties_even() as u8;
+    match settings.channels {
+        ChannelOrder::Rgb => [level(0), level(1), level(2)],
+        ChannelOrder::Bgr => [level(2), level(1), level(0)],
+        ChannelOrder::Gray => [level(0); 3],
+    }
 }
 
 /// "p / 255" rather than "p * 0.0039215686".
