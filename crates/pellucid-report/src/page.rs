@@ -38,6 +38,11 @@ impl<'a> Page<'a> {
         self.diagnosis.summary.accuracy
     }
 
+    /// Whether an accuracy is below that of the whole data set by more than chance explains: its whole interval is.
+    pub(crate) fn falls_short(&self, accuracy: Proportion) -> bool {
+        accuracy.high + 1e-9 < self.overall().value
+    }
+
     /// Number of mistakes in the whole data set.
     pub(crate) fn mistakes(&self) -> usize {
         self.overall().total.saturating_sub(self.overall().count)

@@ -404,3 +404,24 @@ fn a_thousand_classes_fit() {
     assert!(html.len() <= ReportOptions::default().max_bytes, "{} bytes", html.len());
     assert!(html.contains("The 12 of 1000 classes that are confused most."));
 }
+
+#[test]
+fn only_what_chance_does_not_explain_is_marked_as_below() {
+    let mut diagnosis = small();
+    let overall = diagnosis.summary.accuracy.value;
+    diagnosis.summary.by_class[0].accuracy = proportion(0, 1);
+    diagnosis.summary.by_class[1].accuracy = proportion(1000, 1000);
+    let html = bare_page(&diagnosis);
+    let all = elements(&html);
+    let rows = all.iter().filter(|e| e.tag == "tr" && e.get("data-accuracy").is_some());
+    let marked = rows.filter(|row| row.is("below")).count();
+    let slices = diagnosis.summary.by_class.iter().chain(&diagnosis.summary.by_group);
+    assert_eq!(marked, slices.filter(|slice| slice.accuracy.high < overall).count());
+    let lone = all.iter().find(|e| e.get("data-name") == Some(&diagnosis.summary.classes[0])).expect("a row");
+    assert!(!lone.is("below") && lone.text.contains("only 1\u{a0}picture"));
+
+    let summary = &mut diagnosis.summary;
+    summary.accuracy = proportion(summary.samples, summary.samples);
+    summary.by_class.iter_mut().chain(&mut summary.by_group).for_each(|slice| slice.accuracy = proportion(120, 120));
+    assert!(!elements(&bare_page(&diagnosis)).iter().any(|element| element.is("below") || element.is("bad")));
+}

@@ -98,7 +98,7 @@ fn controls(h: &mut Html, list: &str, kind: &str, rows: usize) {
 
 fn row(h: &mut Html, page: &Page, slice: &Slice, name: &str) {
     let accuracy = slice.accuracy;
-    let below = accuracy.high < page.overall().value;
+    let below = page.falls_short(accuracy);
     let attributes = [
         ("class", if below { "below" } else { "level" }),
         ("data-name", name),

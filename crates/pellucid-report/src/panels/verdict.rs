@@ -52,6 +52,9 @@ fn figures(h: &mut Html, page: &Page) {
         }
         None => h.text("nothing was confused"),
     });
+    if page.mistakes() == 0 {
+        return;
+    }
     let weakest = |slices: &[Slice], worst: Option<usize>| slices.iter().find(|slice| Some(slice.id) == worst).cloned();
     if let Some(slice) = weakest(&summary.by_class, summary.worst_class).filter(|_| summary.by_class.len() > 1) {
         weakest_figure(h, page, "Weakest class", &slice, &page.class(slice.id));
@@ -64,7 +67,7 @@ fn figures(h: &mut Html, page: &Page) {
 fn weakest_figure(h: &mut Html, page: &Page, term: &str, slice: &Slice, name: &str) {
     let gap = 100.0 * (page.overall().value - slice.accuracy.value);
     // An interval that reaches the overall accuracy may be chance, and chance is not painted red.
-    let tone = if slice.accuracy.high < page.overall().value { "bad" } else { "" };
+    let tone = if page.falls_short(slice.accuracy) { "bad" } else { "" };
     figure(h, term, &share(slice.accuracy.value), tone, |h| {
         h.within("span", &[("class", "who")], |h| h.name(name));
         let pictures = counted(slice.accuracy.total, "picture", "pictures");
