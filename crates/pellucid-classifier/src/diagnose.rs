@@ -105,7 +105,7 @@ pub fn examine(
     let unreached = found.reached.iter().filter(|r| !**r).count();
     let shown: Vec<usize> = spread(rows.len(), settings.samples);
     let samples = shown.iter().map(|&i| sample(evidence, &predictions, rows[i], Some(outcome(&found, i)))).collect();
-    let context = Context { evidence, predictions: &predictions, rows: &rows, class };
+    let context = Context { evidence, predictions: &predictions, rows: &rows, class, mean: importance::mean_features(&table.features) };
     let neurons = |direction, list: &[votes::Vote]| -> Vec<Neuron> {
         let list = &list[..list.len().min(settings.neurons)];
         list.iter().map(|v| context.neuron(direction, v, settings.top)).collect()
@@ -193,6 +193,8 @@ struct Context<'a> {
     predictions: &'a [usize],
     rows: &'a [usize],
     class: Option<usize>,
+    /// Mean features of the data set.
+    mean: Vec<f64>,
 }
 
 impl Context<'_> {
@@ -215,7 +217,7 @@ impl Context<'_> {
             direction,
             votes: Interval { value: vote.percent.value, low: vote.percent.low, high: vote.percent.high },
             stability: vote.stability,
-            importance: importance::retaining_ratio(&table.features, layer, class)[j],
+            importance: importance::ratio_of(&self.mean, layer, class, j),
             weight: f64::from(layer.weight[[class, j]]),
             on_mistakes: activation(&table.features, j, self.rows),
             on_correct: activation(&table.features, j, &correct),

@@ -7,19 +7,25 @@ use ndarray::{Array2, Axis};
 ///
 /// Zeroing neuron j changes the logits by −W_{:,j} f̄_j, so all d ratios cost O(d C). Float64 inside.
 pub fn retaining_ratio(features: &Array2<f32>, layer: &DecisionLayer, class: usize) -> Vec<f64> {
-    let mean = features.mapv(f64::from).mean_axis(Axis(0)).unwrap_or_default();
-    ratio_at(mean.as_slice().unwrap_or_default(), layer, class)
+    ratio_at(&mean_features(features), layer, class)
+}
+
+/// The mean of each column of `features`, in float64.
+pub fn mean_features(features: &Array2<f32>) -> Vec<f64> {
+    let rows = features.nrows().max(1) as f64;
+    features.axis_iter(Axis(1)).map(|c| c.iter().map(|&v| f64::from(v)).sum::<f64>() / rows).collect()
+}
+
+/// ρ_j(c) of one neuron at one feature vector.
+pub fn ratio_of(features: &[f64], layer: &DecisionLayer, class: usize, j: usize) -> f64 {
+    let logits = logits_at(features, layer);
+    let without = logits.iter().zip(layer.weight.column(j)).map(|(z, &w)| z - f64::from(w) * features[j]);
+    (log_probability(logits.iter().copied(), class) - log_probability(without, class)).exp()
 }
 
 /// The ratios at one feature vector.
 pub fn ratio_at(features: &[f64], layer: &DecisionLayer, class: usize) -> Vec<f64> {
-    let logits: Vec<f64> = layer
-        .weight
-        .rows()
-        .into_iter()
-        .zip(&layer.bias)
-        .map(|(w, &b)| f64::from(b) + dot(w.iter(), features))
-        .collect();
+    let logits = logits_at(features, layer);
     let whole = log_probability(logits.iter().copied(), class);
     let without = |j: usize| {
         let logits = logits.iter().zip(layer.weight.column(j)).map(|(z, &w)| z - f64::from(w) * features[j]);
@@ -28,8 +34,9 @@ pub fn ratio_at(features: &[f64], layer: &DecisionLayer, class: usize) -> Vec<f6
     (0..features.len()).map(without).collect()
 }
 
-fn dot<'a>(row: impl Iterator<Item = &'a f32>, features: &[f64]) -> f64 {
-    row.zip(features).map(|(&w, f)| f64::from(w) * f).sum()
+fn logits_at(features: &[f64], layer: &DecisionLayer) -> Vec<f64> {
+    let dot = |w: ndarray::ArrayView1<'_, f32>| w.iter().zip(features).map(|(&w, f)| f64::from(w) * f).sum::<f64>();
+    layer.weight.rows().into_iter().zip(&layer.bias).map(|(w, &b)| f64::from(b) + dot(w)).collect()
 }
 
 fn log_probability(logits: impl Iterator<Item = f64> + Clone, class: usize) -> f64 {

@@ -1,2 +1,34 @@
-//! The `pellucid` command.
-fn main() {}
+//! The `pellucid` command: parses arguments into settings, runs a job of the library, prints its result.
+
+mod args;
+mod commands;
+mod output;
+mod progress;
+
+use args::{Args, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(args) {
+        Ok(code) => code,
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        Command::Inspect(a) => commands::inspect::run(&args, a),
+        Command::Scan(a) => commands::scan::run(&args, a),
+        Command::Debug(a) => commands::debug::run(&args, a),
+        Command::Why(a) => commands::why::run(&args, a),
+        Command::Demo(a) => commands::demo::run(&args, a),
+        Command::Completions { shell } => commands::completions::run(*shell),
+        Command::Man => commands::man::run(),
+    }
+}

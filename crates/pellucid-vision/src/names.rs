@@ -46,13 +46,19 @@ pub fn from_file(path: impl AsRef<Path>) -> Result<Vec<String>, NamesError> {
     }
 }
 
-/// Class names from the `config.json` beside a model (Hugging Face `id2label`, timm
-/// `label_names` or `label_descriptions`). `None` where there is none, or only placeholders such
-/// as `LABEL_0`.
+/// The class names beside a model file, or `None` where there are none. Looked for in this order: `<stem>.labels.txt`,
+/// `classes.txt`, `<stem>.json`, `config.json`.
 pub fn beside(model: impl AsRef<Path>) -> Option<Vec<String>> {
-    let path = model.as_ref().parent()?.join("config.json");
-    let json: Value = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
-    from_json(&json)
+    let model = model.as_ref();
+    let folder = model.parent()?;
+    let listed = [model.with_extension("labels.txt"), folder.join("classes.txt")];
+    if let Some(names) = listed.iter().filter(|path| path.is_file()).find_map(|path| from_file(path).ok()) {
+        return Some(names);
+    }
+    [model.with_extension("json"), folder.join("config.json")].iter().find_map(|path| {
+        let json: Value = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
+        from_json(&json)
+    })
 }
 
 /// Class names from parsed JSON of any of the forms that [`from_file`] lists.

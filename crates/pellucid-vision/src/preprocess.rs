@@ -225,6 +225,11 @@ impl Preprocessing {
         configs::hugging_face(&configs::parse(text, origin)?, origin)?.checked(origin)
     }
 
+    /// Reads a configuration file: the project's own format, timm's or Hugging Face's, told apart by their keys.
+    pub fn open(path: impl AsRef<Path>) -> Result<Preprocessing, PreprocessingError> {
+        configs::open(path.as_ref())
+    }
+
     /// The configuration beside a model file, or `None` where there is none. Looked for in this
     /// order: `<stem>.preprocess.json`, `<stem>.json` (the project's own format, timm's or Hugging
     /// Face's), `preprocessor_config.json`, `config.json` with a `pretrained_cfg`.

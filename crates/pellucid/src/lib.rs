@@ -1,6 +1,40 @@
 //! See what a vision model does, why it fails, and repair it.
-pub use pellucid_classifier as classifier;
+//!
+//! ```no_run
+//! use pellucid::{Classifier, DebugSettings, OpenOptions, Silent};
+//!
+//! let classifier = Classifier::open("model.onnx", &OpenOptions::default())?;
+//! let outcome = pellucid::debug(&classifier, "pictures/", &DebugSettings::default(), &Silent)?;
+//! println!("{}", outcome.report.display());
+//! # Ok::<(), pellucid::Error>(())
+//! ```
+//!
+//! This crate is the small stable surface over the others: [`Classifier::open`] puts model, preprocessing and class
+//! names together, [`debug()`], [`scan()`], [`why()`] and [`inspect()`] are the jobs, and every result is a plain struct
+//! that serialises. The crates below it are re-exported for those who build their own jobs.
+
+mod classifier;
+mod debug;
+mod error;
+mod inspect;
+mod run;
+mod thumbnails;
+mod verdict;
+mod why;
+
+pub use classifier::{Classifier, OpenOptions};
+pub use debug::{DebugOutcome, DebugSettings, MistakeNames, ScanOutcome, debug, scan};
+pub use error::Error;
+pub use inspect::{InspectedValue, Inspection, inspect};
+pub use pellucid_classifier::progress::{Progress, Silent};
+pub use run::{Manifest, RunDirectory};
+pub use why::{Evidence, Why, why};
+
+pub use pellucid_classifier as classifier_methods;
 pub use pellucid_graph as graph;
 pub use pellucid_report as report;
 pub use pellucid_runtime as runtime;
 pub use pellucid_vision as vision;
+
+/// The version of this build.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -316,6 +316,12 @@ pub(super) fn find_beside(model: &Path) -> Result<Option<Preprocessing>> {
     }
 }
 
+/// See [`Preprocessing::open`].
+pub(super) fn open(path: &Path) -> Result<Preprocessing> {
+    let text = std::fs::read_to_string(path).map_err(|source| PreprocessingError::Io { path: path.into(), source })?;
+    any_format(&text, path)
+}
+
 fn any_format(text: &str, path: &Path) -> Result<Preprocessing> {
     let origin = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let object = parse(text, &origin)?;

@@ -1,0 +1,447 @@
+//! Every flag, defined once: help, man page and completions are made from this, and each group becomes validated
+//! settings in one place.
+
+use anyhow::{Context, Result, bail};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use pellucid::classifier_methods::counterfactual::Variant;
+use pellucid::graph::TapNames;
+use pellucid::runtime::{Device, SessionOptions};
+use pellucid::vision::preprocess::{ChannelOrder, Layout, PreprocessingOverrides, ResizeRule};
+use pellucid::vision::resize::Filter;
+use pellucid::{DebugSettings, MistakeNames, OpenOptions};
+use std::path::PathBuf;
+
+/// See what a vision model does, why it fails, and repair it.
+///
+/// Works on any ONNX model; ONNX Runtime does the computing. Exit codes: 0 fine, 1 findings asked for by --fail-on,
+/// 2 error.
+#[derive(Debug, Parser)]
+#[command(name = "pellucid", version, propagate_version = true, max_term_width = 100)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub global: Global,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Global {
+    /// Print the result as JSON on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// No progress, no hints
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// The ONNX Runtime library, or a folder that holds it
+    #[arg(long, global = true, value_name = "PATH")]
+    pub onnxruntime: Option<PathBuf>,
+    /// auto, cpu, cuda[:N], tensorrt[:N], coreml or directml[:N]
+    #[arg(long, global = true, default_value = "auto")]
+    pub device: Device,
+    /// Threads; 0 takes every core
+    #[arg(long, global = true, default_value_t = 0)]
+    pub threads: usize,
+    /// Bound on the memory of activations, for example 512M or 4G
+    #[arg(long, global = true, default_value = "1G", value_parser = bytes)]
+    pub memory: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Say what a model holds: inputs, outputs, taps, preprocessing, operators
+    Inspect(InspectArgs),
+    /// Run a model over a data set: accuracy by class and group, features to Parquet
+    Scan(ScanArgs),
+    /// Find the neurons behind a model's mistakes and write a report
+    Debug(DebugArgs),
+    /// Explain the answer on one picture
+    Why(WhyArgs),
+    /// Run the main job on the benchmark with a known false correlation
+    Demo(DemoArgs),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page
+    Man,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct InspectArgs {
+    /// The ONNX model
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub open: OpenArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ScanArgs {
+    /// The ONNX classifier
+    pub model: PathBuf,
+    /// A folder per class, metadata.csv, CSV, JSONL or Parquet
+    pub data: PathBuf,
+    #[command(flatten)]
+    pub open: OpenArgs,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct DebugArgs {
+    /// The ONNX classifier
+    pub model: PathBuf,
+    /// A folder per class, metadata.csv, CSV, JSONL or Parquet
+    pub data: PathBuf,
+    #[command(flatten)]
+    pub open: OpenArgs,
+    #[command(flatten)]
+    pub run: RunArgs,
+    #[command(flatten)]
+    pub examine: ExamineArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct WhyArgs {
+    /// The ONNX classifier
+    pub model: PathBuf,
+    /// The picture
+    pub picture: PathBuf,
+    /// Neurons for and against
+    #[arg(long, default_value_t = 5)]
+    pub neurons: usize,
+    /// Where to write the heat maps; nowhere by default
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub open: OpenArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct DemoArgs {
+    /// The folder with the zoo's models and data
+    #[arg(long, default_value = "zoo")]
+    pub zoo: PathBuf,
+    #[command(flatten)]
+    pub run: RunArgs,
+    #[command(flatten)]
+    pub examine: ExamineArgs,
+}
+
+/// How a classifier is opened.
+#[derive(Debug, ClapArgs, Default)]
+pub struct OpenArgs {
+    /// Class names, one a line in the order of the logits
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    pub classes: Option<PathBuf>,
+    /// The value that feeds the decision layer
+    #[arg(long, value_name = "VALUE", help_heading = "Model")]
+    pub features: Option<String>,
+    /// The value that the decision layer gives
+    #[arg(long, value_name = "VALUE", help_heading = "Model")]
+    pub logits: Option<String>,
+    /// The last feature map before pooling
+    #[arg(long, value_name = "VALUE", help_heading = "Model")]
+    pub feature_map: Option<String>,
+    /// A preprocessing file (timm, Hugging Face or pellucid JSON); looked for beside the model
+    #[arg(long, value_name = "FILE", help_heading = "Preprocessing")]
+    pub preprocessing: Option<PathBuf>,
+    /// Input size: N or WxH
+    #[arg(long, value_name = "SIZE", help_heading = "Preprocessing", value_parser = size)]
+    pub size: Option<(u32, u32)>,
+    /// none, exact, shortest:N or crop:FRACTION
+    #[arg(long, value_name = "RULE", help_heading = "Preprocessing", value_parser = resize_rule)]
+    pub resize: Option<ResizeRule>,
+    /// Filter of the resize
+    #[arg(long, help_heading = "Preprocessing")]
+    pub filter: Option<FilterName>,
+    /// Mean to subtract: R,G,B or one number
+    #[arg(long, value_name = "R,G,B", help_heading = "Preprocessing", value_parser = three, allow_hyphen_values = true)]
+    pub mean: Option<[f64; 3]>,
+    /// Standard deviation to divide by: R,G,B or one number
+    #[arg(long, value_name = "R,G,B", help_heading = "Preprocessing", value_parser = three)]
+    pub std: Option<[f64; 3]>,
+    /// Factor on the 8-bit values, before mean and std: a number, or 1/255
+    #[arg(long, value_name = "FACTOR", help_heading = "Preprocessing", value_parser = factor)]
+    pub scale: Option<f64>,
+    /// Order of the channels
+    #[arg(long, help_heading = "Preprocessing")]
+    pub channels: Option<ChannelName>,
+    /// Order of the axes
+    #[arg(long, help_heading = "Preprocessing")]
+    pub layout: Option<LayoutName>,
+}
+
+/// Where results go.
+#[derive(Debug, ClapArgs)]
+pub struct RunArgs {
+    /// Where run directories are made
+    #[arg(long, default_value = "runs", value_name = "FOLDER", help_heading = "Run")]
+    pub runs: PathBuf,
+    /// Name of the run; made from model and data by default
+    #[arg(long, help_heading = "Run")]
+    pub name: Option<String>,
+    /// Replace a run of that name with other inputs
+    #[arg(long, help_heading = "Run")]
+    pub force: bool,
+    /// Look at one split only: train, val or test
+    #[arg(long, help_heading = "Run")]
+    pub split: Option<String>,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 0, help_heading = "Run")]
+    pub seed: u64,
+}
+
+/// Which mistakes are examined, and how.
+#[derive(Debug, ClapArgs)]
+pub struct ExamineArgs {
+    /// Examine the mistakes of this class (may be given again)
+    #[arg(long, value_name = "NAME", help_heading = "Mistakes")]
+    pub class: Vec<String>,
+    /// Examine the mistakes that land on this class (may be given again)
+    #[arg(long, value_name = "NAME", help_heading = "Mistakes")]
+    pub predicted_as: Vec<String>,
+    /// Examine the mistakes of this group (may be given again)
+    #[arg(long, value_name = "NAME", help_heading = "Mistakes")]
+    pub group: Vec<String>,
+    /// Examine all mistakes together
+    #[arg(long, help_heading = "Mistakes")]
+    pub all_mistakes: bool,
+    /// How counterfactuals are searched
+    #[arg(long, default_value = "bounded", help_heading = "Mistakes")]
+    pub variant: VariantName,
+    /// Neurons shown per direction
+    #[arg(long, default_value_t = 8, help_heading = "Mistakes")]
+    pub neurons: usize,
+    /// Leave pictures and file names out of the report
+    #[arg(long, help_heading = "Report")]
+    pub no_pictures: bool,
+    /// Exit with 1 if a condition holds: accuracy<0.9, worst-class<0.8 or worst-group<0.8 (may be given again)
+    #[arg(long, value_name = "CONDITION", help_heading = "Report", value_parser = condition)]
+    pub fail_on: Vec<Condition>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum FilterName {
+    Nearest,
+    Bilinear,
+    Bicubic,
+    Lanczos,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ChannelName {
+    Rgb,
+    Bgr,
+    Gray,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum LayoutName {
+    Nchw,
+    Nhwc,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum VariantName {
+    /// Every neuron stays inside its observed range (default)
+    Bounded,
+    /// As published: no bounds
+    Reference,
+    /// The fewest neurons that flip a sample
+    Sparse,
+}
+
+/// A figure and the bound below which the command exits with 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Condition {
+    pub figure: Figure,
+    pub below: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Figure {
+    Accuracy,
+    WorstClass,
+    WorstGroup,
+}
+
+impl Global {
+    fn session(&self) -> SessionOptions {
+        SessionOptions { device: self.device, threads: self.threads, ..SessionOptions::default() }
+    }
+}
+
+impl OpenArgs {
+    /// Validated options.
+    pub fn options(&self, global: &Global) -> OpenOptions {
+        OpenOptions {
+            library: global.onnxruntime.clone(),
+            session: global.session(),
+            memory: global.memory,
+            taps: TapNames {
+                features: self.features.clone(),
+                logits: self.logits.clone(),
+                feature_map: self.feature_map.clone(),
+            },
+            preprocessing: self.preprocessing.clone(),
+            overrides: PreprocessingOverrides {
+                size: self.size,
+                resize: self.resize,
+                filter: self.filter.map(|f| match f {
+                    FilterName::Nearest => Filter::Nearest,
+                    FilterName::Bilinear => Filter::Bilinear,
+                    FilterName::Bicubic => Filter::Bicubic,
+                    FilterName::Lanczos => Filter::Lanczos,
+                }),
+                crop: None,
+                channels: self.channels.map(|c| match c {
+                    ChannelName::Rgb => ChannelOrder::Rgb,
+                    ChannelName::Bgr => ChannelOrder::Bgr,
+                    ChannelName::Gray => ChannelOrder::Gray,
+                }),
+                layout: self.layout.map(|l| match l {
+                    LayoutName::Nchw => Layout::Nchw,
+                    LayoutName::Nhwc => Layout::Nhwc,
+                }),
+                scale: self.scale,
+                mean: self.mean,
+                std: self.std,
+            },
+            classes: self.classes.clone(),
+            ..OpenOptions::default()
+        }
+    }
+}
+
+impl RunArgs {
+    /// Validated settings without an examination.
+    pub fn settings(&self) -> Result<DebugSettings> {
+        if let Some(name) = &self.name
+            && (name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']))
+        {
+            bail!("--name '{name}' is not a plain folder name");
+        }
+        Ok(DebugSettings {
+            runs: self.runs.clone(),
+            name: self.name.clone(),
+            force: self.force,
+            split: self.split.clone(),
+            seed: self.seed,
+            command: std::env::args()
+                .enumerate()
+                .map(|(i, a)| if i == 0 { "pellucid".to_owned() } else { a })
+                .collect::<Vec<_>>()
+                .join(" "),
+            ..DebugSettings::default()
+        })
+    }
+}
+
+impl ExamineArgs {
+    /// Adds the examination to `settings`.
+    pub fn apply(&self, settings: &mut DebugSettings) {
+        settings.mistakes = MistakeNames {
+            class: self.class.clone(),
+            predicted_as: self.predicted_as.clone(),
+            group: self.group.clone(),
+            all: self.all_mistakes,
+        };
+        settings.diagnose.variant = match self.variant {
+            VariantName::Bounded => Variant::Bounded,
+            VariantName::Reference => Variant::Reference,
+            VariantName::Sparse => Variant::Sparse,
+        };
+        settings.diagnose.neurons = self.neurons;
+        settings.report.pictures = !self.no_pictures;
+    }
+}
+
+fn bytes(text: &str) -> Result<u64> {
+    let (number, unit) = match text.to_ascii_uppercase().chars().last() {
+        Some('K') => (&text[..text.len() - 1], 1u64 << 10),
+        Some('M') => (&text[..text.len() - 1], 1 << 20),
+        Some('G') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    let count: u64 = number.parse().context("expected a number, optionally with K, M or G")?;
+    count.checked_mul(unit).filter(|b| *b > 0).context("expected a positive size that fits 64 bits")
+}
+
+fn size(text: &str) -> Result<(u32, u32)> {
+    let (w, h) = text.split_once('x').unwrap_or((text, text));
+    let side =
+        |t: &str| t.parse::<u32>().ok().filter(|s| *s > 0).context("expected N or WxH, for example 224 or 224x160");
+    Ok((side(w)?, side(h)?))
+}
+
+fn resize_rule(text: &str) -> Result<ResizeRule> {
+    match text.split_once(':') {
+        None if text == "none" => Ok(ResizeRule::None),
+        None if text == "exact" => Ok(ResizeRule::Exact),
+        Some(("shortest", n)) => Ok(ResizeRule::ShortestSide(n.parse().context("expected shortest:N")?)),
+        Some(("crop", f)) => Ok(ResizeRule::CropPct(f.parse().context("expected crop:FRACTION")?)),
+        _ => bail!("expected none, exact, shortest:N or crop:FRACTION"),
+    }
+}
+
+fn three(text: &str) -> Result<[f64; 3]> {
+    let numbers: Vec<f64> = text.split(',').map(factor).collect::<Result<_>>()?;
+    match numbers.as_slice() {
+        [one] => Ok([*one; 3]),
+        [r, g, b] => Ok([*r, *g, *b]),
+        _ => bail!("expected one number or three, separated by commas"),
+    }
+}
+
+fn factor(text: &str) -> Result<f64> {
+    let number = |t: &str| {
+        t.trim().parse::<f64>().ok().filter(|v| v.is_finite()).with_context(|| format!("'{t}' is not a number"))
+    };
+    match text.split_once('/') {
+        Some((a, b)) => Ok(number(a)? / number(b)?),
+        None => number(text),
+    }
+}
+
+fn condition(text: &str) -> Result<Condition> {
+    let expected = "expected accuracy<X, worst-class<X or worst-group<X with X between 0 and 1";
+    let (name, bound) = text.split_once('<').context(expected)?;
+    let figure = match name.trim() {
+        "accuracy" => Figure::Accuracy,
+        "worst-class" => Figure::WorstClass,
+        "worst-group" => Figure::WorstGroup,
+        _ => bail!(expected),
+    };
+    let below = bound.trim().parse::<f64>().ok().filter(|b| (0.0..=1.0).contains(b)).context(expected)?;
+    Ok(Condition { figure, below })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_and_numbers_are_read_as_people_write_them() {
+        assert_eq!(bytes("512M").unwrap(), 512 << 20);
+        assert_eq!(size("224").unwrap(), (224, 224));
+        assert_eq!(size("320x200").unwrap(), (320, 200));
+        assert_eq!(three("1/2").unwrap(), [0.5; 3]);
+        assert_eq!(three("0.1,0.2,0.3").unwrap(), [0.1, 0.2, 0.3]);
+        assert_eq!(condition("worst-group<0.8").unwrap(), Condition { figure: Figure::WorstGroup, below: 0.8 });
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        assert!(bytes("lots").is_err() && bytes("0").is_err() && bytes("").is_err());
+        assert!(size("0").is_err() && size("axb").is_err());
+        assert!(three("1,2").is_err() && three("nan").is_err());
+        assert!(condition("worst-group>0.8").is_err() && condition("accuracy<2").is_err());
+    }
+}

@@ -1,0 +1,25 @@
+//! `pellucid demo`: the main job on the zoo's benchmark with a known false correlation.
+
+use crate::args::{Args, DemoArgs, OpenArgs};
+use crate::commands::debug;
+use anyhow::{Result, bail};
+use pellucid::Classifier;
+use std::process::ExitCode;
+
+pub fn run(args: &Args, demo: &DemoArgs) -> Result<ExitCode> {
+    let model = demo.zoo.join("models/efficientnet_lite0/emoji_watermark.onnx");
+    let data = demo.zoo.join("data/emoji-watermark");
+    for needed in [&model, &data.join("metadata.csv")] {
+        if !needed.exists() {
+            bail!(
+                "{} is missing; run `make demo` in a checkout, which composes the pictures first, or name the zoo's folder with --zoo",
+                needed.display()
+            );
+        }
+    }
+    let classifier = Classifier::open(&model, &OpenArgs::default().options(&args.global))?;
+    let mut settings = demo.run.settings()?;
+    settings.split.get_or_insert_with(|| "test".to_owned());
+    demo.examine.apply(&mut settings);
+    debug::examine(args, &classifier, &data, &settings, &demo.examine.fail_on)
+}

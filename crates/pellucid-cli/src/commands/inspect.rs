@@ -1,0 +1,64 @@
+//! `pellucid inspect MODEL`.
+
+use crate::args::{Args, InspectArgs};
+use crate::output;
+use anyhow::Result;
+use pellucid::{InspectedValue, Inspection};
+use std::process::ExitCode;
+
+pub fn run(args: &Args, inspect: &InspectArgs) -> Result<ExitCode> {
+    let inspection = pellucid::inspect(&inspect.model, &inspect.open.options(&args.global))?;
+    if args.global.json {
+        output::json(&inspection)?;
+    } else {
+        output::lines(&describe(&inspection))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(i: &Inspection) -> Vec<String> {
+    let mega = |b: u64| format!("{:.1} MB", b as f64 / 1e6);
+    let value = |v: &InspectedValue| format!("{} {}[{}]", v.name, v.element, v.dimensions.join(", "));
+    let all = |vs: &[InspectedValue]| vs.iter().map(value).collect::<Vec<_>>().join("; ");
+    let beside = if i.bytes.1 > 0 { format!(" + {} beside it", mega(i.bytes.1)) } else { String::new() };
+    let opsets: Vec<String> = i.opsets.iter().map(|(d, v)| format!("{d} {v}")).collect();
+    let operators: Vec<String> = i.operators.iter().map(|(o, n)| format!("{o} ×{n}")).collect();
+    let mut lines = vec![
+        format!(
+            "model          {} ({}{beside}), {:.2} M parameters",
+            i.file,
+            mega(i.bytes.0),
+            i.parameters as f64 / 1e6
+        ),
+        format!("written by     {}", if i.producer.is_empty() { "unknown" } else { &i.producer }),
+        format!("opset          {}", opsets.join(", ")),
+        format!("input          {}", all(&i.inputs)),
+        format!("output         {}", all(&i.outputs)),
+    ];
+    match &i.taps {
+        Some(t) => {
+            lines.push(format!("decision layer {}: {}, then {}", t.head, t.kind, t.activation));
+            lines.push(format!("logits         {} ({})", t.logits.0, t.logits.1));
+            lines.push(format!(
+                "features       {} ({}); verified: |W f + b - logits| <= {:.1e}",
+                t.features.0, t.features.1, t.linear_error
+            ));
+            lines.push(match &t.feature_map {
+                Some((value, shape, pooling)) => format!("feature map    {value} {shape:?}, pooled: {pooling}"),
+                None => "feature map    none".to_owned(),
+            });
+        }
+        None => lines.push(format!("taps           none: {}", i.taps_error.as_deref().unwrap_or_default())),
+    }
+    lines.push(format!(
+        "preprocessing  {}",
+        i.preprocessing.as_deref().unwrap_or(
+            "not found; give --size, --mean, --std (and --scale, --resize, --filter), or --preprocessing FILE"
+        )
+    ));
+    if let Some(n) = i.class_names {
+        lines.push(format!("class names    {n}"));
+    }
+    lines.push(format!("operators      {}", operators.join(", ")));
+    lines
+}

@@ -1,0 +1,9 @@
+//! One file per command: arguments to settings, a job of the library, its result printed.
+
+pub mod completions;
+pub mod debug;
+pub mod demo;
+pub mod inspect;
+pub mod man;
+pub mod scan;
+pub mod why;

@@ -1,0 +1,58 @@
+//! `pellucid why MODEL PICTURE`.
+
+use crate::args::{Args, WhyArgs};
+use crate::output;
+use anyhow::{Context, Result};
+use pellucid::{Classifier, Evidence, Why};
+use std::path::Path;
+use std::process::ExitCode;
+
+pub fn run(args: &Args, why: &WhyArgs) -> Result<ExitCode> {
+    let classifier = Classifier::open(&why.model, &why.open.options(&args.global))?;
+    let answer = pellucid::why(&classifier, &why.picture, why.neurons)?;
+    if let Some(folder) = &why.out {
+        write_pictures(folder, &answer)?;
+    }
+    if args.global.json {
+        output::json(&answer)?;
+    } else {
+        output::lines(&describe(&answer, why.out.as_deref()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_pictures(folder: &Path, why: &Why) -> Result<()> {
+    let write = |name: String, bytes: &[u8]| {
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
+    };
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    write("seen.png".to_owned(), &why.seen)?;
+    for (side, list) in [("for", &why.supporting), ("against", &why.opposing)] {
+        for (rank, evidence) in list.iter().enumerate() {
+            if let Some(picture) = &evidence.picture {
+                write(format!("{side}-{}-neuron-{}.png", rank + 1, evidence.neuron), picture)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn describe(why: &Why, folder: Option<&Path>) -> Vec<String> {
+    let mut lines: Vec<String> =
+        why.classes.iter().map(|(_, name, p)| format!("{:5.1} %  {name}", 100.0 * p)).collect();
+    lines.push(format!("margin over the runner-up: {:.3} logits", why.margin));
+    let evidence = |e: &Evidence| {
+        format!("  neuron {:<5} {:+.3} logits  (activation {:.3})", e.neuron, e.contribution, e.activation)
+    };
+    lines.push("for the answer:".to_owned());
+    lines.extend(why.supporting.iter().map(evidence));
+    lines.push("against it:".to_owned());
+    lines.extend(why.opposing.iter().map(evidence));
+    lines.extend(why.note.clone());
+    match folder {
+        Some(folder) => lines.push(format!("heat maps: {}", folder.display())),
+        None => lines.push("heat maps: add --out FOLDER".to_owned()),
+    }
+    lines
+}

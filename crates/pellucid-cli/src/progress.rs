@@ -1,0 +1,71 @@
+//! Progress on stderr, only on a terminal; Ctrl-C asks long work to stop at the next safe place.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use pellucid::Progress;
+use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static HANDLER: OnceLock<()> = OnceLock::new();
+
+/// The command line's progress.
+pub struct Bars {
+    shown: bool,
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+impl Bars {
+    /// Progress that is shown unless `quiet` or stderr is no terminal. Installs the Ctrl-C handler.
+    pub fn new(quiet: bool) -> Self {
+        HANDLER.get_or_init(|| {
+            let asked = ctrlc::set_handler(|| {
+                if INTERRUPTED.swap(true, Ordering::SeqCst) {
+                    // The second Ctrl-C does not wait for a safe place; finished shards are on disk already.
+                    std::process::exit(130);
+                }
+                eprintln!("stopping after this batch; press Ctrl-C again to stop at once");
+            });
+            if let Err(error) = asked {
+                eprintln!("warning: Ctrl-C will stop at once ({error})");
+            }
+        });
+        Self { shown: !quiet && std::io::stderr().is_terminal(), bar: Mutex::new(None) }
+    }
+
+    fn with_bar(&self, act: impl FnOnce(&mut Option<ProgressBar>)) {
+        act(&mut self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+}
+
+impl Progress for Bars {
+    fn start(&self, stage: &str, total: u64) {
+        if !self.shown {
+            return;
+        }
+        let style = ProgressStyle::with_template("{msg:22} {bar:36} {pos}/{len} {per_sec} {eta} left")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::new(total).with_style(style).with_message(stage.to_owned());
+        self.with_bar(|b| *b = Some(bar));
+    }
+
+    fn advance(&self, steps: u64) {
+        self.with_bar(|b| {
+            if let Some(bar) = b {
+                bar.inc(steps);
+            }
+        });
+    }
+
+    fn finish(&self) {
+        self.with_bar(|b| {
+            if let Some(bar) = b.take() {
+                bar.finish_and_clear();
+            }
+        });
+    }
+
+    fn interrupted(&self) -> bool {
+        INTERRUPTED.load(Ordering::SeqCst)
+    }
+}

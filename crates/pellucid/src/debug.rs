@@ -1,0 +1,365 @@
+//! The main job: scan, find the neurons behind the mistakes, report.
+
+use crate::error::some;
+use crate::run::{Manifest, RunDirectory};
+use crate::thumbnails::SeenByTheModel;
+use crate::{Classifier, Error, Progress, VERSION, verdict};
+use pellucid_classifier::diagnose::{self, DiagnoseSettings, Evidence};
+use pellucid_classifier::maps;
+use pellucid_classifier::results::{Diagnosis, Mistakes, RunCard, Summary};
+use pellucid_classifier::scan::{self, FeatureTable, ScanReport, ScanSettings, ScanSource};
+use pellucid_classifier::statistics;
+use pellucid_report::ReportOptions;
+use pellucid_vision::dataset::{Dataset, DatasetOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Mistakes to examine, by the names that the user gives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MistakeNames {
+    /// Mistakes of these classes.
+    pub class: Vec<String>,
+    /// Mistakes that land on these classes.
+    pub predicted_as: Vec<String>,
+    /// Mistakes in these groups.
+    pub group: Vec<String>,
+    /// All mistakes.
+    pub all: bool,
+}
+
+/// How the job runs.
+#[derive(Debug, Clone)]
+pub struct DebugSettings {
+    /// Where run directories are made.
+    pub runs: PathBuf,
+    /// Name of the run; made from model and data where `None`.
+    pub name: Option<String>,
+    /// Replace a run of that name with other inputs.
+    pub force: bool,
+    /// The split to look at; all where `None`.
+    pub split: Option<String>,
+    /// Which mistakes; the worst class in both directions by default.
+    pub mistakes: MistakeNames,
+    /// How mistakes are examined.
+    pub diagnose: DiagnoseSettings,
+    /// Seed of everything random (bootstrap).
+    pub seed: u64,
+    /// The report.
+    pub report: ReportOptions,
+    /// The command line, for the run card; absolute paths in it are shortened.
+    pub command: String,
+}
+
+impl Default for DebugSettings {
+    fn default() -> Self {
+        Self {
+            runs: PathBuf::from("runs"),
+            name: None,
+            force: false,
+            split: None,
+            mistakes: MistakeNames::default(),
+            diagnose: DiagnoseSettings::default(),
+            seed: 0,
+            report: ReportOptions::default(),
+            command: "pellucid debug".to_owned(),
+        }
+    }
+}
+
+/// What [`debug`] made.
+#[derive(Debug, Clone)]
+pub struct DebugOutcome {
+    /// The findings.
+    pub diagnosis: Diagnosis,
+    /// The run directory.
+    pub directory: PathBuf,
+    /// The report.
+    pub report: PathBuf,
+}
+
+/// What [`scan`] made.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct ScanOutcome {
+    /// Accuracy and confusions.
+    pub summary: Summary,
+    /// Pictures taken from the cache.
+    pub reused: usize,
+    /// Pictures computed now.
+    pub computed: usize,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// The run directory.
+    pub directory: PathBuf,
+}
+
+/// A scanned data set.
+struct Scanned {
+    data: Arc<Dataset>,
+    report: ScanReport,
+    warnings: Vec<String>,
+    seconds: f64,
+}
+
+fn scan_data(
+    classifier: &Classifier,
+    data: &Path,
+    settings: &DebugSettings,
+    progress: &dyn Progress,
+) -> Result<Scanned, Error> {
+    let start = Instant::now();
+    let options = DatasetOptions {
+        split: settings.split.clone(),
+        class_names: classifier.class_names.clone(),
+        ..DatasetOptions::default()
+    };
+    let data = Arc::new(Dataset::open(data, &options)?);
+    check_classes(classifier, &data)?;
+    let source = ScanSource {
+        model: &classifier.tapped,
+        model_hash: &classifier.model_hash,
+        data: &data,
+        preprocessing: &classifier.preprocessing,
+        limits: &classifier.options.limits,
+    };
+    let report =
+        scan::scan(&classifier.runtime, &source, &settings.runs.join(".cache"), &scan_settings(classifier), progress)?;
+    let mut warnings = data.warnings.clone();
+    warnings.extend(report.warnings.iter().cloned());
+    Ok(Scanned { data, report, warnings, seconds: start.elapsed().as_secs_f64() })
+}
+
+pub(crate) fn scan_settings(classifier: &Classifier) -> ScanSettings {
+    let session = classifier.options.session.clone();
+    ScanSettings { session, memory: classifier.options.memory, ..ScanSettings::default() }
+}
+
+fn check_classes(classifier: &Classifier, data: &Dataset) -> Result<(), Error> {
+    let logits = classifier.layer.bias.len();
+    let highest = data.samples.iter().map(|s| s.label + 1).max().unwrap_or(0);
+    let own_names = classifier.class_names.as_ref().is_some_and(|n| n.len() == logits);
+    if highest <= logits && (own_names || data.classes.len() == logits) {
+        return Ok(());
+    }
+    Err(Error::Classes {
+        model: classifier.path().to_path_buf(),
+        logits,
+        data: data.root.clone(),
+        classes: data.classes.len(),
+        names: some(&data.classes),
+    })
+}
+
+fn class_names(classifier: &Classifier, data: &Dataset) -> Vec<String> {
+    let logits = classifier.layer.bias.len();
+    classifier.class_names.clone().filter(|n| n.len() == logits).unwrap_or_else(|| data.classes.clone())
+}
+
+fn summarise(table: &FeatureTable, classes: &[String], data: &Dataset) -> Summary {
+    let predictions = diagnose::predictions(table);
+    statistics::summarise(&table.labels, &predictions, &table.groups, classes, &data.groups, table.features.ncols())
+}
+
+/// Scans `data` with `classifier`: `scan.parquet` and `summary.json` in the run directory.
+pub fn scan(
+    classifier: &Classifier,
+    data: impl AsRef<Path>,
+    settings: &DebugSettings,
+    progress: &dyn Progress,
+) -> Result<ScanOutcome, Error> {
+    let scanned = scan_data(classifier, data.as_ref(), settings, progress)?;
+    let mut manifest = manifest("scan", classifier, &scanned, settings);
+    let directory = RunDirectory::open(
+        &settings.runs,
+        &run_name(classifier, &scanned.data, settings, &manifest),
+        &manifest,
+        settings.force,
+    )?;
+    scanned.report.export(&scanned.data, &directory.file("scan.parquet"))?;
+    let table = scanned.report.load(&scanned.data, classifier.tapped.classes(), classifier.tapped.features())?;
+    let summary = summarise(&table, &class_names(classifier, &scanned.data), &scanned.data);
+    directory.write_json("summary.json", &summary)?;
+    manifest.files = vec!["scan.parquet".to_owned(), "summary.json".to_owned()];
+    directory.finish(&manifest)?;
+    Ok(ScanOutcome {
+        summary,
+        reused: scanned.report.reused,
+        computed: scanned.report.computed,
+        warnings: scanned.warnings,
+        directory: directory.path().to_path_buf(),
+    })
+}
+
+/// Scans `data`, examines the mistakes, and writes `report.html` and `diagnosis.json` into the run directory.
+pub fn debug(
+    classifier: &Classifier,
+    data: impl AsRef<Path>,
+    settings: &DebugSettings,
+    progress: &dyn Progress,
+) -> Result<DebugOutcome, Error> {
+    let scanned = scan_data(classifier, data.as_ref(), settings, progress)?;
+    let mut timings = vec![("scan".to_owned(), scanned.seconds)];
+    let mut manifest = manifest("debug", classifier, &scanned, settings);
+    let name = run_name(classifier, &scanned.data, settings, &manifest);
+    let directory = RunDirectory::open(&settings.runs, &name, &manifest, settings.force)?;
+    let table = scanned.report.load(&scanned.data, classifier.tapped.classes(), classifier.tapped.features())?;
+    let classes = class_names(classifier, &scanned.data);
+    let summary = summarise(&table, &classes, &scanned.data);
+
+    let start = Instant::now();
+    let mut examine = settings.diagnose.clone();
+    examine.votes.seed = settings.seed;
+    examine.mistakes.extend(by_name(&settings.mistakes, &classes, &scanned.data.groups)?);
+    let evidence = Evidence { table: &table, layer: &classifier.layer, data: &scanned.data, classes: &classes };
+    let chosen = diagnose::chosen_mistakes(&examine, &summary);
+    progress.start("examine mistakes", chosen.len() as u64);
+    let mut findings = Vec::with_capacity(chosen.len());
+    for mistakes in &chosen {
+        findings.push(diagnose::examine(&evidence, mistakes, &examine)?);
+        progress.advance(1);
+    }
+    progress.finish();
+    timings.push(("counterfactuals and votes".to_owned(), start.elapsed().as_secs_f64()));
+
+    let start = Instant::now();
+    let limits = &classifier.options.limits;
+    let preprocessing = &classifier.preprocessing;
+    maps::draw(
+        &classifier.runtime,
+        &classifier.tapped,
+        &scanned.data,
+        preprocessing,
+        limits,
+        &scan_settings(classifier),
+        &mut findings,
+    )?;
+    timings.push(("heat maps".to_owned(), start.elapsed().as_secs_f64()));
+
+    let diagnosis = Diagnosis {
+        verdict: verdict::write(&summary, &findings),
+        run: run_card(classifier, &scanned, settings, timings.clone()),
+        summary,
+        findings,
+        data_root: scanned.data.root.clone(),
+    };
+    let thumbnails = SeenByTheModel { data: &scanned.data, preprocessing, limits };
+    let page = pellucid_report::render(&diagnosis, &settings.report, &thumbnails)?;
+    let report = directory.write("report.html", &page)?;
+    directory.write_json("diagnosis.json", &diagnosis)?;
+    manifest.timings = timings;
+    manifest.files = vec!["report.html".to_owned(), "diagnosis.json".to_owned()];
+    directory.finish(&manifest)?;
+    Ok(DebugOutcome { diagnosis, directory: directory.path().to_path_buf(), report })
+}
+
+fn by_name(names: &MistakeNames, classes: &[String], groups: &[String]) -> Result<Vec<Mistakes>, Error> {
+    let find = |kind, known: &[String], name: &String| {
+        let by_number = || name.parse::<usize>().ok().filter(|i| *i < known.len());
+        known.iter().position(|k| k == name).or_else(by_number).ok_or_else(|| Error::Unknown {
+            kind,
+            name: name.clone(),
+            known: some(known),
+        })
+    };
+    let mut chosen = Vec::new();
+    for name in &names.class {
+        chosen.push(Mistakes::TrueClass { class: find("class", classes, name)? });
+    }
+    for name in &names.predicted_as {
+        chosen.push(Mistakes::PredictedAs { class: find("class", classes, name)? });
+    }
+    for name in &names.group {
+        chosen.push(Mistakes::Group { group: find("group", groups, name)? });
+    }
+    if names.all {
+        chosen.push(Mistakes::All);
+    }
+    Ok(chosen)
+}
+
+fn manifest(job: &str, classifier: &Classifier, scanned: &Scanned, settings: &DebugSettings) -> Manifest {
+    let chosen = (&settings.split, &settings.mistakes, &settings.diagnose, &settings.report);
+    let settings_text = format!("{chosen:?} {:?} {:?}", classifier.options.taps, classifier.preprocessing);
+    Manifest {
+        pellucid: VERSION.to_owned(),
+        onnxruntime: classifier.runtime.version(),
+        job: job.to_owned(),
+        model_hash: classifier.model_hash.clone(),
+        data_hash: scanned.report.data_hash.clone(),
+        settings_hash: blake3::hash(settings_text.as_bytes()).to_hex().to_string(),
+        seed: settings.seed,
+        device: classifier.options.session.device.to_string(),
+        timings: vec![("scan".to_owned(), scanned.seconds)],
+        warnings: scanned.warnings.clone(),
+        files: Vec::new(),
+    }
+}
+
+/// `<model>-<data>-<hash>`: other inputs get another directory, the same inputs the same one.
+fn run_name(classifier: &Classifier, data: &Dataset, settings: &DebugSettings, manifest: &Manifest) -> String {
+    if let Some(name) = &settings.name {
+        return name.clone();
+    }
+    let stem = |p: &Path| p.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let root = data.root.canonicalize().unwrap_or_else(|_| data.root.clone());
+    let key = format!(
+        "{} {} {} {} {}",
+        manifest.job, manifest.model_hash, manifest.data_hash, manifest.settings_hash, manifest.seed
+    );
+    format!(
+        "{}-{}-{}-{}",
+        manifest.job,
+        stem(classifier.path()),
+        stem(&root),
+        &blake3::hash(key.as_bytes()).to_hex()[..8]
+    )
+}
+
+fn run_card(
+    classifier: &Classifier,
+    scanned: &Scanned,
+    settings: &DebugSettings,
+    timings: Vec<(String, f64)>,
+) -> RunCard {
+    let root = scanned.data.root.canonicalize().unwrap_or_else(|_| scanned.data.root.clone());
+    RunCard {
+        pellucid: VERSION.to_owned(),
+        onnxruntime: classifier.runtime.version(),
+        command: without_folders(&settings.command),
+        model: classifier.file_name(),
+        model_hash: classifier.model_hash.clone(),
+        data: root.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        data_hash: scanned.report.data_hash.clone(),
+        device: classifier.options.session.device.to_string(),
+        threads: classifier.options.session.thread_count(),
+        seed: settings.seed,
+        variant: settings.diagnose.variant.to_string(),
+        preprocessing: classifier.preprocessing.describe(),
+        heat_maps: heat_maps(classifier),
+        timings,
+        warnings: scanned.warnings.clone(),
+    }
+}
+
+/// How the heat maps were made, in words.
+fn heat_maps(classifier: &Classifier) -> String {
+    match &classifier.tapped.map {
+        None => String::new(),
+        Some(map) if map.is_direct() => {
+            format!("the neuron's channel of the feature map '{}', scaled to its own range on each picture", map.value)
+        }
+        Some(map) => format!(
+            "none: layers stand between the feature map '{}' and the decision layer, so neurons are not its channels",
+            map.value
+        ),
+    }
+}
+
+/// The command with every absolute path reduced to its last part.
+fn without_folders(command: &str) -> String {
+    let short = |word: &str| match Path::new(word) {
+        path if path.is_absolute() => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        _ => word.to_owned(),
+    };
+    command.split(' ').map(short).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,102 @@
+//! Every way a job can fail, each handled once: here it is only gathered.
+
+use std::path::PathBuf;
+
+/// Why a job failed. The messages say what was expected, what was found and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// ONNX Runtime is not there.
+    #[error(transparent)]
+    Library(#[from] pellucid_runtime::LibraryError),
+    /// The model file.
+    #[error(transparent)]
+    Model(#[from] pellucid_graph::ModelError),
+    /// The model's structure.
+    #[error(transparent)]
+    Taps(#[from] pellucid_runtime::TapsError),
+    /// The model's shapes.
+    #[error(transparent)]
+    Observe(#[from] pellucid_runtime::ObserveError),
+    /// The model's run.
+    #[error(transparent)]
+    Runtime(#[from] pellucid_runtime::RuntimeError),
+    /// The preprocessing.
+    #[error(transparent)]
+    Preprocessing(#[from] pellucid_vision::preprocess::PreprocessingError),
+    /// The class names.
+    #[error(transparent)]
+    Names(#[from] pellucid_vision::names::NamesError),
+    /// The data set.
+    #[error(transparent)]
+    Dataset(#[from] pellucid_vision::dataset::DatasetError),
+    /// One picture.
+    #[error(transparent)]
+    Picture(#[from] pellucid_vision::picture::PictureError),
+    /// The scan.
+    #[error(transparent)]
+    Scan(#[from] pellucid_classifier::scan::ScanError),
+    /// The counterfactual search.
+    #[error(transparent)]
+    Counterfactual(#[from] pellucid_classifier::counterfactual::CounterfactualError),
+    /// The report.
+    #[error(transparent)]
+    Report(#[from] pellucid_report::ReportError),
+    /// Model and data set disagree about the classes.
+    #[error(
+        "{model} has {logits} logits, but {data} has {classes} classes ({names}); labels are indices into the logits. \
+         Give the model's own class names with --classes FILE (one a line, in the order of the logits), so that labels \
+         are matched by name"
+    )]
+    Classes {
+        /// The model.
+        model: PathBuf,
+        /// Its logits.
+        logits: usize,
+        /// The data set.
+        data: PathBuf,
+        /// Its classes.
+        classes: usize,
+        /// Some of their names.
+        names: String,
+    },
+    /// A name on the command line is not in the data set.
+    #[error("there is no {kind} '{name}'; there are: {known}")]
+    Unknown {
+        /// "class" or "group".
+        kind: &'static str,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// The model decides in a way that is not supported.
+    #[error("{model}: {reason}")]
+    Head {
+        /// The model.
+        model: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The run directory belongs to another run.
+    #[error("{path} holds a run with other inputs ({difference}); choose another --name, or --force to replace it")]
+    RunDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// What differs.
+        difference: String,
+    },
+    /// A file of the run cannot be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+/// At most ten names, for an error message.
+pub(crate) fn some(names: &[String]) -> String {
+    let shown = names.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > 10 { format!("{shown}, … ({} in all)", names.len()) } else { shown }
+}
