@@ -9,7 +9,7 @@ mod palette;
 use crate::SIDE;
 use crate::canvas::{Canvas, Colour};
 use crate::draws::Draws;
-use crate::noise::{Noise, ease, step};
+use crate::noise::{Noise, ease, floor, step};
 use palette::{Palette, dark, mix, scale};
 
 /// Middle of the picture.
@@ -100,7 +100,7 @@ fn along(x: f32, y: f32, direction: [f32; 2]) -> f32 {
 
 /// 0…1…0 over each period, straight between: a sine without a maths library once eased.
 fn zigzag(value: f32) -> f32 {
-    let part = value - value.floor();
+    let part = value - floor(value);
     if part < 0.5 { 2.0 * part } else { 2.0 - 2.0 * part }
 }
 
@@ -160,8 +160,8 @@ fn dots(draws: &mut Draws) -> Canvas {
     let radius = apart * draws.between(0.18, 0.36);
     Canvas::from_fn(|x, y| {
         let (u, v) = (along(x, y, direction) / apart, along(x, y, across) / apart);
-        let (du, dv) = ((u - u.floor() - 0.5) * apart, (v - v.floor() - 0.5) * apart);
-        let odd = (u.floor() + v.floor()) as i32 & 1;
+        let (du, dv) = ((u - floor(u) - 0.5) * apart, (v - floor(v) - 0.5) * apart);
+        let odd = (floor(u) + floor(v)) as i32 & 1;
         let inside = 1.0 - step(radius - 0.8, radius + 0.8, (du * du + dv * dv).sqrt());
         mix(palette.at(0), palette.at(1 + odd as usize), inside)
     })
@@ -267,7 +267,7 @@ fn planks(draws: &mut Draws) -> Canvas {
     let light = point(draws, 30.0);
     Canvas::from_fn(|x, y| {
         let (u, v) = if upright { (x, y) } else { (y, x) };
-        let plank = (u / wide).floor();
+        let plank = floor(u / wide);
         let own = noise.at(plank * 7.7 + 0.5, 0.5);
         let grain = noise.octaves(u / 5.0 + own * 90.0, v / 90.0 + own * 30.0, 3);
         let from_edge = (u - plank * wide).min((plank + 1.0) * wide - u);
@@ -283,7 +283,7 @@ fn cloth(draws: &mut Draws) -> Canvas {
     let (tartan, size) = (draws.chance(0.5), draws.between(30.0, 70.0));
     Canvas::from_fn(|x, y| {
         let (u, v) = (zigzag(x / thread), zigzag(y / thread));
-        let over = (((x / thread).floor() + (y / thread).floor()) as i32 & 1) as f32;
+        let over = ((floor(x / thread) + floor(y / thread)) as i32 & 1) as f32;
         let weave = 0.86 + 0.14 * (over * u + (1.0 - over) * v);
         let mut colour = mix(palette.at(0), palette.at(1), 0.3 * noise.octaves(x / 50.0, y / 50.0, 2));
         if tartan {
@@ -309,22 +309,30 @@ fn room(draws: &mut Draws) -> Canvas {
 
 fn hills(draws: &mut Draws) -> Canvas {
     let (sky, land) = (Palette::sky(draws), Palette::draw(draws));
-    let ridge = Noise::new(draws.bits());
-    let texture = Noise::new(draws.bits());
+    let (ridge, texture) = (Noise::new(draws.bits()), Noise::new(draws.bits()));
     let (sun, radius) = ([draws.between(10.0, 214.0), draws.between(15.0, 80.0)], draws.between(8.0, 20.0));
-    let layers = 2 + draws.below(3);
-    let top = draws.between(80.0, 130.0);
-    Canvas::from_fn(|x, y| {
+    let (layers, top) = (2 + draws.below(3), draws.between(80.0, 130.0));
+    let nearness = |layer: usize| (layer + 1) as f32 / layers as f32;
+    let crest = |layer: usize, x: f32| {
+        let near = nearness(layer);
+        let height = ridge.octaves(x / (90.0 - 30.0 * near) + layer as f32 * 31.0, layer as f32 * 9.0, 4);
+        top + near * 70.0 - 70.0 * height + 10.0
+    };
+    let crests: Vec<Vec<f32>> =
+        (0..layers).map(|layer| (0..SIDE).map(|x| crest(layer, x as f32 + 0.5)).collect()).collect();
+    let air = |x: f32, y: f32| {
         let cloud = step(0.5, 0.75, texture.octaves(x / 70.0, y / 28.0 + 40.0, 4));
-        let mut colour = mix(sky.across(y / (top + 50.0)), [1.0, 0.98, 0.96], cloud * 0.65);
-        colour = mix(sky.at(3), colour, step(radius - 1.0, radius + 1.0, distance(x, y, sun)));
-        for layer in 0..layers {
-            let near = (layer + 1) as f32 / layers as f32;
-            let height = ridge.octaves(x / (90.0 - 30.0 * near) + layer as f32 * 31.0, layer as f32 * 9.0, 4);
-            let crest = top + near * 70.0 - 70.0 * height + 10.0;
-            let ground = scale(land.at(layer), 0.8 + 0.35 * texture.octaves(x / 9.0, y / 5.0, 3));
-            let hazy = mix(sky.at(2), ground, 0.35 + 0.65 * near);
-            colour = mix(colour, hazy, step(crest - 0.7, crest + 0.7, y));
+        let colour = mix(sky.across(y / (top + 50.0)), [1.0, 0.98, 0.96], cloud * 0.65);
+        mix(sky.at(3), colour, step(radius - 1.0, radius + 1.0, distance(x, y, sun)))
+    };
+    Canvas::from_fn(|x, y| {
+        let shares: Vec<f32> = crests.iter().map(|crest| step(-0.7, 0.7, y - crest[x as usize])).collect();
+        let hidden = shares.iter().rposition(|share| *share >= 1.0);
+        let mut colour = if hidden.is_some() { sky.at(2) } else { air(x, y) };
+        let rough = 0.8 + 0.35 * texture.octaves(x / 9.0, y / 5.0, 3);
+        for layer in hidden.unwrap_or(0)..layers {
+            let hazy = mix(sky.at(2), scale(land.at(layer), rough), 0.35 + 0.65 * nearness(layer));
+            colour = mix(colour, hazy, shares[layer]);
         }
         colour
     })

@@ -29,23 +29,37 @@ pub struct Placement {
     pub flip: bool,
 }
 
-impl Placement {
-    /// The place in `sprite` that lies under the point (x, y) of the picture.
-    fn source(&self, sprite: &Sprite, x: f32, y: f32) -> (f32, f32) {
-        let t = self.half_turn;
+/// From a point of the picture to the place in a sprite that lies under it: an affine map.
+struct Inverse {
+    across: [f32; 3],
+    down: [f32; 3],
+}
+
+impl Inverse {
+    fn new(sprite: &Sprite, place: &Placement) -> Inverse {
+        let t = place.half_turn;
         let (cosine, sine) = ((1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t));
-        let (dx, dy) = ((x - self.x) / self.scale, (y - self.y) / self.scale);
-        let (across, down) = (cosine * dx + sine * dy, cosine * dy - sine * dx);
-        let across = if self.flip { -across } else { across };
-        (across + sprite.width as f32 * 0.5, down + sprite.height as f32 * 0.5)
+        let (cosine, sine) = (cosine / place.scale, sine / place.scale);
+        let side = if place.flip { -1.0 } else { 1.0 };
+        let row = |x: f32, y: f32, middle: usize| [x, y, middle as f32 * 0.5 - x * place.x - y * place.y];
+        Inverse { across: row(side * cosine, side * sine, sprite.width), down: row(-sine, cosine, sprite.height) }
+    }
+
+    /// How far the sprite reaches from its middle, in pixels across and down, rounded up.
+    fn reach(&self, sprite: &Sprite, scale: f32) -> [f32; 2] {
+        let (wide, high) = (sprite.width as f32 * 0.5 + 1.0, sprite.height as f32 * 0.5 + 1.0);
+        let square = scale * scale;
+        let of = |axis: usize| (self.across[axis].abs() * wide + self.down[axis].abs() * high) * square + 2.0;
+        [of(0), of(1)]
     }
 
     /// Colour (multiplied by coverage) and coverage over the pixel (x, y): the mean of 2×2 points.
     fn sample(&self, sprite: &Sprite, x: usize, y: usize) -> [f32; 4] {
         let mut sum = [0.0; 4];
         for (dx, dy) in [(0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)] {
-            let (u, v) = self.source(sprite, x as f32 + dx, y as f32 + dy);
-            for (total, value) in sum.iter_mut().zip(sprite.at(u, v)) {
+            let (x, y) = (x as f32 + dx, y as f32 + dy);
+            let ([ax, ay, a], [bx, by, b]) = (self.across, self.down);
+            for (total, value) in sum.iter_mut().zip(sprite.at(ax * x + ay * y + a, bx * x + by * y + b)) {
                 *total += value * 0.25;
             }
         }
@@ -61,15 +75,16 @@ pub struct Layer {
 impl Layer {
     /// `sprite` at `place`; what lies outside the picture is lost.
     pub fn new(sprite: &Sprite, place: &Placement) -> Layer {
-        let reach = (sprite.width + sprite.height) as f32 * 0.5 * place.scale + 1.0;
-        let span = |middle: f32| {
+        let inverse = Inverse::new(sprite, place);
+        let [reach_x, reach_y] = inverse.reach(sprite, place.scale);
+        let span = |middle: f32, reach: f32| {
             let end = (middle + reach).clamp(0.0, SIDE as f32) as usize;
             (middle - reach).clamp(0.0, SIDE as f32) as usize..end
         };
         let mut values = vec![[0.0; 4]; SIDE * SIDE];
-        for y in span(place.y) {
-            for x in span(place.x) {
-                values[y * SIDE + x] = place.sample(sprite, x, y);
+        for y in span(place.y, reach_y) {
+            for x in span(place.x, reach_x) {
+                values[y * SIDE + x] = inverse.sample(sprite, x, y);
             }
         }
         Layer { values }
@@ -132,11 +147,17 @@ const BLUR: usize = 4;
 
 /// The mean over 2·[`BLUR`]+1 neighbours along each row; outside the picture is 0.
 fn blur_rows(values: &mut [f32]) {
+    let mut padded = [0.0; SIDE + 2 * BLUR];
     for row in values.chunks_exact_mut(SIDE) {
-        let before: Vec<f32> = row.to_vec();
-        for (x, value) in row.iter_mut().enumerate() {
-            let near = &before[x.saturating_sub(BLUR)..(x + BLUR + 1).min(SIDE)];
-            *value = near.iter().fold(0.0, |sum, value| sum + value) / (2 * BLUR + 1) as f32;
+        padded[BLUR..BLUR + SIDE].copy_from_slice(row);
+        row.fill(0.0);
+        for shift in 0..=2 * BLUR {
+            for (sum, value) in row.iter_mut().zip(&padded[shift..]) {
+                *sum += value;
+            }
+        }
+        for sum in row {
+            *sum /= (2 * BLUR + 1) as f32;
         }
     }
 }

@@ -11,6 +11,7 @@ use image::RgbaImage;
 use serde::Deserialize;
 
 use crate::error::ZooError;
+use crate::noise::floor;
 
 /// A small picture: red, green, blue (multiplied by coverage) and coverage, 0…1, row by row.
 #[derive(Debug, Clone)]
@@ -19,16 +20,20 @@ pub struct Sprite {
     pub width: usize,
     /// Height in pixels.
     pub height: usize,
+    /// With a border of one empty pixel on every side.
     values: Vec<[f32; 4]>,
 }
 
 impl Sprite {
     fn from_rgba(picture: &RgbaImage) -> Sprite {
-        let values = picture.pixels().map(|pixel| {
+        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        let mut values = vec![[0.0; 4]; (width + 2) * (height + 2)];
+        for (x, y, pixel) in picture.enumerate_pixels() {
             let [red, green, blue, coverage] = pixel.0.map(|byte| f32::from(byte) / 255.0);
-            [red * coverage, green * coverage, blue * coverage, coverage]
-        });
-        Sprite { width: picture.width() as usize, height: picture.height() as usize, values: values.collect() }
+            let place = (y as usize + 1) * (width + 2) + x as usize + 1;
+            values[place] = [red * coverage, green * coverage, blue * coverage, coverage];
+        }
+        Sprite { width, height, values }
     }
 
     /// Reads a whole picture file as one sprite.
@@ -42,23 +47,17 @@ impl Sprite {
         if x <= -1.0 || y <= -1.0 || x >= self.width as f32 || y >= self.height as f32 {
             return [0.0; 4];
         }
-        let (left, top) = (x.floor(), y.floor());
+        let (left, top) = (floor(x), floor(y));
         let (across, down) = (x - left, y - top);
-        let (column, row) = (left as i32, top as i32);
-        let upper = [self.pixel(column, row), self.pixel(column + 1, row)];
-        let lower = [self.pixel(column, row + 1), self.pixel(column + 1, row + 1)];
+        let first = (top as i32 + 1) as usize * (self.width + 2) + (left as i32 + 1) as usize;
+        let second = first + self.width + 2;
+        let upper = [self.values[first], self.values[first + 1]];
+        let lower = [self.values[second], self.values[second + 1]];
         std::array::from_fn(|channel| {
             let above = upper[0][channel] * (1.0 - across) + upper[1][channel] * across;
             let below = lower[0][channel] * (1.0 - across) + lower[1][channel] * across;
             above * (1.0 - down) + below * down
         })
-    }
-
-    fn pixel(&self, column: i32, row: i32) -> [f32; 4] {
-        match (usize::try_from(column), usize::try_from(row)) {
-            (Ok(column), Ok(row)) if column < self.width && row < self.height => self.values[row * self.width + column],
-            _ => [0.0; 4],
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::canvas::Colour;
 use crate::draws::Draws;
+use crate::noise::floor;
 
 /// Four colours, used in order or as one continuous scale.
 pub(super) struct Palette {
@@ -13,11 +14,11 @@ impl Palette {
     pub(super) fn draw(draws: &mut Draws) -> Palette {
         let hue = draws.unit();
         let apart = [0.03, 0.08, 0.16, 0.33, 0.5][draws.below(5)];
-        let richness = draws.between(0.12, 0.85);
+        let richness = draws.between(0.12, 0.68);
         let value = draws.between(0.45, 0.98);
         let colours = std::array::from_fn(|index| {
             let hue = hue + apart * index as f32 + draws.between(-0.02, 0.02);
-            let richness = (richness * draws.between(0.6, 1.3)).min(0.9);
+            let richness = (richness * draws.between(0.6, 1.3)).min(0.8);
             hsv(hue, richness, (value * draws.between(0.65, 1.25)).clamp(0.15, 1.0))
         });
         Palette { colours }
@@ -76,7 +77,7 @@ pub(super) fn dark(colour: Colour, value: f32) -> Colour {
 fn hsv(hue: f32, saturation: f32, value: f32) -> Colour {
     [5.0, 3.0, 1.0].map(|offset| {
         let turned = offset / 6.0 + hue;
-        let sixth = (turned - turned.floor()) * 6.0;
+        let sixth = (turned - floor(turned)) * 6.0;
         let share = sixth.min(4.0 - sixth).clamp(0.0, 1.0);
         value - value * saturation * share
     })
