@@ -8,6 +8,7 @@
 
 pub mod dataset;
 pub mod heat;
+mod jpeg;
 pub mod limits;
 pub mod loader;
 pub mod names;

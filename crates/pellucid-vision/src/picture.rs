@@ -9,8 +9,10 @@ use std::path::Path;
 
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
+use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageEncoder, ImageFormat, ImageReader};
 
+use crate::jpeg;
 use crate::limits::Limits;
 use crate::resize::{Filter, resize};
 
@@ -158,7 +160,7 @@ impl Picture {
     /// A picture from RGB bytes, row by row; `data` has `width * height * 3` bytes and neither
     /// side is 0.
     pub fn new(width: u32, height: u32, data: Vec<u8>) -> Result<Picture, PictureError> {
-        let expected = u64::from(width) * u64::from(height) * 3;
+        let expected = (u64::from(width) * u64::from(height)).saturating_mul(3);
         if expected != data.len() as u64 || expected == 0 {
             return Err(PictureError::WrongLength { width, height, expected, found: data.len() as u64 });
         }
@@ -363,24 +365,19 @@ fn format_name(format: ImageFormat) -> &'static str {
 const LONGEST_SIDE: u32 = 65_535;
 
 fn decode_as(bytes: &[u8], name: &str, limits: &Limits, format: ImageFormat) -> Result<Picture, PictureError> {
-    let fail = |error: image::ImageError| decoder_error(name, format, error);
-    if format == ImageFormat::Jpeg && !jpeg_has_end(bytes) {
-        return Err(truncated(name, format, "it has no end-of-image marker"));
+    if format == ImageFormat::Jpeg {
+        match decode_jpeg(bytes, name, limits)? {
+            Some(picture) => return Ok(picture),
+            None if !jpeg::has_end(bytes) => return Err(truncated(name, format, "it has no end-of-image marker")),
+            None => {}
+        }
     }
+    let fail = |error: image::ImageError| decoder_error(name, format, error);
     let mut decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder().map_err(fail)?;
     let (width, height) = decoder.dimensions();
-    if width == 0 || height == 0 {
-        return Err(damaged(name, format, format!("its header claims {width} x {height} pixels")));
-    }
-    if width.max(height) > LONGEST_SIDE {
-        let detail = format!("its header claims {width} x {height} pixels, a side above {LONGEST_SIDE}");
-        return Err(PictureError::Unsupported { name: name.to_string(), detail });
-    }
-    if u64::from(width) * u64::from(height) > limits.max_pixels {
-        return Err(PictureError::TooManyPixels { name: name.to_string(), width, height, limit: limits.max_pixels });
-    }
+    check_size(name, format, width, height, limits)?;
     // Metadata that cannot be read is no reason to refuse the pixels.
-    let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut bounds = image::Limits::no_limits();
     // Eight bytes a pixel: 16-bit RGBA, the widest layout that is accepted below.
     bounds.max_alloc = Some(limits.max_pixels.saturating_mul(8).saturating_add(1 << 20));
@@ -393,6 +390,56 @@ fn decode_as(bytes: &[u8], name: &str, limits: &Limits, format: ImageFormat) -> 
     decoded.apply_orientation(orientation);
     let (width, height) = (decoded.width(), decoded.height());
     Picture::new(width, height, to_rgb(decoded, name)?)
+}
+
+/// The picture by this library's own decoder; `None` for kinds of JPEG that it does not cover.
+fn decode_jpeg(bytes: &[u8], name: &str, limits: &Limits) -> Result<Option<Picture>, PictureError> {
+    let format = ImageFormat::Jpeg;
+    let fail = |problem: jpeg::Problem| match problem {
+        jpeg::Problem::NotCovered => Ok(None),
+        jpeg::Problem::Truncated(detail) => Err(truncated(name, format, detail)),
+        jpeg::Problem::Damaged(detail) => Err(damaged(name, format, detail)),
+    };
+    let header = match jpeg::header(bytes) {
+        Ok(header) => header,
+        Err(problem) => return fail(problem),
+    };
+    check_size(name, format, header.width, header.height, limits)?;
+    let pixels = match jpeg::decode(bytes) {
+        Ok(pixels) => pixels,
+        Err(problem) => return fail(problem),
+    };
+    let orientation = header.exif.and_then(|exif| Orientation::from_exif_chunk(&exif));
+    let picture = Picture::new(header.width, header.height, pixels)?;
+    Ok(Some(upright(picture, orientation.unwrap_or(Orientation::NoTransforms))))
+}
+
+fn upright(picture: Picture, orientation: Orientation) -> Picture {
+    if orientation == Orientation::NoTransforms {
+        return picture;
+    }
+    let (width, height) = (picture.width, picture.height);
+    let Some(buffer) = image::RgbImage::from_raw(width, height, picture.data) else {
+        return Picture::from_fn(width, height, |_, _| [0; 3]);
+    };
+    let mut turned = DynamicImage::ImageRgb8(buffer);
+    turned.apply_orientation(orientation);
+    Picture::from_parts(turned.width(), turned.height(), turned.into_rgb8().into_raw())
+}
+
+/// Refuses sizes before anything is allocated for them.
+fn check_size(name: &str, format: ImageFormat, width: u32, height: u32, limits: &Limits) -> Result<(), PictureError> {
+    if width == 0 || height == 0 {
+        return Err(damaged(name, format, format!("its header claims {width} x {height} pixels")));
+    }
+    if u64::from(width) * u64::from(height) > limits.max_pixels {
+        return Err(PictureError::TooManyPixels { name: name.to_string(), width, height, limit: limits.max_pixels });
+    }
+    if width.max(height) > LONGEST_SIDE {
+        let detail = format!("its header claims {width} x {height} pixels, a side above {LONGEST_SIDE}");
+        return Err(PictureError::Unsupported { name: name.to_string(), detail });
+    }
+    Ok(())
 }
 
 /// 8-bit RGB bytes: gray replicated, alpha dropped, the high byte of 16-bit samples.
@@ -416,29 +463,6 @@ fn to_rgb(decoded: DynamicImage, name: &str) -> Result<Vec<u8>, PictureError> {
     })
 }
 
-/// Whether the end-of-image marker comes after the compressed data. The decoder fills what is
-/// missing with gray; Pillow refuses, and so does this library.
-fn jpeg_has_end(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    while at + 1 < bytes.len() {
-        if bytes[at] != 0xff {
-            at += 1;
-            continue;
-        }
-        match bytes[at + 1] {
-            0xd9 => return true,
-            // Stuffed zero, fill byte, restart markers, temporary: no length follows.
-            0x00 | 0x01 | 0xd0..=0xd8 => at += 2,
-            0xff => at += 1,
-            _ => {
-                let Some(length) = bytes.get(at + 2..at + 4) else { return false };
-                at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]])).max(2);
-            }
-        }
-    }
-    false
-}
-
 fn truncated(name: &str, format: ImageFormat, detail: impl Into<String>) -> PictureError {
     PictureError::Truncated { name: name.to_string(), format: format_name(format), detail: detail.into() }
 }
@@ -448,8 +472,13 @@ fn damaged(name: &str, format: ImageFormat, detail: impl Into<String>) -> Pictur
 }
 
 fn decoder_error(name: &str, format: ImageFormat, error: image::ImageError) -> PictureError {
-    let detail = error.to_string();
+    let mut detail = error.to_string();
     match error {
+        // The TIFF decoder gives samples that it cannot place as a number of bits.
+        image::ImageError::Unsupported(_) if detail.contains("Unknown(32)") => {
+            detail = "its samples have 32 bits, probably 32-bit floats".to_string();
+            PictureError::Unsupported { name: name.to_string(), detail }
+        }
         image::ImageError::Unsupported(_) => PictureError::Unsupported { name: name.to_string(), detail },
         image::ImageError::IoError(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => {
             truncated(name, format, detail)

@@ -41,7 +41,7 @@ fn each_bad_file_has_its_own_error() {
         ("html.jpg", "looks like HTML"),
         ("svg.png", "looks like HTML, XML or SVG"),
         ("zeros.png", "all zero"),
-        ("avif.avif", "HEIC, AVIF"),
+        ("avif.avif", "Avif"),
         ("document.pdf", "PDF"),
         ("claims_16384.png", "16384 x 16384"),
         ("claims_16384.bmp", "16384 x 16384"),
