@@ -87,18 +87,7 @@ impl Runtime {
 
     /// Version, for example `1.32.0`.
     pub fn version(&self) -> String {
-        // The build string carries no version; the base entry of the C API does.
-        // SAFETY: the library is loaded, so the base is valid for the life of the process, and the version is a static
-        // NUL-terminated string.
-        #[allow(unsafe_code)]
-        let text = unsafe {
-            let base = ort::sys::OrtGetApiBase();
-            if base.is_null() {
-                return "unknown".to_owned();
-            }
-            std::ffi::CStr::from_ptr(((*base).GetVersionString)())
-        };
-        text.to_string_lossy().into_owned()
+        version_of(&self.path).unwrap_or_else(|| "unknown".to_owned())
     }
 
     /// Whether this build can run on `device`.
@@ -112,6 +101,21 @@ impl Runtime {
             Device::DirectMl(_) => DirectML::is_available().unwrap_or(false),
         }
     }
+}
+
+/// The version that the library at `path` reports: only its C entry point says it, the build string does not.
+fn version_of(path: &Path) -> Option<String> {
+    // SAFETY: the library is ONNX Runtime and already loaded by this process, so opening it again runs no new
+    // initialiser; `OrtGetApiBase` has this signature in every release; the base and the version are static.
+    #[allow(unsafe_code)]
+    let text = unsafe {
+        let library = libloading::Library::new(path).ok()?;
+        let entry: libloading::Symbol<'_, unsafe extern "C" fn() -> *const ort::sys::OrtApiBase> =
+            library.get(b"OrtGetApiBase").ok()?;
+        let base = entry().as_ref()?;
+        std::ffi::CStr::from_ptr((base.GetVersionString)()).to_string_lossy().into_owned()
+    };
+    Some(text)
 }
 
 /// Where the library is: `explicit`, `ORT_DYLIB_PATH`, `.runtime/` here or in a folder above, beside the executable,
