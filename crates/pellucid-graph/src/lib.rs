@@ -6,6 +6,7 @@
 //! runs a model; `pellucid-runtime` does.
 
 mod external;
+pub mod grad;
 mod graph;
 mod model;
 pub mod observed;

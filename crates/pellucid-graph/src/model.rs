@@ -98,7 +98,7 @@ pub struct Model {
     /// Where each external tensor lies.
     places: BTreeMap<String, Place>,
     /// Everything but the graph.
-    rest: ModelProto,
+    pub(crate) rest: ModelProto,
 }
 
 impl Model {

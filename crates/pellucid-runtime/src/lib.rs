@@ -7,6 +7,7 @@
 mod array;
 mod batching;
 mod device;
+mod gradients;
 mod library;
 mod observe;
 mod session;
@@ -15,6 +16,7 @@ mod taps;
 pub use array::Array;
 pub use batching::{Batching, DEFAULT_MEMORY};
 pub use device::{Device, ParseDeviceError};
+pub use gradients::{Differentiated, GradientOptions, GradientRun, GradientSession, GradientsError};
 pub use library::{LibraryError, Runtime, find_library};
 pub use observe::{ObserveError, observe};
 pub use session::{RuntimeError, Session, SessionOptions};

@@ -84,7 +84,7 @@ fn element_types(
 }
 
 /// Zeros for every input at `batch`; `None` when the batch is baked in at another size.
-fn sample_inputs(
+pub(crate) fn sample_inputs(
     model: &Model,
     shapes: &BTreeMap<String, Vec<usize>>,
     batch: usize,

@@ -1,0 +1,268 @@
+//! The reverse sweep: which nodes lie between the objective and what is asked for, and their rules, last node first.
+
+use super::emit::Emitter;
+use super::error::{GradientError, Reason};
+use super::objective::{Objective, ObjectiveInput};
+use super::prepare;
+use super::rules::{self, Found, Site};
+use crate::graph::{Graph, Node};
+use crate::model::Model;
+use crate::observed::Observations;
+use crate::tensor::ElementType;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+/// A model that returns an objective and its gradients beside what it returned before.
+#[derive(Debug, Clone)]
+pub struct GradientModel {
+    /// The model. Its outputs are those of the original, then the objective, then the gradients.
+    pub model: Model,
+    /// The output that holds the objective, as the expression gives it (one number per sample, as a rule).
+    pub objective: String,
+    /// Pairs of a value and the output that holds the gradient of the objective's *sum* with respect to it, in its shape.
+    /// Samples do not mix in an ordinary model, so row b is the gradient of sample b's objective.
+    pub gradients: Vec<(String, String)>,
+    /// The inputs that the objective added: class indices, masks, vectors.
+    pub inputs: Vec<ObjectiveInput>,
+    /// Every intermediate gradient, in the order of computation: the model's value, and the value that holds its gradient.
+    pub cotangents: Vec<(String, String)>,
+}
+
+impl GradientModel {
+    /// The output that holds the gradient with respect to `value`.
+    pub fn gradient_of(&self, value: &str) -> Option<&str> {
+        self.gradients.iter().find(|(v, _)| v == value).map(|(_, g)| g.as_str())
+    }
+
+    /// The same model with every intermediate gradient as an output, to find where NaN or infinity first appears:
+    /// read the outputs named in [`GradientModel::cotangents`] in order.
+    pub fn watched(&self) -> Model {
+        let mut model = self.model.clone();
+        self.cotangents.iter().for_each(|(_, c)| model.graph.add_output(c));
+        model
+    }
+}
+
+/// Differentiates `objective` with respect to the values named in `wrt` (inputs or intermediate values).
+///
+/// `model` comes from [`super::prepare`], and `observed` is what the runtime says of it. Fails if a value does not exist,
+/// is not a float, is not reached, or if a node between it and the objective has no rule; the error names the node.
+pub fn differentiate(
+    model: &Model,
+    observed: &Observations,
+    objective: &Objective,
+    wrt: &[&str],
+) -> Result<GradientModel, GradientError> {
+    prepare::check(model)?;
+    for &value in wrt {
+        check_wrt(&model.graph, observed, value)?;
+    }
+    let mut emitter = Emitter::new(model.graph.clone(), observed.clone());
+    let built = objective.build(&mut emitter)?;
+    let mut sweep = Sweep::new(emitter, built.stopped, wrt);
+    sweep.find_path(&built.value)?;
+    let gradients = sweep.run(&built.value)?;
+    let Sweep { emitter, cotangents, .. } = sweep;
+    let mut graph = emitter.graph;
+    graph.inputs.extend(built.inputs.iter().map(ObjectiveInput::declare));
+    graph.add_output(&built.value);
+    gradients.iter().for_each(|(_, g)| graph.add_output(g));
+    let mut model = model.clone();
+    model.graph = graph;
+    Ok(GradientModel { model, objective: built.value, gradients, inputs: built.inputs, cotangents })
+}
+
+fn check_wrt(graph: &Graph, observed: &Observations, value: &str) -> Result<(), GradientError> {
+    graph.check(value)?;
+    if graph.initializers.contains_key(value) {
+        return Err(GradientError::Constant(value.to_owned()));
+    }
+    let seen = observed.get(value).ok_or_else(|| GradientError::Unobserved(value.to_owned()))?;
+    if seen.element.is_float() {
+        return Ok(());
+    }
+    Err(GradientError::NotFloat { value: value.to_owned(), element: seen.element, what: "a gradient" })
+}
+
+struct Sweep<'a> {
+    emitter: Emitter,
+    stopped: HashSet<String>,
+    wrt: &'a [&'a str],
+    /// Nodes before the sweep began: the model's and the objective's.
+    forward: Vec<Node>,
+    /// Float values that depend on something in `wrt`.
+    varying: HashSet<String>,
+    /// Nodes between `wrt` and the objective.
+    path: BTreeSet<usize>,
+    cotangents: Vec<(String, String)>,
+}
+
+impl<'a> Sweep<'a> {
+    fn new(emitter: Emitter, stopped: HashSet<String>, wrt: &'a [&'a str]) -> Self {
+        let forward = emitter.graph.nodes.clone();
+        let mut sweep = Self {
+            emitter,
+            stopped,
+            wrt,
+            forward,
+            varying: HashSet::new(),
+            path: BTreeSet::new(),
+            cotangents: Vec::new(),
+        };
+        sweep.mark_varying();
+        sweep
+    }
+
+    fn carries(&self, value: &str) -> bool {
+        !self.stopped.contains(value) && self.emitter.element_of(value).is_none_or(ElementType::is_float)
+    }
+
+    fn mark_varying(&mut self) {
+        self.varying = self.wrt.iter().map(|&s| s.to_owned()).collect();
+        for i in 0..self.forward.len() {
+            if !self.forward[i].reads().iter().any(|r| self.varying.contains(*r)) {
+                continue;
+            }
+            let outputs: Vec<String> = self.forward[i].outputs().iter().filter(|o| !o.is_empty()).cloned().collect();
+            for output in outputs {
+                if self.carries(&output) {
+                    self.varying.insert(output);
+                }
+            }
+        }
+    }
+
+    /// Marks the nodes between `wrt` and the objective; errors for what is not reached.
+    fn find_path(&mut self, objective: &str) -> Result<(), GradientError> {
+        let producers: HashMap<&str, usize> = self
+            .forward
+            .iter()
+            .enumerate()
+            .flat_map(|(i, n)| n.outputs().iter().map(move |o| (o.as_str(), i)))
+            .collect();
+        let mut reached: HashSet<&str> = HashSet::new();
+        let mut open = vec![objective];
+        while let Some(value) = open.pop() {
+            if !self.varying.contains(value) || !reached.insert(value) {
+                continue;
+            }
+            let Some(&at) = producers.get(value) else { continue };
+            let reads = self.forward[at].reads();
+            if reads.iter().any(|r| self.varying.contains(*r)) {
+                self.path.insert(at);
+            }
+            open.extend(reads);
+        }
+        let missing = self.wrt.iter().find(|w| !reached.contains(**w)).copied();
+        missing.map_or(Ok(()), |wrt| Err(self.disconnected(wrt, objective)))
+    }
+
+    /// Why `wrt` does not reach the objective: through integers, through a stop, or not at all.
+    fn disconnected(&self, wrt: &str, objective: &str) -> GradientError {
+        let mut depends: HashSet<&str> = HashSet::from([wrt]);
+        let mut barrier = None;
+        for node in &self.forward {
+            if !node.reads().iter().any(|r| depends.contains(r)) {
+                continue;
+            }
+            for output in node.outputs().iter().filter(|o| !o.is_empty()) {
+                depends.insert(output);
+                if barrier.is_none() && !self.carries(output) {
+                    barrier = Some(node.describe());
+                }
+            }
+        }
+        let reason = match (depends.contains(objective), barrier) {
+            (true, Some(node)) => format!("only through integers or a stop, first at node {node}"),
+            _ => "no node leads from one to the other".to_owned(),
+        };
+        GradientError::Disconnected { wrt: wrt.to_owned(), reason }
+    }
+
+    fn run(&mut self, objective: &str) -> Result<Vec<(String, String)>, GradientError> {
+        let mut pending: HashMap<String, Vec<String>> = HashMap::new();
+        let element = self.emitter.element_of(objective).unwrap_or(ElementType::F32);
+        self.emitter.enter("objective", element);
+        let seed = self.seed(objective).map_err(|r| GradientError::Objective(r.0))?;
+        pending.insert(objective.to_owned(), vec![seed]);
+        let mut done: BTreeMap<String, String> = BTreeMap::new();
+        let path: Vec<usize> = self.path.iter().rev().copied().collect();
+        for at in path {
+            let node = self.forward[at].clone();
+            let mut cotangents = Vec::new();
+            for output in node.outputs() {
+                self.enter(&node, output);
+                let sum = pending.remove(output).and_then(|parts| self.sum(output, &parts));
+                if let Some(sum) = &sum {
+                    done.insert(output.clone(), sum.clone());
+                }
+                cotangents.push(sum);
+            }
+            if cotangents.iter().all(Option::is_none) {
+                continue;
+            }
+            for (input, gradient) in self.apply(&node, &cotangents)? {
+                pending.entry(input).or_default().push(gradient);
+            }
+        }
+        self.collect(pending, &done)
+    }
+
+    /// The gradients asked for, each under its own name.
+    fn collect(
+        &mut self,
+        mut pending: HashMap<String, Vec<String>>,
+        done: &BTreeMap<String, String>,
+    ) -> Result<Vec<(String, String)>, GradientError> {
+        let mut gradients = Vec::new();
+        for &wrt in self.wrt {
+            let sum = match done.get(wrt) {
+                Some(sum) => Some(sum.clone()),
+                None => pending.remove(wrt).and_then(|parts| self.sum(wrt, &parts)),
+            };
+            let Some(sum) = sum else {
+                let reason = "every operator between them has derivative zero (rounding, comparison, sign)".to_owned();
+                return Err(GradientError::Disconnected { wrt: wrt.to_owned(), reason });
+            };
+            let name = self.emitter.graph.fresh(&format!("gradient.{wrt}"));
+            self.emitter.graph.nodes.push(Node::new("Identity", &[&sum], &[&name]));
+            gradients.push((wrt.to_owned(), name));
+        }
+        Ok(gradients)
+    }
+
+    /// Ones in the objective's shape.
+    fn seed(&mut self, objective: &str) -> Result<String, Reason> {
+        let shape = self.emitter.shape(objective)?;
+        Ok(self.emitter.filled(&shape, 1.0))
+    }
+
+    fn enter(&mut self, node: &Node, value: &str) {
+        let element = self.emitter.element_of(value).filter(|e| e.is_float()).unwrap_or(ElementType::F32);
+        let name = if node.name().is_empty() { node.output() } else { node.name() };
+        self.emitter.enter(name, element);
+    }
+
+    fn sum(&mut self, value: &str, parts: &[String]) -> Option<String> {
+        let (first, rest) = parts.split_first()?;
+        let sum = rest.iter().fold(first.clone(), |sum, part| self.emitter.add(&sum, part));
+        self.cotangents.push((value.to_owned(), sum.clone()));
+        Some(sum)
+    }
+
+    /// The contributions of one node to the cotangents of its inputs.
+    fn apply(&mut self, node: &Node, cotangents: &[Option<String>]) -> Result<Vec<(String, String)>, GradientError> {
+        let wrt = self.wrt.join("', '");
+        let refuse = |reason: String| GradientError::Unsupported { node: node.describe(), reason, wrt: wrt.clone() };
+        let rule = match rules::find(node) {
+            Found::Rule(rule) => rule,
+            Found::Refusal(reason) => return Err(refuse(reason)),
+        };
+        let wanted: Vec<bool> = node.inputs().iter().map(|i| self.varying.contains(i)).collect();
+        let first = node.outputs().iter().zip(cotangents).find(|(_, c)| c.is_some()).map(|(o, _)| o.clone());
+        self.enter(node, &first.unwrap_or_default());
+        let site = Site { node, cotangents, wanted: &wanted };
+        let gradients = rule(&mut self.emitter, &site).map_err(|r| refuse(r.0))?;
+        let pairs = node.inputs().iter().zip(gradients).zip(&wanted);
+        Ok(pairs.filter(|(_, wanted)| **wanted).filter_map(|((i, g), _)| Some((i.clone(), g?))).collect())
+    }
+}

@@ -1,0 +1,249 @@
+//! Gradients of a model by running it: shapes are asked for, the graph is differentiated, and one session gives the
+//! values and the gradients together.
+
+use crate::array::Array;
+use crate::library::Runtime;
+use crate::observe::{ObserveError, observe};
+use crate::session::{RuntimeError, Session, SessionOptions};
+use pellucid_graph::grad::{self, GradientError, GradientModel, Objective, ObjectiveInput};
+use pellucid_graph::observed::Observations;
+use pellucid_graph::{ElementType, Model, Tensor};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Why a gradient was not compiled or not computed.
+#[derive(Debug, thiserror::Error)]
+pub enum GradientsError {
+    /// The graph cannot be differentiated.
+    #[error("{model}: {source}")]
+    Gradient {
+        /// The model's path.
+        model: PathBuf,
+        /// What is wrong.
+        source: GradientError,
+    },
+    /// Shapes could not be observed.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// The runtime refused or failed.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// A gradient holds NaN or infinity.
+    #[error(
+        "{model}: the gradient with respect to '{wrt}' holds {count} values that are NaN or infinite; the first bad \
+         gradient, going back from the objective, is that of '{value}', which node {node} computes{}",
+        if *forward { "; the value itself is not finite either" } else { "" }
+    )]
+    NotFinite {
+        /// The model's path.
+        model: PathBuf,
+        /// The gradient asked for.
+        wrt: String,
+        /// How many of its elements.
+        count: usize,
+        /// The value whose gradient is the first that is not finite.
+        value: String,
+        /// The node that computes the value.
+        node: String,
+        /// Whether the value is not finite either: the fault lies in the forward pass.
+        forward: bool,
+    },
+}
+
+/// How a gradient is compiled.
+#[derive(Debug, Clone, Default)]
+pub struct GradientOptions {
+    /// Device, threads and profile.
+    pub session: SessionOptions,
+    /// Full shapes (batch 1) of inputs whose dimensions other than the batch are free.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Whether the model's own outputs are left out of the result.
+    pub gradients_only: bool,
+}
+
+/// A differentiated model before it is compiled: for writing to a file, or for running elsewhere.
+#[derive(Debug, Clone)]
+pub struct Differentiated {
+    /// The model with its gradients.
+    pub gradient: GradientModel,
+    /// Shapes and types of the prepared model's values.
+    pub observed: Observations,
+}
+
+/// A compiled gradient.
+#[derive(Debug)]
+pub struct GradientSession {
+    session: Session,
+    gradient: GradientModel,
+    runtime: Runtime,
+    options: SessionOptions,
+}
+
+/// What one run gives.
+#[derive(Debug, Clone)]
+pub struct GradientRun {
+    /// The model's outputs, by name (none if they were left out).
+    pub outputs: BTreeMap<String, Array>,
+    /// The objective, one number per sample as a rule.
+    pub objective: Array,
+    /// The gradient with respect to each value asked for, by the value's name, in the value's shape.
+    pub gradients: BTreeMap<String, Array>,
+}
+
+impl Runtime {
+    /// Differentiates `objective` with respect to the values named in `wrt`. Fails where [`grad::differentiate`] does,
+    /// or where shapes cannot be observed.
+    pub fn differentiate(
+        &self,
+        model: &Model,
+        objective: &Objective,
+        wrt: &[&str],
+        options: &GradientOptions,
+    ) -> Result<Differentiated, GradientsError> {
+        let failed = |source| GradientsError::Gradient { model: model.path().to_path_buf(), source };
+        let keep: Vec<&str> = objective.values().into_iter().chain(wrt.iter().copied()).collect();
+        let mut prepared = grad::prepare(model, &keep).map_err(failed)?;
+        let observed = observe(self, &prepared, &options.shapes)?;
+        let known = self.known_constants(&prepared, &observed, &options.shapes)?;
+        grad::fold_known(&mut prepared.graph, known);
+        let mut gradient = grad::differentiate(&prepared, &observed, objective, wrt).map_err(failed)?;
+        if options.gradients_only {
+            let own: Vec<String> = model.graph.outputs.iter().map(|v| v.name().to_owned()).collect();
+            gradient.model.graph.outputs.retain(|v| !own.iter().any(|o| o == v.name()));
+        }
+        gradient.model.graph.prune();
+        Ok(Differentiated { gradient, observed })
+    }
+
+    /// Differentiates and compiles. See [`Runtime::differentiate`].
+    pub fn gradient(
+        &self,
+        model: &Model,
+        objective: &Objective,
+        wrt: &[&str],
+        options: &GradientOptions,
+    ) -> Result<GradientSession, GradientsError> {
+        let gradient = self.differentiate(model, objective, wrt, options)?.gradient;
+        let session = self.session(&gradient.model, &options.session)?;
+        Ok(GradientSession { session, gradient, runtime: self.clone(), options: options.session.clone() })
+    }
+
+    /// The values that depend on shapes only and are the same at every batch, as constants.
+    fn known_constants(
+        &self,
+        model: &Model,
+        observed: &Observations,
+        shapes: &BTreeMap<String, Vec<usize>>,
+    ) -> Result<Vec<Tensor>, GradientsError> {
+        let names = grad::shape_computations(&model.graph, observed);
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut asking = model.clone();
+        asking.graph.outputs.clear();
+        names.iter().for_each(|n| asking.graph.add_output(n));
+        asking.graph.prune();
+        let options = SessionOptions { threads: 1, optimise: false, ..SessionOptions::default() };
+        let mut session = self.session(&asking, &options)?;
+        let mut run = |batch: usize| -> Result<Option<Vec<Array>>, GradientsError> {
+            let Some(inputs) = crate::observe::sample_inputs(model, shapes, batch)? else { return Ok(None) };
+            let fed: Vec<(&str, &Array)> = inputs.iter().map(|(n, a)| (n.as_str(), a)).collect();
+            Ok(Some(session.run(&fed)?))
+        };
+        let one = run(1)?.unwrap_or_default();
+        // A model with a baked batch fails at two: then every value is what it is at one.
+        let two = run(2).ok().flatten();
+        let mut known = Vec::new();
+        for (i, name) in names.iter().enumerate() {
+            let same = two.as_ref().is_none_or(|t| t.get(i) == one.get(i));
+            let (Some(array), Some(seen)) = (one.get(i).filter(|_| same), observed.get(name)) else { continue };
+            known.extend(constant(name, array, seen.element));
+        }
+        Ok(known)
+    }
+}
+
+/// An observed value as a constant of its own element type.
+fn constant(name: &str, array: &Array, element: ElementType) -> Option<Tensor> {
+    let shape = array.shape().to_vec();
+    match (array, element) {
+        (Array::I64(a), ElementType::I64) => Some(Tensor::i64(name, &shape, &a.iter().copied().collect::<Vec<_>>())),
+        (Array::I64(a), ElementType::I32) => {
+            let bytes: Vec<u8> = a.iter().flat_map(|&v| (v as i32).to_le_bytes()).collect();
+            Some(Tensor::raw(name, element, &shape, bytes.into()))
+        }
+        (Array::Bool(a), ElementType::Bool) => {
+            let bytes: Vec<u8> = a.iter().map(|&v| u8::from(v)).collect();
+            Some(Tensor::raw(name, element, &shape, bytes.into()))
+        }
+        (Array::F32(a), ElementType::F32) => Some(Tensor::f32(name, &shape, &a.iter().copied().collect::<Vec<_>>())),
+        _ => None,
+    }
+}
+
+impl GradientSession {
+    /// The differentiated model.
+    pub fn model(&self) -> &GradientModel {
+        &self.gradient
+    }
+
+    /// The inputs that the objective added.
+    pub fn objective_inputs(&self) -> &[ObjectiveInput] {
+        &self.gradient.inputs
+    }
+
+    /// Runs the model and its gradient. `inputs` are the model's and the objective's.
+    pub fn run(&mut self, inputs: &[(&str, &Array)]) -> Result<GradientRun, GradientsError> {
+        let names = self.session.outputs();
+        let mut values: BTreeMap<String, Array> = names.into_iter().zip(self.session.run(inputs)?).collect();
+        let mut gradients = BTreeMap::new();
+        for (value, output) in &self.gradient.gradients {
+            if let Some(array) = values.remove(output) {
+                gradients.insert(value.clone(), array);
+            }
+        }
+        let objective = values.remove(&self.gradient.objective);
+        let objective = objective.unwrap_or_else(|| Array::F32(ndarray::ArrayD::zeros(ndarray::IxDyn(&[0]))));
+        Ok(GradientRun { outputs: values, objective, gradients })
+    }
+
+    /// Runs as [`GradientSession::run`] does and refuses a gradient with NaN or infinity, naming where it began (by a
+    /// second run that returns every intermediate gradient).
+    pub fn run_checked(&mut self, inputs: &[(&str, &Array)]) -> Result<GradientRun, GradientsError> {
+        let run = self.run(inputs)?;
+        let bad = run.gradients.iter().map(|(v, a)| (v, not_finite(a))).find(|(_, n)| *n > 0);
+        match bad {
+            None => Ok(run),
+            Some((wrt, count)) => Err(self.trace(wrt.clone(), count, inputs)?),
+        }
+    }
+
+    /// Finds the first gradient, going back, that is not finite.
+    fn trace(&self, wrt: String, count: usize, inputs: &[(&str, &Array)]) -> Result<GradientsError, GradientsError> {
+        let model = self.gradient.watched();
+        let mut session = self.runtime.session(&model, &SessionOptions { optimise: false, ..self.options.clone() })?;
+        let names = session.outputs();
+        let values: BTreeMap<String, Array> = names.into_iter().zip(session.run(inputs)?).collect();
+        let first = self.gradient.cotangents.iter().find(|(_, c)| values.get(c).is_some_and(|a| not_finite(a) > 0));
+        let value = first.map_or_else(|| wrt.clone(), |(v, _)| v.clone());
+        let producer = model.graph.producer(&value).map(pellucid_graph::Node::describe);
+        let node = producer.unwrap_or_else(|| "(none: it is an input)".to_owned());
+        let forward = self.is_not_finite(&value, inputs)?;
+        Ok(GradientsError::NotFinite { model: model.path().to_path_buf(), wrt, count, value, node, forward })
+    }
+
+    fn is_not_finite(&self, value: &str, inputs: &[(&str, &Array)]) -> Result<bool, GradientsError> {
+        if let Some((_, array)) = inputs.iter().find(|(n, _)| *n == value) {
+            return Ok(not_finite(array) > 0);
+        }
+        let mut model = self.gradient.model.clone();
+        model.graph.outputs.clear();
+        model.graph.add_output(value);
+        let mut session = self.runtime.session(&model, &SessionOptions { optimise: false, ..self.options.clone() })?;
+        Ok(session.run(inputs)?.iter().any(|a| not_finite(a) > 0))
+    }
+}
+
+fn not_finite(array: &Array) -> usize {
+    array.as_f32().map_or(0, |a| a.iter().filter(|v| !v.is_finite()).count())
+}
