@@ -65,6 +65,11 @@ impl Emitter {
         self.element = element;
     }
 
+    /// Computes in `element` from here on, within the same node.
+    pub fn enter_element(&mut self, element: ElementType) {
+        self.element = element;
+    }
+
     /// The element type of what is being computed.
     pub fn element(&self) -> ElementType {
         self.element
@@ -267,6 +272,18 @@ impl Emitter {
         self.once(format!("extent {axis} {value}"), |e| {
             Ok(e.emit(Node::new("Shape", &[value], &[]).with_int("start", from).with_int("end", to)))
         })
+    }
+
+    /// Int64 tensors of one element each as one vector; a constant where all of them are.
+    pub fn joined(&mut self, parts: &[String]) -> String {
+        let known: Option<Vec<i64>> = parts.iter().map(|p| self.constant_ints(p).ok()?.first().copied()).collect();
+        match known {
+            Some(values) => self.ints(&values),
+            None => {
+                let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+                self.emit(Node::new("Concat", &parts, &[]).with_int("axis", 0))
+            }
+        }
     }
 
     /// Says what a value made here looks like, so that rules can ask.

@@ -36,6 +36,7 @@ pub(super) const RULES: Table = &[
     ("Relu", relu),
     ("Round", flat),
     ("Selu", selu),
+    ("Shrink", shrink),
     ("Sigmoid", sigmoid),
     ("Sign", flat),
     ("Sin", sin),
@@ -90,6 +91,15 @@ fn leaky_relu(e: &mut Emitter, site: &Site<'_>) -> Result {
 fn thresholded_relu(e: &mut Emitter, site: &Site<'_>) -> Result {
     let threshold = f64::from(site.node.float("alpha").unwrap_or(1.0));
     times(e, site, |e, x, _| e.steep(x, 1.0, -threshold))
+}
+
+/// x moved towards 0 outside ±λ, and 0 inside.
+fn shrink(e: &mut Emitter, site: &Site<'_>) -> Result {
+    let bound = f64::from(site.node.float("lambd").unwrap_or(0.5));
+    times(e, site, |e, x, _| {
+        let (above, below) = (e.steep(x, 1.0, -bound), e.steep(x, -1.0, -bound));
+        e.add(&above, &below)
+    })
 }
 
 /// Both bounds are optional inputs; at them the derivative is 0.

@@ -11,11 +11,14 @@ use crate::graph::Node;
 mod activations;
 mod arithmetic;
 mod convolution;
+mod einsum;
+mod indexing;
 mod linear;
 mod movement;
 mod normalisation;
 mod pooling;
 mod reductions;
+mod resampling;
 
 /// The cotangents of a node's inputs, in order; `None` where there is no gradient.
 pub(crate) type Gradients = Vec<Option<String>>;
@@ -31,11 +34,14 @@ const STANDARD: &[Table] = &[
     activations::RULES,
     arithmetic::RULES,
     convolution::RULES,
+    einsum::RULES,
+    indexing::RULES,
     linear::RULES,
     movement::RULES,
     normalisation::RULES,
     pooling::RULES,
     reductions::RULES,
+    resampling::RULES,
 ];
 
 /// One application of an operator, seen from behind.

@@ -8,11 +8,12 @@ pub(super) const RULES: Table = &[
     ("Concat", concat),
     ("Expand", expand),
     ("Flatten", reshape),
-    ("GatherND", gather_nd),
     ("Reshape", reshape),
     ("Split", split),
     ("Squeeze", reshape),
+    ("Tile", tile),
     ("Transpose", transpose),
+    ("Trilu", triangle),
     ("Unsqueeze", reshape),
 ];
 
@@ -76,27 +77,27 @@ fn split(e: &mut Emitter, site: &Site<'_>) -> Result {
     Ok(vec![Some(e.emit(Node::new("Concat", &parts, &[]).with_int("axis", axis as i64)))])
 }
 
-/// One index per sample (`batch_dims` 1, indices N × 1): the cotangent goes to the element that was taken.
-fn gather_nd(e: &mut Emitter, site: &Site<'_>) -> Result {
+/// Each repetition's cotangent is added: the repeated axes are split into repetitions and elements, and the former summed.
+fn tile(e: &mut Emitter, site: &Site<'_>) -> Result {
     site.only_first(1)?;
-    let (x, index) = (site.input(0)?, site.input(1)?);
-    let rows = e.dims(index)?;
-    if site.node.int("batch_dims").unwrap_or(0) != 1 || rows.len() != 2 || rows[1] != Dim::Fixed(1) {
-        return Err("only one index per sample is supported".into());
+    let repeats = e.constant_ints(site.input(1)?).map_err(|_| Reason("its repeats are not constant".to_owned()))?;
+    let x = site.input(0)?.to_owned();
+    let (mut parts, mut axes) = (Vec::new(), Vec::new());
+    for (axis, &count) in repeats.iter().enumerate() {
+        if count != 1 {
+            axes.push(parts.len() as i64);
+            parts.push(e.ints(&[count]));
+        }
+        parts.push(e.extent(&x, axis)?);
     }
-    let rank = e.rank(x)?;
-    let row = e.reshape(index, &[-1]);
-    let depth = e.extent(x, 1)?;
-    let values = e.floats(&[2], &[0.0, 1.0]);
-    let chosen = e.emit(Node::new("OneHot", &[&row, &depth, &values], &[]).with_int("axis", 1));
-    let axes: Vec<i64> = (2..rank as i64).collect();
-    let chosen = if axes.is_empty() {
-        chosen
-    } else {
-        let axes = e.ints(&axes);
-        e.op("Unsqueeze", &[&chosen, &axes])
-    };
-    let one = e.ints(&[1]);
-    let g = e.op("Unsqueeze", &[site.g()?, &one]);
-    Ok(vec![Some(e.mul(&g, &chosen))])
+    let shape = e.joined(&parts);
+    let split = e.op("Reshape", &[site.g()?, &shape]);
+    Ok(vec![Some(e.reduce("ReduceSum", &split, &axes, false))])
+}
+
+/// The same triangle of the cotangent.
+fn triangle(e: &mut Emitter, site: &Site<'_>) -> Result {
+    let k = site.node.input(1).unwrap_or_default().to_owned();
+    let node = Node::new("Trilu", &[site.g()?, &k], &[]);
+    Ok(vec![Some(e.emit(node.with_int("upper", site.node.int("upper").unwrap_or(1))))])
 }
