@@ -27,6 +27,9 @@ use std::sync::Arc;
 /// Pictures per shard: what a kill can lose, and what memory holds.
 const SHARD: usize = 256;
 
+/// Rows gathered at a time when a scan is read back in the data set's order.
+const GATHERED: usize = 1024;
+
 /// Why a scan stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
@@ -312,6 +315,32 @@ impl Shard {
     }
 }
 
+/// Where a row lies in the cache.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    shard: usize,
+    row: usize,
+}
+
+/// Reads the `wanted` rows of the shard at `path`; `each` gets every place of theirs, with logits and features.
+fn read_rows(
+    path: &Path,
+    wanted: &BTreeMap<usize, Vec<usize>>,
+    mut each: impl FnMut(usize, &[f32], &[f32]),
+) -> Result<(), ScanError> {
+    let mut start = 0;
+    for record in read_columns(path, &["logits", "features"])? {
+        let (logits, features) = (record.column(0).as_fixed_size_list(), record.column(1).as_fixed_size_list());
+        for (row, places) in wanted.range(start..start + record.num_rows()) {
+            let (z, f) = (logits.value(row - start), features.value(row - start));
+            let (z, f) = (z.as_primitive::<Float32Type>(), f.as_primitive::<Float32Type>());
+            places.iter().for_each(|&at| each(at, z.values(), f.values()));
+        }
+        start += record.num_rows();
+    }
+    Ok(())
+}
+
 /// Row vectors of equal length as an Arrow column.
 fn vectors(values: &[f32], rows: usize) -> Result<ArrayRef, ArrowError> {
     let item = Arc::new(Field::new_list_field(DataType::Float32, false));
@@ -362,35 +391,62 @@ fn read_columns(path: &Path, columns: &[&str]) -> Result<Vec<RecordBatch>, ScanE
 }
 
 impl ScanReport {
-    /// Visits the rows shard by shard: the data set's indices of each shard's rows, their logits and their features.
+    /// Visits the rows in the data set's order, whatever order the cache has them in: the index of each in the data set,
+    /// its logits and its features. Memory holds [`GATHERED`] rows and one shard.
     fn visit(&self, mut each: impl FnMut(usize, &[f32], &[f32])) -> Result<(), ScanError> {
-        let mut wanted: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        self.rows.iter().for_each(|(i, h)| wanted.entry(h.as_str()).or_default().push(*i));
-        for path in shards(&self.folder)? {
-            for record in read_columns(&path, &["hash", "logits", "features"])? {
-                let hashes = record.column(0).as_string::<i32>();
-                let (logits, features) = (record.column(1).as_fixed_size_list(), record.column(2).as_fixed_size_list());
-                for row in 0..record.num_rows() {
-                    // A picture that stands in two shards is taken once.
-                    let Some(indices) = wanted.remove(hashes.value(row)) else { continue };
-                    let (z, f) = (logits.value(row), features.value(row));
-                    let (z, f) = (z.as_primitive::<Float32Type>(), f.as_primitive::<Float32Type>());
-                    indices.into_iter().for_each(|i| each(i, z.values(), f.values()));
-                }
+        let shards = shards(&self.folder)?;
+        let places = self.places(&shards)?;
+        for (chunk, places) in self.rows.chunks(GATHERED).zip(places.chunks(GATHERED)) {
+            let mut gathered: Vec<(Vec<f32>, Vec<f32>)> = vec![Default::default(); chunk.len()];
+            let mut by_shard: BTreeMap<usize, BTreeMap<usize, Vec<usize>>> = BTreeMap::new();
+            for (at, place) in places.iter().enumerate() {
+                by_shard.entry(place.shard).or_default().entry(place.row).or_default().push(at);
             }
+            for (shard, wanted) in by_shard {
+                read_rows(&shards[shard], &wanted, |at, z, f| gathered[at] = (z.to_vec(), f.to_vec()))?;
+            }
+            chunk.iter().zip(&gathered).for_each(|((i, _), (z, f))| each(*i, z, f));
         }
         Ok(())
     }
 
-    /// Loads every row, in the data set's order.
+    /// Where each of `self.rows` lies. A picture that stands in two shards is taken from the first.
+    fn places(&self, shards: &[PathBuf]) -> Result<Vec<Place>, ScanError> {
+        let mut known: BTreeMap<String, Place> = BTreeMap::new();
+        for (shard, path) in shards.iter().enumerate() {
+            let mut row = 0;
+            for record in read_columns(path, &["hash"])? {
+                for hash in record.column(0).as_string::<i32>().iter().flatten() {
+                    known.entry(hash.to_owned()).or_insert(Place { shard, row });
+                    row += 1;
+                }
+            }
+        }
+        let lost = || ScanError::Read {
+            path: self.folder.clone(),
+            reason: "a shard was removed while it was read".to_owned(),
+        };
+        self.rows.iter().map(|(_, hash)| known.get(hash).copied().ok_or_else(lost)).collect()
+    }
+
+    /// The class that each row is predicted as, in the data set's order. Features are not kept, so memory stays small.
+    pub fn predictions(&self) -> Result<Vec<usize>, ScanError> {
+        let mut predictions = Vec::with_capacity(self.rows.len());
+        self.visit(|_, z, _| predictions.push(predicted(z)))?;
+        Ok(predictions)
+    }
+
+    /// Loads every row, in the data set's order. A one-logit head gives two columns, 0 and z, as
+    /// [`crate::head::decision_layer`] makes of it.
     pub fn load(&self, data: &Dataset, classes: usize, d: usize) -> Result<FeatureTable, ScanError> {
         let index: Vec<usize> = self.rows.iter().map(|(i, _)| *i).collect();
         let row_of: BTreeMap<usize, usize> = index.iter().enumerate().map(|(row, &i)| (i, row)).collect();
-        let mut logits = Array2::zeros((index.len(), classes));
+        let mut logits = Array2::zeros((index.len(), classes.max(2)));
+        let first = usize::from(classes == 1);
         let mut features = Array2::zeros((index.len(), d));
         self.visit(|i, z, f| {
             let row = row_of[&i];
-            logits.row_mut(row).iter_mut().zip(z).for_each(|(a, &b)| *a = b);
+            logits.row_mut(row).iter_mut().skip(first).zip(z).for_each(|(a, &b)| *a = b);
             features.row_mut(row).iter_mut().zip(f).for_each(|(a, &b)| *a = b);
         })?;
         let labels = index.iter().map(|&i| data.samples[i].label).collect();

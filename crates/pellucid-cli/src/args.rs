@@ -266,6 +266,22 @@ pub enum Figure {
     WorstGroup,
 }
 
+impl std::fmt::Display for Figure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Accuracy => "accuracy",
+            Self::WorstClass => "worst-class",
+            Self::WorstGroup => "worst-group",
+        })
+    }
+}
+
+impl std::fmt::Display for Condition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}<{}", self.figure, self.below)
+    }
+}
+
 impl Global {
     fn session(&self) -> SessionOptions {
         SessionOptions { device: self.device, threads: self.threads, ..SessionOptions::default() }

@@ -10,14 +10,25 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    limits_are_errors();
     let args = Args::parse();
     match run(args) {
         Ok(code) => code,
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            output::note(&format!("error: {}", output::describe(&error)));
             ExitCode::from(2)
         }
+    }
+}
+
+/// A file that would grow over the process's limit is an error like a full disk, instead of the end by a signal.
+fn limits_are_errors() {
+    #[cfg(unix)]
+    // SAFETY: called first of all, before any thread or handler; ignoring a signal runs no code of ours.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
 }
 
@@ -28,7 +39,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Debug(a) => commands::debug::run(&args, a),
         Command::Why(a) => commands::why::run(&args, a),
         Command::Demo(a) => commands::demo::run(&args, a),
-        Command::Completions { shell } => commands::completions::run(*shell),
-        Command::Man => commands::man::run(),
+        Command::Completions { shell } => commands::completions::run(&args, *shell),
+        Command::Man => commands::man::run(&args),
     }
 }

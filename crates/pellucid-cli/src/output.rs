@@ -1,33 +1,50 @@
-//! Printing: text for people, JSON for programs, both on stdout.
+//! Printing: results on stdout, as text for people or JSON for programs; everything else on stderr.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use pellucid::classifier_methods::results::{Proportion, Slice, Summary};
 use std::io::Write;
 
 /// Prints `value` as JSON.
 pub fn json<T: serde::Serialize>(value: &T) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    print(text.as_bytes())
+}
+
+/// Prints `bytes` as they are, to the last one.
+pub fn print(bytes: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    writeln!(out)?;
-    Ok(())
+    out.write_all(bytes).and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+/// Says something beside the result. That nobody listens is no reason to fail.
+pub fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Says `warnings`, one a line.
+pub fn warnings(warnings: &[String]) {
+    warnings.iter().for_each(|w| note(&format!("warning: {w}")));
+}
+
+/// `error` with its causes, each said once: many messages quote their cause already.
+pub fn describe(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .skip(1)
+        .map(ToString::to_string)
+        .fold(error.to_string(), |text, cause| if text.contains(&cause) { text } else { format!("{text}: {cause}") })
 }
 
 /// Prints lines; a closed pipe comes back as an error that `main` takes for success.
 pub fn lines(lines: &[String]) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    for line in lines {
-        writeln!(out, "{line}")?;
-    }
-    Ok(())
+    print((lines.join("\n") + "\n").as_bytes())
 }
 
 /// Whether `error` says that the reader of stdout went away.
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let closed = |e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe;
-    error.chain().any(|cause| {
-        let json = cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
-        cause.downcast_ref::<std::io::Error>().is_some_and(closed) || json == Some(std::io::ErrorKind::BrokenPipe)
-    })
+    error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(closed))
 }
 
 /// `81.2 % (78.0–84.1 %), 650 of 800`.

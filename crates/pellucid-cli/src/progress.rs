@@ -1,5 +1,6 @@
 //! Progress on stderr, only on a terminal; Ctrl-C asks long work to stop at the next safe place.
 
+use crate::output;
 use indicatif::{ProgressBar, ProgressStyle};
 use pellucid::Progress;
 use std::io::IsTerminal;
@@ -24,10 +25,10 @@ impl Bars {
                     // The second Ctrl-C does not wait for a safe place; finished shards are on disk already.
                     std::process::exit(130);
                 }
-                eprintln!("stopping after this batch; press Ctrl-C again to stop at once");
+                output::note("stopping after this batch; press Ctrl-C again to stop at once");
             });
             if let Err(error) = asked {
-                eprintln!("warning: Ctrl-C will stop at once ({error})");
+                output::note(&format!("warning: Ctrl-C will stop at once ({error})"));
             }
         });
         Self { shown: !quiet && std::io::stderr().is_terminal(), bar: Mutex::new(None) }

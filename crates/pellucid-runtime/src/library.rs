@@ -22,7 +22,12 @@ pub enum LibraryError {
     )]
     NotFound(Vec<String>),
     /// The named file does not exist.
-    #[error("{from} names {path}, where no ONNX Runtime library is; expected a file or folder with {}", FILE_NAMES[0])]
+    #[error(
+        "{from} names {path}, where no ONNX Runtime library is; expected the file {0} or a folder that holds it\n\
+         Correct the path, or leave {from} out and install the library with `pip install onnxruntime` (or `make setup` in \
+         a checkout)",
+        FILE_NAMES[0]
+    )]
     NotThere {
         /// Who named it.
         from: &'static str,
@@ -128,13 +133,8 @@ pub fn find_library(explicit: Option<&Path>) -> Result<PathBuf, LibraryError> {
         return named("ORT_DYLIB_PATH", Path::new(&path));
     }
     let places = places();
-    let found = places.iter().find_map(|(_, folder)| library_in(folder));
-    found.ok_or_else(|| {
-        let mut looked: Vec<String> = vec!["--onnxruntime".into(), "ORT_DYLIB_PATH".into()];
-        looked.extend(places.into_iter().map(|(what, _)| what.to_owned()));
-        looked.dedup();
-        LibraryError::NotFound(looked)
-    })
+    let found = places.iter().find_map(|folder| library_in(folder));
+    found.ok_or_else(|| LibraryError::NotFound(LOOKED_IN.map(str::to_owned).to_vec()))
 }
 
 fn named(from: &'static str, path: &Path) -> Result<PathBuf, LibraryError> {
@@ -152,37 +152,43 @@ fn library_in(folder: &Path) -> Option<PathBuf> {
     found.first().and_then(|p| p.canonicalize().ok())
 }
 
-fn places() -> Vec<(&'static str, PathBuf)> {
+/// What [`find_library`] says of where it looked; [`places`] in words.
+const LOOKED_IN: [&str; 6] = [
+    "--onnxruntime",
+    "ORT_DYLIB_PATH",
+    ".runtime/ here, beside the executable and in the folders above",
+    "beside the executable",
+    "the active Python's site-packages",
+    "the system's library folders",
+];
+
+fn places() -> Vec<PathBuf> {
     let mut places = Vec::new();
     let executable = std::env::current_exe().ok().and_then(|e| e.parent().map(Path::to_path_buf));
     let starts = [std::env::current_dir().ok(), executable.clone()];
     for start in starts.into_iter().flatten() {
-        places.extend(start.ancestors().map(|a| (".runtime/", a.join(".runtime"))));
+        places.extend(start.ancestors().map(|a| a.join(".runtime")));
     }
     if let Some(folder) = executable {
-        places.push(("beside the executable", folder.join("lib")));
-        places.push(("beside the executable", folder));
+        places.push(folder.join("lib"));
+        places.push(folder);
     }
     for variable in ["VIRTUAL_ENV", "CONDA_PREFIX"] {
         if let Some(root) = std::env::var_os(variable) {
-            places.extend(site_packages(Path::new(&root)).map(|p| ("the active Python's site-packages", p)));
+            places.extend(site_packages(Path::new(&root)));
         }
     }
     for folder in std::env::var_os("PATH").iter().flat_map(std::env::split_paths) {
         if folder.join("python3").exists() {
             let real = folder.join("python3").canonicalize().ok();
             let root = real.as_deref().and_then(Path::parent).and_then(Path::parent);
-            places.extend(
-                root.into_iter()
-                    .flat_map(|r| site_packages(r).collect::<Vec<_>>())
-                    .map(|p| ("the active Python's site-packages", p)),
-            );
+            places.extend(root.into_iter().flat_map(site_packages));
         }
     }
     for folder in
         ["/usr/local/lib", "/usr/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/opt/homebrew/lib"]
     {
-        places.push(("the system's library folders", PathBuf::from(folder)));
+        places.push(PathBuf::from(folder));
     }
     places
 }

@@ -51,6 +51,21 @@ pub enum TapsError {
         /// Its inputs.
         found: String,
     },
+    /// The pictures do not have the size that the model takes.
+    #[error(
+        "{model}: its input '{input}' takes {expected}, but the preprocessing gives {given}; correct it with --size, \
+         --channels or --layout"
+    )]
+    Size {
+        /// The model's path.
+        model: PathBuf,
+        /// The input.
+        input: String,
+        /// Its dimensions without the batch, `?` for free ones.
+        expected: String,
+        /// The pictures' shape.
+        given: String,
+    },
     /// The head does not read one feature vector a picture.
     #[error(
         "{model}: the head {head} maps {found} features to {classes} values, but its weight has {expected}: it does not \
@@ -177,12 +192,20 @@ pub fn verify_taps(
     let mut model = model.clone();
     let input = picture_input(&model)?;
     accept_float32(&mut model.graph, &input);
+    check_size(&model, &input, input_shape)?;
+    let declared_batch = declared(&model.graph, &input).first().copied().flatten().map(|b| b as usize);
     let shapes: BTreeMap<String, Vec<usize>> = input_shape
-        .map(|s| (input.clone(), std::iter::once(1).chain(s.iter().copied()).collect()))
+        .map(|s| (input.clone(), std::iter::once(declared_batch.unwrap_or(1)).chain(s.iter().copied()).collect()))
         .into_iter()
         .collect();
-    let observed = observe(runtime, &model, &shapes).map_err(|source| TapsError::Observe { model: path(), source })?;
-    let baked_batch = declared(&model.graph, &input).first().copied().flatten().map(|b| b as usize);
+    let mut observed = observe(runtime, &model, &shapes).map_err(|source| match source {
+        ObserveError::Runtime(error) => TapsError::Runtime(error),
+        source => TapsError::Observe { model: path(), source },
+    })?;
+    // Some exports declare a free batch and yet take only the one that they were traced with.
+    let takes_two = observed.get(&input).is_some_and(|o| o.shape_at_two.is_some());
+    let baked_batch = declared_batch.or((!takes_two).then_some(1));
+    as_at_batch_one(&mut observed, baked_batch.unwrap_or(1));
     let taps = taps::find(&mut model.graph, &observed, names)
         .map_err(|source| TapsError::Structure { model: path(), source })?;
     let input_shape = observed.get(&input).map(|o| o.shape.clone()).unwrap_or_default();
@@ -218,6 +241,29 @@ fn picture_input(model: &Model) -> Result<String, TapsError> {
             };
             Err(TapsError::Input { model: model.path().to_path_buf(), found })
         }
+    }
+}
+
+/// Checks that pictures of shape `given` (without the batch) fit the declared dimensions of `input`.
+fn check_size(model: &Model, input: &str, given: Option<&[usize]>) -> Result<(), TapsError> {
+    let (declared, Some(given)) = (declared(&model.graph, input), given) else { return Ok(()) };
+    let expected = declared.get(1..).unwrap_or_default();
+    let fits = |(d, g): (&Option<i64>, &usize)| d.is_none_or(|d| usize::try_from(d) == Ok(*g));
+    if declared.is_empty() || (expected.len() == given.len() && expected.iter().zip(given).all(fits)) {
+        return Ok(());
+    }
+    Err(TapsError::Size {
+        model: model.path().to_path_buf(),
+        input: input.to_owned(),
+        expected: expected.iter().map(|d| d.map_or("?".to_owned(), |d| d.to_string())).collect::<Vec<_>>().join("×"),
+        given: given.iter().map(usize::to_string).collect::<Vec<_>>().join("×"),
+    })
+}
+
+/// Shapes seen at a batch that is baked in, as they would be at batch 1.
+fn as_at_batch_one(observed: &mut Observations, baked: usize) {
+    for first in observed.values_mut().filter_map(|o| o.shape.first_mut()).filter(|first| **first == baked) {
+        *first = 1;
     }
 }
 

@@ -69,18 +69,18 @@ impl Classifier {
     /// Opens and verifies the classifier at `path`.
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self, Error> {
         let path = path.as_ref();
-        let model = Model::read(path)?;
+        let model = read(path)?;
         let runtime = Runtime::load(options.library.as_deref())?;
         let preprocessing = preprocessing(path, options)?;
         let shape = preprocessing.shape();
         let tapped = verify_taps(&runtime, &model, &options.taps, Some(&shape), None, &options.session)?;
-        check_input(path, &tapped, &preprocessing)?;
         let layer = head::decision_layer(&tapped.weight, &tapped.bias, tapped.taps.head)
             .map_err(|e| Error::Head { model: path.to_owned(), reason: e.to_string() })?;
         let class_names = match &options.classes {
             Some(file) => Some(names::from_file(file)?),
             None => names::beside(path),
         };
+        check_names(path, options.classes.as_deref(), class_names.as_deref(), layer.classes())?;
         let model_hash = hash_files(&model)?;
         Ok(Self { runtime, tapped, layer, preprocessing, class_names, model_hash, options: options.clone() })
     }
@@ -105,20 +105,25 @@ fn preprocessing(path: &Path, options: &OpenOptions) -> Result<Preprocessing, Er
     Ok(options.overrides.apply(found)?)
 }
 
-fn check_input(path: &Path, tapped: &TappedModel, preprocessing: &Preprocessing) -> Result<(), Error> {
-    let (expected, given) = (&tapped.input_shape[1..], preprocessing.shape());
-    if expected == given {
-        return Ok(());
+/// Reads the model at `path`; a folder, which is what the arguments in the wrong order give, is named for what it is.
+pub(crate) fn read(path: &Path) -> Result<Model, Error> {
+    if path.is_dir() {
+        return Err(Error::ModelIsFolder(path.to_owned()));
     }
-    let show = |s: &[usize]| s.iter().map(usize::to_string).collect::<Vec<_>>().join("×");
-    let reason = format!(
-        "its input '{}' takes {}, but the preprocessing ({}) gives {}; correct it with --size or --layout",
-        tapped.input,
-        show(expected),
-        preprocessing.describe(),
-        show(&given)
-    );
-    Err(Error::Head { model: path.to_owned(), reason })
+    Ok(Model::read(path)?)
+}
+
+/// Names of another number than the logits would call every class by another's name.
+fn check_names(path: &Path, file: Option<&Path>, names: Option<&[String]>, logits: usize) -> Result<(), Error> {
+    match names {
+        Some(names) if names.len() != logits => Err(Error::ClassNames {
+            model: path.to_owned(),
+            logits,
+            from: file.map_or_else(|| "found beside the model".to_owned(), |f| f.display().to_string()),
+            names: names.len(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// blake3 over the model's file and the data files beside it.

@@ -155,6 +155,14 @@ fn class_names(classifier: &Classifier, data: &Dataset) -> Vec<String> {
     classifier.class_names.clone().filter(|n| n.len() == logits).unwrap_or_else(|| data.classes.clone())
 }
 
+/// The summary of a scan from its predictions alone.
+fn summarise_rows(report: &ScanReport, classes: &[String], data: &Dataset, d: usize) -> Result<Summary, Error> {
+    let samples = || report.rows.iter().map(|(i, _)| &data.samples[*i]);
+    let labels: Vec<usize> = samples().map(|s| s.label).collect();
+    let groups: Vec<Option<usize>> = samples().map(|s| s.group).collect();
+    Ok(statistics::summarise(&labels, &report.predictions()?, &groups, classes, &data.groups, d))
+}
+
 fn summarise(table: &FeatureTable, classes: &[String], data: &Dataset) -> Summary {
     let predictions = diagnose::predictions(table);
     statistics::summarise(&table.labels, &predictions, &table.groups, classes, &data.groups, table.features.ncols())
@@ -176,8 +184,8 @@ pub fn scan(
         settings.force,
     )?;
     scanned.report.export(&scanned.data, &directory.file("scan.parquet"))?;
-    let table = scanned.report.load(&scanned.data, classifier.tapped.classes(), classifier.tapped.features())?;
-    let summary = summarise(&table, &class_names(classifier, &scanned.data), &scanned.data);
+    let classes = class_names(classifier, &scanned.data);
+    let summary = summarise_rows(&scanned.report, &classes, &scanned.data, classifier.tapped.features())?;
     directory.write_json("summary.json", &summary)?;
     manifest.files = vec!["scan.parquet".to_owned(), "summary.json".to_owned()];
     directory.finish(&manifest)?;

@@ -41,6 +41,24 @@ pub enum Error {
     /// The report.
     #[error(transparent)]
     Report(#[from] pellucid_report::ReportError),
+    /// The model is a folder.
+    #[error("the model {0} is a folder; expected an .onnx file (the order is MODEL DATA)")]
+    ModelIsFolder(PathBuf),
+    /// Model and class names disagree.
+    #[error(
+        "{model} has {logits} logits, but there are {names} class names ({from}); give one name for each logit, in their \
+         order, with --classes FILE"
+    )]
+    ClassNames {
+        /// The model.
+        model: PathBuf,
+        /// Its logits.
+        logits: usize,
+        /// Where the names come from.
+        from: String,
+        /// How many there are.
+        names: usize,
+    },
     /// Model and data set disagree about the classes.
     #[error(
         "{model} has {logits} logits, but {data} has {classes} classes ({names}); labels are indices into the logits. \

@@ -1,7 +1,6 @@
 //! What a model file holds: inputs, outputs, taps, preprocessing, operators; computed without a data set.
 
-use crate::{Error, OpenOptions};
-use pellucid_graph::Model;
+use crate::{Error, OpenOptions, classifier};
 use pellucid_runtime::{Runtime, describe_head, verify_taps};
 use pellucid_vision::names;
 use pellucid_vision::preprocess::Preprocessing;
@@ -74,7 +73,7 @@ pub struct Inspection {
 /// [`Inspection::taps_error`].
 pub fn inspect(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Inspection, Error> {
     let path = path.as_ref();
-    let model = Model::read(path)?;
+    let model = classifier::read(path)?;
     let runtime = Runtime::load(options.library.as_deref())?;
     let found = match &options.preprocessing {
         Some(file) => Some(Preprocessing::open(file)?),

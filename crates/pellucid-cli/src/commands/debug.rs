@@ -3,8 +3,8 @@
 use crate::args::{Args, Condition, DebugArgs, Figure};
 use crate::output;
 use crate::progress::Bars;
-use anyhow::Result;
-use pellucid::classifier_methods::results::{Proportion, Slice, Summary};
+use anyhow::{Result, bail};
+use pellucid::classifier_methods::results::{Diagnosis, Proportion, Slice, Summary};
 use pellucid::{Classifier, DebugOutcome, DebugSettings};
 use std::path::Path;
 use std::process::ExitCode;
@@ -26,15 +26,26 @@ pub fn examine(
 ) -> Result<ExitCode> {
     let bars = Bars::new(args.global.quiet);
     let outcome = pellucid::debug(classifier, data, settings, &bars)?;
-    outcome.diagnosis.run.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
+    output::warnings(&outcome.diagnosis.run.warnings);
     if args.global.json {
-        output::json(&outcome.diagnosis)?;
+        output::json(&Printed {
+            diagnosis: &outcome.diagnosis,
+            directory: &outcome.directory,
+            report: &outcome.report,
+        })?;
     } else {
         output::lines(&describe(&outcome))?;
     }
-    let failed: Vec<&Condition> = fail_on.iter().filter(|c| holds(c, &outcome.diagnosis.summary)).collect();
-    failed.iter().for_each(|c| eprintln!("failed: {:?} is below {}", c.figure, c.below));
-    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    judge(fail_on, &outcome.diagnosis.summary)
+}
+
+/// What `--json` prints: the diagnosis, and where the results are.
+#[derive(serde::Serialize)]
+struct Printed<'a> {
+    directory: &'a Path,
+    report: &'a Path,
+    #[serde(flatten)]
+    diagnosis: &'a Diagnosis,
 }
 
 fn describe(outcome: &DebugOutcome) -> Vec<String> {
@@ -45,12 +56,27 @@ fn describe(outcome: &DebugOutcome) -> Vec<String> {
     lines
 }
 
-fn holds(condition: &Condition, summary: &Summary) -> bool {
+/// The exit code: 1 if any condition holds. A condition on a figure that does not exist is an error, since a check that
+/// can never fail is none.
+fn judge(conditions: &[Condition], summary: &Summary) -> Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
+    for condition in conditions {
+        let Some(found) = figure(condition.figure, summary).filter(|p| p.total > 0) else {
+            bail!("--fail-on {condition}: the data set has no groups, so there is no such figure");
+        };
+        if found.value < condition.below {
+            output::note(&format!("failed: {} is {:.4}, below {}", condition.figure, found.value, condition.below));
+            code = ExitCode::from(1);
+        }
+    }
+    Ok(code)
+}
+
+fn figure(figure: Figure, summary: &Summary) -> Option<Proportion> {
     let slice = |slices: &[Slice], id: Option<usize>| slices.iter().find(|s| Some(s.id) == id).map(|s| s.accuracy);
-    let figure: Option<Proportion> = match condition.figure {
+    match figure {
         Figure::Accuracy => Some(summary.accuracy),
         Figure::WorstClass => slice(&summary.by_class, summary.worst_class),
         Figure::WorstGroup => slice(&summary.by_group, summary.worst_group),
-    };
-    figure.is_some_and(|p| p.value < condition.below)
+    }
 }

@@ -11,7 +11,7 @@ pub fn run(args: &Args, scan: &ScanArgs) -> Result<ExitCode> {
     let classifier = Classifier::open(&scan.model, &scan.open.options(&args.global))?;
     let bars = Bars::new(args.global.quiet);
     let outcome = pellucid::scan(&classifier, &scan.data, &scan.run.settings()?, &bars)?;
-    outcome.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
+    output::warnings(&outcome.warnings);
     if args.global.json {
         output::json(&outcome)?;
     } else {
