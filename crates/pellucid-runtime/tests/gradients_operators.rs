@@ -1,33 +1,13 @@
 //! Every rule against PyTorch float64: the stored cases of `zoo/gradients/operators.safetensors`, one table, one test.
 
-use ndarray::{ArrayD, IxDyn};
+mod common;
+
+use common::{array, zoo};
 use pellucid_graph::Model;
 use pellucid_graph::grad::{self, Objective};
 use pellucid_runtime::{Array, GradientOptions, Runtime, SessionOptions};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::SafeTensors;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-
-fn zoo(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../zoo").join(path)
-}
-
-fn array(file: &SafeTensors<'_>, name: &str) -> Array {
-    let t = file.tensor(name).unwrap();
-    let shape = IxDyn(t.shape());
-    match t.dtype() {
-        Dtype::F32 => {
-            let v = t.data().as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
-            ArrayD::from_shape_vec(shape, v).unwrap().into()
-        }
-        Dtype::I64 => {
-            let v = t.data().as_chunks::<8>().0.iter().map(|&b| i64::from_le_bytes(b)).collect();
-            ArrayD::from_shape_vec(shape, v).unwrap().into()
-        }
-        Dtype::U8 => Array::Bool(ArrayD::from_shape_vec(shape, t.data().iter().map(|&b| b != 0).collect()).unwrap()),
-        other => panic!("{name}: {other:?}"),
-    }
-}
 
 /// What one case needs.
 struct Case {
