@@ -78,7 +78,7 @@ def convnext_tiny():
 
 def regnet():
     import timm
-    return timm.create_model("regnety_008") if FULL else timm.models.regnet.RegNet(timm.models.regnet.RegNetCfg(w0=16, wa=16.0, wm=2.0, group_size=8, depth=4, se_ratio=0.25, stem_width=8), num_classes=10)
+    return timm.create_model("regnety_008") if FULL else timm.models.regnet.RegNet(timm.models.regnet.RegNetCfg(w0=8, wa=12.0, wm=2.5, group_size=4, depth=7, se_ratio=0.25, stem_width=8), num_classes=10)
 
 
 def vit():
