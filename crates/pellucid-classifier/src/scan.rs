@@ -239,7 +239,8 @@ fn compute(
             *source.limits,
         ) {
             if progress.interrupted() {
-                return Err(ScanError::Interrupted { done, total: missing.len() });
+                shard.write(folder)?;
+                return Err(ScanError::Interrupted { done: done + shard.hashes.len(), total: missing.len() });
             }
             for failure in &batch.failures {
                 failed.push((hash_of[&failure.index].clone(), failure.reason.clone()));

@@ -344,11 +344,7 @@ impl RunArgs {
             force: self.force,
             split: self.split.clone(),
             seed: self.seed,
-            command: std::env::args()
-                .enumerate()
-                .map(|(i, a)| if i == 0 { "pellucid".to_owned() } else { a })
-                .collect::<Vec<_>>()
-                .join(" "),
+            command: command_line(std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned())),
             ..DebugSettings::default()
         })
     }
@@ -371,6 +367,24 @@ impl ExamineArgs {
         settings.diagnose.neurons = self.neurons;
         settings.report.pictures = !self.no_pictures;
     }
+}
+
+/// The command for the run card. Absolute paths are cut to their last part, since a report names no machine.
+fn command_line(arguments: impl Iterator<Item = String>) -> String {
+    let shown = |argument: String| {
+        let (flag, value) = match argument.split_once('=') {
+            Some((flag, value)) if flag.starts_with("--") => (format!("{flag}="), value),
+            _ => (String::new(), argument.as_str()),
+        };
+        let path = std::path::Path::new(value);
+        let value = match path.file_name() {
+            Some(name) if path.is_absolute() => format!("…/{}", name.to_string_lossy()),
+            _ => value.to_owned(),
+        };
+        let plain = !value.contains(|c: char| c.is_whitespace() || "'\"<>|&;$*?()".contains(c));
+        if plain { flag + &value } else { format!("{flag}'{}'", value.replace('\'', "'\\''")) }
+    };
+    std::iter::once("pellucid".to_owned()).chain(arguments.map(shown)).collect::<Vec<_>>().join(" ")
 }
 
 fn bytes(text: &str) -> Result<u64> {
@@ -441,6 +455,15 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_command_line_of_a_report_names_no_folder_of_this_machine() {
+        let line = |words: &[&str]| command_line(words.iter().map(|w| w.to_string()));
+        assert_eq!(
+            line(&["debug", "/home/ada l/net.onnx", "--runs=/srv/x y", "../data", "--class", "a b", "--quiet"]),
+            "pellucid debug …/net.onnx --runs='…/x y' ../data --class 'a b' --quiet"
+        );
     }
 
     #[test]

@@ -1,4 +1,9 @@
 //! The `pellucid` command as its users meet it: the real binary, real files, its exit code and what it prints.
 
+#![allow(clippy::unwrap_used)] // A test that fails here says where.
+
 mod bad_input;
+mod conduct;
+mod interruption;
 mod stage;
+mod zoo;

@@ -41,7 +41,11 @@ impl Stage {
         for (class, colour) in COLOURS {
             for i in 0..6 {
                 let wrong = class == "red" && i >= 4;
-                stage.picture(&format!("data/{class}/{i}.png"), if wrong { BLUE } else { colour }, i);
+                stage.picture(
+                    &format!("data/{class}/{i}.png"),
+                    if wrong { BLUE } else { colour },
+                    if wrong { i + 6 } else { i },
+                );
             }
         }
         stage
