@@ -25,7 +25,36 @@ $(RUNTIME): requirements-runtime.txt
 .PHONY: setup
 setup: $(RUNTIME) ## Fetch ONNX Runtime (pinned, hash-checked) into .runtime/.
 
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
+PICTURES := zoo/data/emoji-watermark
+
+.PHONY: build
+build: setup ## Build the optimised command, target/release/pellucid.
+	$(CARGO) build --release -p pellucid-cli
+
+.PHONY: demo
+demo: setup ## Set up, compose the benchmark's pictures, find out why its classifier fails, write a report.
+	$(CARGO) build --release -p pellucid-cli -p pellucid-zoo
+	@$(RELEASE)/pellucid-zoo compose $(PICTURES)
+	@$(RELEASE)/pellucid demo
+
+.PHONY: zoo-table
+zoo-table: setup ## Measure which lists find the watermark's neurons; rewrite the table in docs/emoji-watermark.md.
+	$(CARGO) build --release -p pellucid-zoo
+	@$(RELEASE)/pellucid-zoo compose $(PICTURES) --counterpart
+	@$(RELEASE)/pellucid-zoo rank-neurons --into docs/emoji-watermark.md
+
 .PHONY: test
 test: setup ## Set up and run every test.
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --no-tests=pass; else $(CARGO) test --workspace; fi
 	$(CARGO) test --workspace --doc
+
+.PHONY: check
+check: ## Check formatting and lints as a reviewer would.
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+.PHONY: clean
+clean: ## Remove what the commands above made, but not run directories.
+	$(CARGO) clean
+	rm -rf .runtime zoo/data

@@ -3,6 +3,7 @@
 //! Works from the cached features alone; heat maps are added afterwards by [`crate::maps`].
 
 use crate::counterfactual::{self, Counterfactuals, Variant};
+use crate::gap;
 use crate::importance;
 use crate::layer::DecisionLayer;
 use crate::results::{
@@ -73,10 +74,25 @@ pub fn chosen_mistakes(settings: &DiagnoseSettings, summary: &Summary) -> Vec<Mi
     // A perfect worst class has no mistakes in either direction worth a page.
     match summary.worst_class {
         Some(class) if summary.accuracy.count < summary.accuracy.total => {
-            vec![Mistakes::TrueClass { class }, Mistakes::PredictedAs { class }]
+            let sink = sink(summary).filter(|sink| *sink != class).map(|class| Mistakes::PredictedAs { class });
+            [Mistakes::TrueClass { class }, Mistakes::PredictedAs { class }].into_iter().chain(sink).collect()
         }
         _ => Vec::new(),
     }
+}
+
+/// The class that most mistakes land on, where it takes at least twice its part: the sign of a false correlation, which
+/// makes other classes look weak.
+pub fn sink(summary: &Summary) -> Option<usize> {
+    let mut landed = vec![0; summary.classes.len()];
+    for confusion in &summary.confusions {
+        if let Some(count) = landed.get_mut(confusion.predicted) {
+            *count += confusion.count;
+        }
+    }
+    let mistakes: usize = landed.iter().sum();
+    let most = (0..landed.len()).rev().max_by_key(|&class| landed[class])?;
+    (landed[most] * landed.len() >= 2 * mistakes && landed[most] > 0 && landed.len() > 2).then_some(most)
 }
 
 /// Examines one set of mistakes.
@@ -105,12 +121,33 @@ pub fn examine(
     let unreached = found.reached.iter().filter(|r| !**r).count();
     let shown: Vec<usize> = spread(rows.len(), settings.samples);
     let samples = shown.iter().map(|&i| sample(evidence, &predictions, rows[i], Some(outcome(&found, i)))).collect();
-    let context = Context { evidence, predictions: &predictions, rows: &rows, class, mean: importance::mean_features(&table.features) };
-    let neurons = |direction, list: &[votes::Vote]| -> Vec<Neuron> {
-        let list = &list[..list.len().min(settings.neurons)];
-        list.iter().map(|v| context.neuron(direction, v, settings.top)).collect()
+    let context = Context {
+        evidence,
+        predictions: &predictions,
+        rows: &rows,
+        class,
+        mean: importance::mean_features(&table.features),
     };
+    let sharing = gap::GapSettings {
+        seed: settings.votes.seed,
+        resamples: settings.votes.resamples,
+        ..gap::GapSettings::default()
+    };
+    let shares = gap::evidence_gap(table, &predictions, &rows, evidence.layer, &sharing);
     let Tally { insufficient, excessive, .. } = &tally;
+    let neuron = |direction, vote: &votes::Vote| {
+        let share = shares.iter().find(|s| s.neuron == vote.neuron && s.direction == direction);
+        context.neuron(direction, vote, share, settings.top)
+    };
+    let neurons = |direction, list: &[votes::Vote]| -> Vec<Neuron> {
+        list.iter().take(settings.neurons).map(|vote| neuron(direction, vote)).collect()
+    };
+    let in_gap = shares.iter().take(settings.neurons).map(|share| {
+        let list = if share.direction == Direction::Insufficient { insufficient } else { excessive };
+        let vote = list.iter().find(|vote| vote.neuron == share.neuron).cloned();
+        neuron(share.direction, &vote.unwrap_or_else(|| votes::Vote::none(share.neuron)))
+    });
+    let gap = in_gap.collect();
     Ok(Finding {
         title: title(mistakes, evidence),
         mistakes: mistakes.clone(),
@@ -118,6 +155,7 @@ pub fn examine(
         count: rows.len(),
         unreached,
         samples,
+        gap,
         insufficient: neurons(Direction::Insufficient, insufficient),
         excessive: neurons(Direction::Excessive, excessive),
     })
@@ -198,7 +236,7 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn neuron(&self, direction: Direction, vote: &votes::Vote, top: usize) -> Neuron {
+    fn neuron(&self, direction: Direction, vote: &votes::Vote, share: Option<&gap::Share>, top: usize) -> Neuron {
         let (table, layer) = (self.evidence.table, self.evidence.layer);
         let j = vote.neuron;
         // Where no class is examined, the neuron is judged for the class it serves most.
@@ -217,6 +255,7 @@ impl Context<'_> {
             direction,
             votes: Interval { value: vote.percent.value, low: vote.percent.low, high: vote.percent.high },
             stability: vote.stability,
+            gap: share.map_or(Interval { value: 0.0, low: 0.0, high: 0.0 }, |share| share.logits),
             importance: importance::ratio_of(&self.mean, layer, class, j),
             weight: f64::from(layer.weight[[class, j]]),
             on_mistakes: activation(&table.features, j, self.rows),

@@ -7,6 +7,7 @@
 pub mod correlation;
 pub mod counterfactual;
 pub mod diagnose;
+pub mod gap;
 pub mod head;
 pub mod importance;
 pub mod layer;

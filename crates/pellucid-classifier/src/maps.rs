@@ -46,7 +46,7 @@ pub fn draw(
             }
         }
     }
-    for neuron in findings.iter_mut().flat_map(|f| f.insufficient.iter_mut().chain(&mut f.excessive)) {
+    for neuron in findings.iter_mut().flat_map(Finding::neurons_mut) {
         for top in &mut neuron.top {
             if let Some((heat, size)) = drawn.get(&(top.sample.index, neuron.index)) {
                 top.heat.clone_from(heat);
@@ -60,7 +60,7 @@ pub fn draw(
 /// Which neurons are drawn on each picture.
 fn wanted_maps(findings: &[Finding]) -> BTreeMap<usize, BTreeSet<usize>> {
     let mut wanted: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
-    for neuron in findings.iter().flat_map(|f| f.insufficient.iter().chain(&f.excessive)) {
+    for neuron in findings.iter().flat_map(Finding::neurons) {
         for top in &neuron.top {
             wanted.entry(top.sample.index).or_default().insert(neuron.index);
         }

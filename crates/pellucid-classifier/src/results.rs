@@ -194,6 +194,10 @@ pub struct Neuron {
     /// How often it comes back, in `[0, 1]`, over the bootstrap's resamples.
     #[serde(deserialize_with = "null_as_nan")]
     pub stability: f64,
+    /// Logits a mistake that it is held to account for (see [`crate::gap`]), with the bootstrap interval; all 0 where it
+    /// takes no part in the gap on its side.
+    #[serde(default = "no_gap")]
+    pub gap: Interval,
     /// Its retaining ratio ρ for the finding's class (METHODS A3): above 1, the class needs it.
     #[serde(deserialize_with = "null_as_nan")]
     pub importance: f64,
@@ -228,10 +232,29 @@ pub struct Finding {
     pub unreached: usize,
     /// The mistakes shown (a sample of them where there are many).
     pub samples: Vec<Sample>,
+    /// Neurons of both directions by falling share of the evidence gap (see [`crate::gap`]).
+    #[serde(default)]
+    pub gap: Vec<Neuron>,
     /// Insufficient neurons, by falling votes.
     pub insufficient: Vec<Neuron>,
     /// Excessive neurons, by falling votes.
     pub excessive: Vec<Neuron>,
+}
+
+impl Finding {
+    /// Every neuron of the three lists, by falling share of the gap, then by votes. One that stands in two lists comes twice.
+    pub fn neurons(&self) -> impl Iterator<Item = &Neuron> {
+        self.gap.iter().chain(&self.insufficient).chain(&self.excessive)
+    }
+
+    /// The same, to change.
+    pub fn neurons_mut(&mut self) -> impl Iterator<Item = &mut Neuron> {
+        self.gap.iter_mut().chain(&mut self.insufficient).chain(&mut self.excessive)
+    }
+}
+
+fn no_gap() -> Interval {
+    Interval { value: 0.0, low: 0.0, high: 0.0 }
 }
 
 /// What ran, on what, and how: enough to run it again.

@@ -37,6 +37,13 @@ pub struct Vote {
     pub stability: f64,
 }
 
+impl Vote {
+    /// A neuron that no sample names.
+    pub fn none(neuron: usize) -> Self {
+        Self { neuron, percent: Interval { value: 0.0, low: 0.0, high: 0.0 }, stability: 0.0 }
+    }
+}
+
 /// What the samples name.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Tally {

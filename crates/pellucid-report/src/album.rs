@@ -51,7 +51,7 @@ fn wanted(diagnosis: &Diagnosis, allowance: Allowance) -> BTreeMap<usize, &Sampl
     for finding in &diagnosis.findings {
         let first = by_confidence(finding).into_iter().take(allowance.mistakes);
         wanted.extend(first.map(|sample| (sample.index, sample)));
-        for neuron in finding.insufficient.iter().chain(&finding.excessive) {
+        for neuron in finding.neurons() {
             wanted.extend(neuron.top.iter().take(allowance.top).map(|top| (top.sample.index, &top.sample)));
         }
     }

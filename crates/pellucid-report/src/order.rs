@@ -9,8 +9,12 @@ pub(crate) fn by_confidence(finding: &Finding) -> Vec<&Sample> {
     order
 }
 
-/// The neuron whose card is open first: the one with the most votes; insufficient before excessive where they tie.
+/// The neuron whose card is open first: the one with the largest share of the gap; without a gap the one with the most
+/// votes, insufficient before excessive where they tie.
 pub(crate) fn foremost(finding: &Finding) -> Option<&Neuron> {
+    if let Some(first) = finding.gap.first() {
+        return Some(first);
+    }
     let (missing, misleading) = (finding.insufficient.first(), finding.excessive.first());
     match (missing, misleading) {
         (Some(a), Some(b)) if b.votes.value > a.votes.value => Some(b),

@@ -27,7 +27,7 @@ pub(crate) fn publishable(diagnosis: &Diagnosis, options: &ReportOptions) -> Dia
 fn forget_pictures(public: &mut Diagnosis) {
     for_each_sample(public, |sample| sample.file.clear());
     for finding in &mut public.findings {
-        for neuron in finding.insufficient.iter_mut().chain(&mut finding.excessive) {
+        for neuron in finding.neurons_mut() {
             for top in &mut neuron.top {
                 (top.heat, top.heat_size) = (Vec::new(), [0, 0]);
             }
@@ -44,7 +44,7 @@ fn forget_pictures(public: &mut Diagnosis) {
 fn for_each_sample(diagnosis: &mut Diagnosis, mut change: impl FnMut(&mut Sample)) {
     for finding in &mut diagnosis.findings {
         finding.samples.iter_mut().for_each(&mut change);
-        for neuron in finding.insufficient.iter_mut().chain(&mut finding.excessive) {
+        for neuron in finding.neurons_mut() {
             neuron.top.iter_mut().for_each(|top| change(&mut top.sample));
         }
     }

@@ -152,6 +152,7 @@ fn the_embedded_data_equal_the_diagnosis() {
 fn a_diagnosis_with_missing_numbers_is_rendered_and_comes_back() {
     let mut diagnosis = small();
     let nothing = Activation { samples: 0, mean: f64::NAN, quantiles: [f64::NAN; 5] };
+    diagnosis.findings[0].gap.clear();
     let neuron = &mut diagnosis.findings[0].insufficient[0];
     (neuron.on_correct, neuron.on_mistakes, neuron.on_all) = (nothing, nothing, nothing);
     (neuron.importance, neuron.stability) = (f64::NAN, f64::NAN);
@@ -366,9 +367,10 @@ fn a_model_without_mistakes_groups_or_findings_gets_a_page_that_says_so() {
 fn a_finding_without_mistakes_or_neurons_and_a_model_without_feature_map_say_so() {
     let mut diagnosis = diagnosis();
     diagnosis.findings[0].count = 0;
-    (diagnosis.findings[1].insufficient, diagnosis.findings[1].excessive) = Default::default();
+    let nameless = &mut diagnosis.findings[1];
+    (nameless.gap, nameless.insufficient, nameless.excessive) = Default::default();
     let flat = &mut diagnosis.findings[2];
-    for neuron in flat.insufficient.iter_mut().chain(&mut flat.excessive) {
+    for neuron in flat.neurons_mut() {
         neuron.top.iter_mut().for_each(|top| (top.heat, top.heat_size) = (Vec::new(), [0, 0]));
     }
     let html = page(&diagnosis);

@@ -5,6 +5,8 @@
 //! the hash of every picture. [`compose`] makes the pictures from that, [`dataset`] writes them to
 //! a folder and checks each against its hash.
 //!
+//! [`ranking`] measures, on that benchmark, whether the lists of a diagnosis find the neurons that carry the watermark.
+//!
 //! The pixels are the same on every machine: only integers and plain IEEE arithmetic (`+ - * /`
 //! and `sqrt`, floors and comparisons) are used, no function of a maths library, and no value
 //! depends on the order in which threads run.
@@ -16,6 +18,7 @@ pub mod dataset;
 mod draws;
 pub mod error;
 mod noise;
+pub mod ranking;
 pub mod recipe;
 pub mod sprites;
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use pellucid_zoo::dataset::{self, Selection};
-use pellucid_zoo::{Composer, Split};
+use pellucid_zoo::{Composer, Split, ranking};
 
 /// Composes the pictures of the emoji-watermark benchmark from committed sprites and a recipe.
 #[derive(Parser)]
@@ -35,6 +35,24 @@ enum Command {
         /// Write nothing; exit with 1 if a picture is missing or has other pixels.
         #[arg(long)]
         check: bool,
+    },
+    /// Measure which lists of a diagnosis find the neurons that carry the watermark; print the table as Markdown.
+    RankNeurons {
+        /// The classifier.
+        #[arg(long, default_value = "zoo/models/efficientnet_lite0/emoji_watermark.onnx", value_name = "FILE")]
+        model: PathBuf,
+        /// Pictures written by `compose --counterpart`.
+        #[arg(long, default_value = "zoo/data/emoji-watermark", value_name = "FOLDER")]
+        data: PathBuf,
+        /// Class whose training pictures carry the watermark.
+        #[arg(long, default_value = "Food & Drink", value_name = "NAME")]
+        class: String,
+        /// Where the scans are cached.
+        #[arg(long, default_value = "runs", value_name = "FOLDER")]
+        runs: PathBuf,
+        /// Write the table between the markers of this Markdown file instead of printing it.
+        #[arg(long, value_name = "FILE")]
+        into: Option<PathBuf>,
     },
     /// Compose everything and commit to it: write the hashes to pixels.csv.
     Seal {
@@ -77,6 +95,13 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Seal { from } => {
             let path = dataset::seal(&read(&from)?)?;
             println!("{}", path.display());
+        }
+        Command::RankNeurons { model, data, class, runs, into } => {
+            let table = ranking::measure(&model, &data, &class, &runs)?.to_markdown();
+            match into {
+                Some(path) => ranking::write_between_markers(&path, &table)?,
+                None => print!("{table}"),
+            }
         }
         Command::Compose { dir, from, split, counterpart, check } => {
             let composer = read(&from)?;

@@ -168,6 +168,29 @@ fn summarise(table: &FeatureTable, classes: &[String], data: &Dataset) -> Summar
     statistics::summarise(&table.labels, &predictions, &table.groups, classes, &data.groups, table.features.ncols())
 }
 
+/// A scanned data set with its features in memory, for studies that go beyond [`debug`].
+#[derive(Debug, Clone)]
+pub struct Features {
+    /// The data set.
+    pub data: Arc<Dataset>,
+    /// Logits and features of its readable pictures.
+    pub table: FeatureTable,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Scans `data` with `classifier` into the cache of `settings.runs`, without a run directory.
+pub fn features(
+    classifier: &Classifier,
+    data: impl AsRef<Path>,
+    settings: &DebugSettings,
+    progress: &dyn Progress,
+) -> Result<Features, Error> {
+    let Scanned { data, report, warnings, .. } = scan_data(classifier, data.as_ref(), settings, progress)?;
+    let table = report.load(&data, classifier.tapped.classes(), classifier.tapped.features())?;
+    Ok(Features { data, table, warnings })
+}
+
 /// Scans `data` with `classifier`: `scan.parquet` and `summary.json` in the run directory.
 pub fn scan(
     classifier: &Classifier,

@@ -23,7 +23,7 @@ mod verdict;
 mod why;
 
 pub use classifier::{Classifier, OpenOptions};
-pub use debug::{DebugOutcome, DebugSettings, MistakeNames, ScanOutcome, debug, scan};
+pub use debug::{DebugOutcome, DebugSettings, Features, MistakeNames, ScanOutcome, debug, features, scan};
 pub use error::Error;
 pub use inspect::{InspectedValue, Inspection, inspect};
 pub use pellucid_classifier::progress::{Progress, Silent};

@@ -1,12 +1,14 @@
 //! The verdict: what was found, in sentences that a manager can read.
 
-use pellucid_classifier::results::{Finding, Mistakes, Neuron, Proportion, Summary};
+use pellucid_classifier::diagnose::sink;
+use pellucid_classifier::results::{Direction, Finding, Mistakes, Neuron, Proportion, Summary};
 
 /// One sentence an entry: overall accuracy, the worst class and group, what the mistakes have in common.
 pub(crate) fn write(summary: &Summary, findings: &[Finding]) -> Vec<String> {
     let mut verdict = vec![overall(summary)];
     verdict.extend(worst_class(summary));
     verdict.extend(worst_group(summary));
+    verdict.extend(most_land_on(summary));
     verdict.extend(findings.iter().filter_map(|f| evidence(f, summary)));
     verdict
 }
@@ -51,36 +53,56 @@ fn worst_group(summary: &Summary) -> Option<String> {
         .then(|| format!("Its worst group is “{}”: right on {}{note}.", slice.name, percent(&slice.accuracy)))
 }
 
+fn most_land_on(summary: &Summary) -> Option<String> {
+    let class = sink(summary)?;
+    let landed: usize = summary.confusions.iter().filter(|c| c.predicted == class).map(|c| c.count).sum();
+    let mistakes = summary.accuracy.total - summary.accuracy.count;
+    Some(format!(
+        "{landed} of the {mistakes} mistakes land on “{}”: look first at what makes the model say so.",
+        name(summary, class)
+    ))
+}
+
+fn name(summary: &Summary, class: usize) -> String {
+    summary.classes.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
+}
+
+/// What a set of mistakes has in common: the neurons of the largest shares of the evidence gap, else the one of most votes.
 fn evidence(finding: &Finding, summary: &Summary) -> Option<String> {
     if finding.count == 0 {
         return None;
     }
-    let class = |c: usize| summary.classes.get(c).cloned().unwrap_or_else(|| format!("class {c}"));
-    let (neuron, what): (&Neuron, String) = match &finding.mistakes {
-        Mistakes::PredictedAs { class: c } => (
-            finding.excessive.first()?,
+    let pictures = |n: usize| if n == 1 { "the 1 picture".to_owned() } else { format!("the {n} pictures") };
+    let set = match &finding.mistakes {
+        Mistakes::PredictedAs { class } => {
+            format!("{} wrongly called “{}”", pictures(finding.count), name(summary, *class))
+        }
+        Mistakes::TrueClass { class } => {
+            format!("{} of “{}” that it misses", pictures(finding.count), name(summary, *class))
+        }
+        Mistakes::Group { group } => {
             format!(
-                "In the {} pictures wrongly called “{}”, the evidence that should not have counted",
+                "the {} mistakes of group “{}”",
                 finding.count,
-                class(*c)
-            ),
-        ),
-        Mistakes::TrueClass { class: c } => (
-            finding.insufficient.first()?,
-            format!(
-                "In the {} pictures of “{}” that it misses, the evidence that was missing",
-                finding.count,
-                class(*c)
-            ),
-        ),
-        Mistakes::Group { .. } | Mistakes::All => (
-            finding.insufficient.first().or(finding.excessive.first())?,
-            format!("In {} mistakes, the evidence that was off", finding.count),
-        ),
+                summary.groups.get(*group).cloned().unwrap_or_default()
+            )
+        }
+        Mistakes::All => format!("the {} mistakes together", finding.count),
     };
-    let reliable = if neuron.stability >= 0.9 { "" } else { " (not stable over resamples: look, do not lean on it)" };
+    let Some(first) = finding.gap.first() else {
+        let neuron = finding.insufficient.first().or(finding.excessive.first())?;
+        let index = neuron.index;
+        return Some(format!("In {set}, most counterfactuals lean on neuron {index} ({:.0} %).", neuron.votes.value));
+    };
+    let same: Vec<&Neuron> = finding.gap.iter().filter(|n| n.direction == first.direction).take(3).collect();
+    let list = same.iter().map(|n| n.index.to_string()).collect::<Vec<_>>().join(", ");
+    let neurons = if same.len() == 1 { "neuron" } else { "neurons" };
+    let what = match first.direction {
+        Direction::Excessive => "evidence that should not count",
+        Direction::Insufficient => "evidence that is missing",
+    };
+    let logits: f64 = same.iter().map(|n| n.gap.value).sum();
     Some(format!(
-        "{what} sits first of all in neuron {}, named by {:.0} % of them{reliable}.",
-        neuron.index, neuron.votes.value
+        "In {set}, the largest part of what goes wrong is {what}: {neurons} {list} ({logits:+.1} logits a picture)."
     ))
 }

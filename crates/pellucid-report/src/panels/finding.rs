@@ -86,13 +86,14 @@ fn neurons(h: &mut Html, page: &Page, finding: &Finding, id: &str) {
     h.element(
         "p",
         &[("class", "explain")],
-        "A neuron is one component of what the last layer reads; it responds to some visual pattern. For each mistake, \
-         a small change of neurons that makes the model right shows which evidence was off.",
+        "A neuron is one component of what the last layer reads; it responds to some visual pattern. Two questions are \
+         asked of the mistakes: which neurons stand elsewhere than usual, and at what cost; and which small change of \
+         neurons would have made the model right.",
     );
     if let Some(note) = mistakes::unreached_note(finding) {
         h.element("p", &[("class", "aside")], &note);
     }
-    if finding.insufficient.is_empty() && finding.excessive.is_empty() {
+    if finding.neurons().next().is_none() {
         return empty(
             h,
             match finding.unreached >= finding.count {

@@ -14,7 +14,10 @@ const STEADY: f64 = 0.5;
 
 /// Writes the cards of a finding, with the heat-map controls above them.
 pub(crate) fn write_all(h: &mut Html, page: &Page, finding: &Finding, id: &str) {
-    let neurons: Vec<&Neuron> = finding.insufficient.iter().chain(&finding.excessive).collect();
+    // A neuron that stands in two lists has one card.
+    let mut seen = std::collections::BTreeSet::new();
+    let neurons: Vec<&Neuron> =
+        finding.neurons().filter(|neuron| seen.insert((neuron.index, neuron.direction))).collect();
     let shows_heat = neurons.iter().flat_map(|neuron| &neuron.top).any(|top| has_heat(page, top));
     if shows_heat {
         heat_controls(h, page);
@@ -68,7 +71,7 @@ fn card(h: &mut Html, page: &Page, finding: &Finding, neuron: &Neuron, id: &str)
             h.element("h4", &[("id", &heading)], &format!("Neuron {}", neuron.index));
             let (name, _) = direction_words(neuron.direction);
             h.element("span", &[("class", "direction")], name);
-            if neuron.stability < STEADY {
+            if neuron.votes.value > 0.0 && neuron.stability < STEADY {
                 h.element("span", &[("class", "tag")], "may not come back");
             }
         });
@@ -196,10 +199,19 @@ fn standing(h: &mut Html, page: &Page, finding: &Finding, neuron: &Neuron) {
 }
 
 fn facts(h: &mut Html, neuron: &Neuron) {
-    let votes = neuron.votes;
+    let (votes, gap) = (neuron.votes, neuron.gap);
     let range = percent_range(votes.low, votes.high);
     let facts = [
-        ("Votes", percent(votes.value), format!("of the mistakes list it; 95 % interval {range}")),
+        (
+            "Gap",
+            signed(gap.value),
+            format!(
+                "logits a mistake towards the wrong answer; 95 % interval {} to {}",
+                signed(gap.low),
+                signed(gap.high)
+            ),
+        ),
+        ("Votes", percent(votes.value), format!("of the counterfactuals lean on it; 95 % interval {range}")),
         ("Stability", share(neuron.stability), "how often it comes back when the mistakes are drawn again".to_owned()),
         ("Importance ρ", number(neuron.importance), importance_words(neuron.importance).to_owned()),
         ("Weight", signed(neuron.weight), weight_words(neuron.weight).to_owned()),

@@ -1,7 +1,7 @@
 //! The neurons of a finding at a glance: votes with intervals, and stability. Each line leads to its card.
 
 use crate::charts::{Bar, bar, dots};
-use crate::format::{percent, percent_range, share};
+use crate::format::{percent, percent_range, share, signed};
 use crate::markup::Html;
 use crate::order::foremost;
 use pellucid_classifier::results::{Direction, Finding, Neuron};
@@ -34,9 +34,17 @@ pub(crate) fn anchor(id: &str, neuron: &Neuron) -> String {
     format!("{id}-{}-{}", tone(neuron.direction), neuron.index)
 }
 
-/// Writes both lists.
+/// Writes the lists: the evidence gap, then the votes of the counterfactuals.
 pub(crate) fn write(h: &mut Html, finding: &Finding, id: &str) {
     h.within("nav", &[("class", "neurons"), ("aria-label", "Neurons of this finding")], |h| {
+        if !finding.gap.is_empty() {
+            gap_list(h, finding, id);
+            h.element(
+                "p",
+                &[("class", "key turn")],
+                "Counterfactual votes: the smallest change that would have made each picture right leans on",
+            );
+        }
         for (direction, neurons) in
             [(Direction::Insufficient, &finding.insufficient), (Direction::Excessive, &finding.excessive)]
         {
@@ -62,6 +70,45 @@ fn list(h: &mut Html, direction: Direction, neurons: &[Neuron], first: Option<&N
             return;
         }
         h.within("ol", &[], |h| neurons.iter().for_each(|neuron| line(h, neuron, first == Some(neuron), id)));
+    });
+}
+
+/// Neurons of both directions by what they cost.
+fn gap_list(h: &mut Html, finding: &Finding, id: &str) {
+    let first = foremost(finding);
+    let longest = finding.gap.iter().map(|neuron| neuron.gap.high).fold(f64::MIN_POSITIVE, f64::max);
+    h.within("div", &[("class", "gap")], |h| {
+        h.element("h4", &[], "Evidence gap");
+        h.element(
+            "p",
+            &[("class", "explain")],
+            "Neurons that stand elsewhere than on right pictures, by what that adds to the wrong answer, in logits a \
+             mistake. ▲ higher: it misleads. ▼ lower: it is missing.",
+        );
+        h.within("ol", &[], |h| {
+            for neuron in &finding.gap {
+                let gap = neuron.gap;
+                let side = if neuron.direction == Direction::Excessive { "▲" } else { "▼" };
+                let words = format!(
+                    "{} logits a mistake, 95 % interval {} to {}",
+                    signed(gap.value),
+                    signed(gap.low),
+                    signed(gap.high)
+                );
+                h.within("li", &[("class", tone(neuron.direction))], |h| {
+                    let target = format!("#{}", anchor(id, neuron));
+                    let attributes = [("href", target.as_str()), ("data-first", "")];
+                    h.within("a", if first == Some(neuron) { &attributes } else { &attributes[..1] }, |h| {
+                        h.element("span", &[("class", "index")], &format!("#{}", neuron.index));
+                        let interval = Some((gap.low / longest, gap.high / longest));
+                        let value = gap.value / longest;
+                        bar(h, &Bar { value, interval, reference: None, tone: tone(neuron.direction), words: &words });
+                        h.element("span", &[("class", "num"), ("aria-hidden", "true")], &signed(gap.value));
+                        h.element("span", &[("class", "side")], side);
+                    });
+                });
+            }
+        });
     });
 }
 

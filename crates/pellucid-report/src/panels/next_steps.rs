@@ -9,7 +9,7 @@ use pellucid_classifier::results::{Finding, Mistakes, Neuron};
 
 /// Mistakes made with at least this confidence are the first place to look for wrong labels.
 const SURE: f64 = 0.95;
-/// Neurons linked for each direction of a finding.
+/// Neurons linked for a finding: twice as many of the gap, or as many of each direction.
 const LINKS: usize = 2;
 /// Fewer pictures than this make a class's accuracy a guess.
 const FEW: usize = 20;
@@ -37,7 +37,10 @@ pub(crate) fn panel(page: &Page) -> Panel {
 }
 
 fn named(finding: &Finding) -> impl Iterator<Item = &Neuron> {
-    finding.insufficient.iter().take(LINKS).chain(finding.excessive.iter().take(LINKS))
+    let gap = finding.gap.iter().take(2 * LINKS);
+    // Reports of runs without a gap fall back on the votes.
+    let votes = if finding.gap.is_empty() { LINKS } else { 0 };
+    gap.chain(finding.insufficient.iter().take(votes)).chain(finding.excessive.iter().take(votes))
 }
 
 fn step(h: &mut Html, title: &str, inside: impl FnOnce(&mut Html)) {
