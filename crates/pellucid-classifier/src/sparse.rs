@@ -2,6 +2,9 @@
 //!
 //! minimise CE(W(f+w)+b, c) + λ(‖w‖₁ + 0.1 ‖w‖₂) with lo − f ≤ w ≤ hi − f; the largest λ whose minimiser gives argmax = c,
 //! by bisection with warm starts; then neurons are dropped greedily while it still flips.
+//!
+//! The cross-entropy trades classes against each other: inside a tight box its minimiser may leave one class above c even
+//! where a flip exists. Such a sample is searched again with sharper logits, whose cross-entropy approaches the margin.
 
 use crate::counterfactual::{Outcome, Range};
 use crate::layer::{DecisionLayer, argmax};
@@ -19,6 +22,8 @@ const JOINING: usize = 8;
 const BISECTIONS: usize = 12;
 /// The smallest λ tried, relative to the largest gradient at 0.
 const SMALLEST: f32 = 1e-5;
+/// Factors on the logits, tried in turn until the sample flips.
+const SHARPNESS: [f32; 4] = [1.0, 4.0, 16.0, 64.0];
 
 /// The box that w may move in; it contains 0.
 struct Bounds {
@@ -43,46 +48,22 @@ pub(crate) fn search(features: ArrayView1<'_, f32>, target: usize, layer: &Decis
         high: (&range.high - &features).mapv(|v| v.max(0.0)),
     };
     let at_zero = layer.weight.dot(&features) + &layer.bias;
-    let problem = Problem { at_zero, target, layer, bounds };
+    let mut problem = Problem { at_zero, target, layer, bounds, sharpness: 1.0 };
     let zero = Array1::zeros(features.len());
     if problem.flips(&zero) {
         return Outcome { change: zero, steps: 0, reached: true };
     }
-    let steepest = problem.gradient(&zero).iter().fold(0.0f32, |m, g| m.max(g.abs()));
-    let (mut above, mut below) = (steepest, steepest * SMALLEST);
-    let mut steps = 0;
-    let mut minimise = |lambda: f32, start: &Array1<f32>| {
-        let (w, taken) = problem.minimise(lambda, start);
+    let (mut first, mut steps) = (None, 0);
+    for sharpness in SHARPNESS {
+        problem.sharpness = sharpness;
+        let (change, taken, reached) = problem.bisect();
         steps += taken;
-        w
-    };
-    // From large λ to small: few neurons first, so that working sets stay small.
-    let mut warm = zero;
-    let mut best = None;
-    let mut lambda = above;
-    while best.is_none() && lambda > below {
-        lambda = (lambda * 0.3).max(below);
-        let w = minimise(lambda, &warm);
-        if problem.flips(&w) {
-            below = lambda;
-            best = Some(w.clone());
-        } else {
-            above = lambda;
+        if reached {
+            return Outcome { change, steps, reached };
         }
-        warm = w;
+        first.get_or_insert(change);
     }
-    let Some(mut best) = best else { return Outcome { change: warm, steps, reached: false } };
-    for _ in 0..BISECTIONS {
-        let lambda = (above * below).sqrt();
-        let w = minimise(lambda, &warm);
-        if problem.flips(&w) {
-            (below, best) = (lambda, w.clone());
-        } else {
-            above = lambda;
-        }
-        warm = w;
-    }
-    Outcome { change: problem.drop_greedily(best), steps, reached: true }
+    Outcome { change: first.unwrap_or(zero), steps, reached: false }
 }
 
 struct Problem<'a> {
@@ -91,9 +72,57 @@ struct Problem<'a> {
     target: usize,
     layer: &'a DecisionLayer,
     bounds: Bounds,
+    /// Factor on the logits within the cross-entropy.
+    sharpness: f32,
 }
 
 impl Problem<'_> {
+    /// The change at the largest λ that flips the sample, without the neurons it can do without; the steps taken; and
+    /// whether it flips. Where none flips, the change at the smallest λ.
+    fn bisect(&self) -> (Array1<f32>, usize, bool) {
+        let zero = Array1::zeros(self.layer.features());
+        let steepest = self.gradient(&zero).iter().fold(0.0f32, |m, g| m.max(g.abs()));
+        let (mut above, mut below) = (steepest, steepest * SMALLEST);
+        let mut steps = 0;
+        let mut minimise = |lambda: f32, start: &Array1<f32>| {
+            let (w, taken) = self.minimise(lambda, start);
+            steps += taken;
+            w
+        };
+        // From large λ to small: few neurons first, so that working sets stay small.
+        let mut warm = zero;
+        let mut best = None;
+        let mut lambda = above;
+        while best.is_none() && lambda > below {
+            lambda = (lambda * 0.3).max(below);
+            let w = minimise(lambda, &warm);
+            if self.flips(&w) {
+                below = lambda;
+                best = Some(w.clone());
+            } else {
+                above = lambda;
+            }
+            warm = w;
+        }
+        let Some(mut best) = best else { return (warm, steps, false) };
+        for _ in 0..BISECTIONS {
+            let lambda = (above * below).sqrt();
+            let w = minimise(lambda, &warm);
+            if self.flips(&w) {
+                (below, best) = (lambda, w.clone());
+            } else {
+                above = lambda;
+            }
+            warm = w;
+        }
+        (self.drop_greedily(best), steps, true)
+    }
+
+    /// Gradient of the cross-entropy by the logits.
+    fn residual(&self, logits: Array1<f32>) -> Array1<f32> {
+        residual(logits * self.sharpness, self.target) * self.sharpness
+    }
+
     /// Logits after the change; only the columns of W that it touches are read.
     fn logits(&self, w: &Array1<f32>) -> Array1<f32> {
         let mut z = self.at_zero.clone();
@@ -109,7 +138,7 @@ impl Problem<'_> {
 
     /// Gradient of the cross-entropy by w.
     fn gradient(&self, w: &Array1<f32>) -> Array1<f32> {
-        self.layer.weight.t().dot(&residual(self.logits(w), self.target))
+        self.layer.weight.t().dot(&self.residual(self.logits(w)))
     }
 
     /// The minimiser at λ and the steps taken: FISTA on a working set of neurons, which grows by those whose gradient
@@ -146,11 +175,11 @@ impl Problem<'_> {
     fn solve_on(&self, working: &[usize], lambda: f32, w: &mut Array1<f32>) -> usize {
         let columns = self.layer.weight.select(Axis(1), working);
         let bounds = self.bounds.select(working);
-        let step = 1.0 / lipschitz(&columns);
+        let step = 1.0 / (self.sharpness * self.sharpness * lipschitz(&columns));
         let mut x: Array1<f32> = w.select(Axis(0), working);
         let (mut y, mut momentum, mut taken) = (x.clone(), 1.0f32, ITERATIONS);
         for iteration in 1..=ITERATIONS {
-            let gradient = columns.t().dot(&residual(columns.dot(&y) + &self.at_zero, self.target));
+            let gradient = columns.t().dot(&self.residual(columns.dot(&y) + &self.at_zero));
             let next = prox(&(&y - &(gradient * step)), step * lambda, step * lambda * GROUP, &bounds);
             let moved = &next - &x;
             // Restart when the momentum points uphill: plain FISTA oscillates near the minimum.
