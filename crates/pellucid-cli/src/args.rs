@@ -8,7 +8,7 @@ use pellucid::graph::TapNames;
 use pellucid::runtime::{Device, SessionOptions};
 use pellucid::vision::preprocess::{ChannelOrder, Layout, PreprocessingOverrides, ResizeRule};
 use pellucid::vision::resize::Filter;
-use pellucid::{DebugSettings, MistakeNames, OpenOptions};
+use pellucid::{DebugSettings, GradientSettings, MistakeNames, OpenOptions};
 use std::path::PathBuf;
 
 /// See what a vision model does, why it fails, and repair it.
@@ -58,6 +58,10 @@ pub enum Command {
     Why(WhyArgs),
     /// Run the main job on the benchmark with a known false correlation
     Demo(DemoArgs),
+    /// Differentiate any value of a model with respect to its inputs or other values
+    Gradient(GradientArgs),
+    /// Compare a model's values with arrays saved elsewhere; exit code 1 if any lies too far off
+    Compare(CompareArgs),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -71,8 +75,50 @@ pub enum Command {
 pub struct InspectArgs {
     /// The ONNX model
     pub model: PathBuf,
+    /// List the values that gradients of the outputs reach, and what stands in their way
+    #[arg(long)]
+    pub gradients: bool,
+    /// Shape of an input whose dimensions are free: NAME=1,3,224,224 (may be given again)
+    #[arg(long, value_name = "NAME=SHAPE", value_parser = input_shape)]
+    pub input_shape: Vec<(String, Vec<usize>)>,
     #[command(flatten)]
     pub open: OpenArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct GradientArgs {
+    /// The ONNX model
+    pub model: PathBuf,
+    /// An input: FILE.npy, NAME=FILE.npy, or FILE.npz with all of them by name (may be given again)
+    #[arg(long, value_name = "FILE", required = true)]
+    pub input: Vec<String>,
+    /// What to differentiate: VALUE[:index…], one index per axis after the batch, the rest is summed (logits:281);
+    /// logits:281,7 gives one index per sample. The first output by default
+    #[arg(long, value_name = "VALUE", default_value = "")]
+    pub of: String,
+    /// A value to differentiate with respect to (may be given again); every float input by default
+    #[arg(long, value_name = "VALUE")]
+    pub wrt: Vec<String>,
+    /// Where to write the outputs, the objective and the gradients
+    #[arg(long, value_name = "FILE.npz")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct CompareArgs {
+    /// The ONNX model
+    pub model: PathBuf,
+    /// Arrays by name: inputs are fed, values and gradient.<value> are compared
+    pub reference: PathBuf,
+    /// What the reference's gradients are of: VALUE[:index…]; the first output by default
+    #[arg(long, value_name = "VALUE", default_value = "")]
+    pub of: String,
+    /// Bound on the relative error: the norm of the difference over the norm of the reference
+    #[arg(long, default_value_t = 1e-4)]
+    pub rtol: f64,
+    /// A largest difference up to this passes whatever the relative error
+    #[arg(long, default_value_t = 1e-6)]
+    pub atol: f64,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -330,6 +376,13 @@ impl OpenArgs {
     }
 }
 
+impl GradientArgs {
+    /// Validated settings.
+    pub fn settings(&self) -> GradientSettings {
+        GradientSettings { of: self.of.clone(), wrt: self.wrt.clone() }
+    }
+}
+
 impl RunArgs {
     /// Validated settings without an examination.
     pub fn settings(&self) -> Result<DebugSettings> {
@@ -396,6 +449,12 @@ fn bytes(text: &str) -> Result<u64> {
     };
     let count: u64 = number.parse().context("expected a number, optionally with K, M or G")?;
     count.checked_mul(unit).filter(|b| *b > 0).context("expected a positive size that fits 64 bits")
+}
+
+fn input_shape(text: &str) -> Result<(String, Vec<usize>)> {
+    let (name, shape) = text.rsplit_once('=').context("expected NAME=1,3,224,224")?;
+    let shape: Result<Vec<usize>, _> = shape.split(',').map(|d| d.trim().parse()).collect();
+    Ok((name.to_owned(), shape.context("expected whole numbers, as in NAME=1,3,224,224")?))
 }
 
 fn size(text: &str) -> Result<(u32, u32)> {

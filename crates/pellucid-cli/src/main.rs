@@ -39,6 +39,8 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Debug(a) => commands::debug::run(&args, a),
         Command::Why(a) => commands::why::run(&args, a),
         Command::Demo(a) => commands::demo::run(&args, a),
+        Command::Gradient(a) => commands::gradient::run(&args, a),
+        Command::Compare(a) => commands::compare::run(&args, a),
         Command::Completions { shell } => commands::completions::run(&args, *shell),
         Command::Man => commands::man::run(&args),
     }

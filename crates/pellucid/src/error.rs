@@ -20,6 +20,12 @@ pub enum Error {
     /// The model's run.
     #[error(transparent)]
     Runtime(#[from] pellucid_runtime::RuntimeError),
+    /// The gradient.
+    #[error(transparent)]
+    Gradients(#[from] pellucid_runtime::GradientsError),
+    /// A NumPy file.
+    #[error(transparent)]
+    Npz(#[from] crate::gradient::NpzError),
     /// The preprocessing.
     #[error(transparent)]
     Preprocessing(#[from] pellucid_vision::preprocess::PreprocessingError),

@@ -16,6 +16,7 @@
 mod classifier;
 mod debug;
 mod error;
+mod gradient;
 mod inspect;
 mod run;
 mod thumbnails;
@@ -25,6 +26,10 @@ mod why;
 pub use classifier::{Classifier, OpenOptions};
 pub use debug::{DebugOutcome, DebugSettings, Features, MistakeNames, ScanOutcome, debug, features, scan};
 pub use error::Error;
+pub use gradient::{
+    Compared, GradientReach, GradientSettings, Gradients, NpzError, Tolerances, compare, gradient, gradient_reach,
+    read_arrays, write_arrays,
+};
 pub use inspect::{InspectedValue, Inspection, inspect};
 pub use pellucid_classifier::progress::{Progress, Silent};
 pub use run::{Manifest, RunDirectory};

@@ -7,12 +7,30 @@ use pellucid::{InspectedValue, Inspection};
 use std::process::ExitCode;
 
 pub fn run(args: &Args, inspect: &InspectArgs) -> Result<ExitCode> {
+    if inspect.gradients {
+        return gradients(args, inspect);
+    }
     let inspection = pellucid::inspect(&inspect.model, &inspect.open.options(&args.global))?;
     if args.global.json {
         output::json(&inspection)?;
     } else {
         output::lines(&describe(&inspection))?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `--gradients`: the values that gradients of the outputs reach.
+fn gradients(args: &Args, inspect: &InspectArgs) -> Result<ExitCode> {
+    let shapes = inspect.input_shape.iter().cloned().collect();
+    let reach = pellucid::gradient_reach(&inspect.model, &shapes, &inspect.open.options(&args.global))?;
+    if args.global.json {
+        output::json(&reach)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut lines: Vec<String> = reach.values.iter().map(|(name, shape)| format!("{name} {shape:?}")).collect();
+    lines.extend(reach.refused.iter().map(|(node, reason)| format!("no gradient through node {node}: {reason}")));
+    lines.push(format!("{} values are reached from {}", reach.values.len(), reach.from.join(", ")));
+    output::lines(&lines)?;
     Ok(ExitCode::SUCCESS)
 }
 

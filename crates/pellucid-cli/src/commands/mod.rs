@@ -1,8 +1,10 @@
 //! One file per command: arguments to settings, a job of the library, its result printed.
 
+pub mod compare;
 pub mod completions;
 pub mod debug;
 pub mod demo;
+pub mod gradient;
 pub mod inspect;
 pub mod man;
 pub mod scan;

@@ -5,7 +5,7 @@
 //! [`differentiate`] appends the vector-Jacobian products in reverse order. The result returns the values and the
 //! gradients in one run. Weights are constants, and only the paths between the objective and what is asked for are built.
 //!
-//! One rule per operator, one file per family, in [`rules`]; [`operators`] lists them. Conventions at ties: the first
+//! One rule per operator, one file per family, in `rules`; [`operators`] lists them. Conventions at ties: the first
 //! maximum wins; Relu, Clip and their relatives have derivative 0 at their bounds.
 
 mod backward;
@@ -13,10 +13,12 @@ mod emit;
 mod error;
 mod objective;
 mod prepare;
+mod reach;
 mod rules;
 
 pub use backward::{GradientModel, differentiate};
 pub use error::GradientError;
 pub use objective::{Index, Objective, ObjectiveInput};
 pub use prepare::{fold_known, prepare, shape_computations};
+pub use reach::{Reach, reach};
 pub use rules::operators;

@@ -1,0 +1,56 @@
+//! `pellucid gradient MODEL --input x.npy --of VALUE[:index…] --out g.npz`.
+
+use crate::args::{Args, GradientArgs, OpenArgs};
+use crate::output;
+use anyhow::{Result, bail};
+use pellucid::Gradients;
+use pellucid::runtime::Array;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+pub fn run(args: &Args, gradient: &GradientArgs) -> Result<ExitCode> {
+    let inputs = read_inputs(&gradient.input)?;
+    let options = OpenArgs::default().options(&args.global);
+    let result = pellucid::gradient(&gradient.model, &inputs, &gradient.settings(), &options)?;
+    pellucid::write_arrays(&gradient.out, &result.arrays())?;
+    if args.global.json {
+        let arrays = result.arrays();
+        let shapes: BTreeMap<&str, &[usize]> = arrays.iter().map(|(n, a)| (n.as_str(), a.shape())).collect();
+        output::json(&serde_json::json!({ "of": result.of, "out": gradient.out, "arrays": shapes }))?;
+    } else {
+        let mut lines = describe(&result);
+        lines.push(format!("written    {}", gradient.out.display()));
+        output::lines(&lines)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads `FILE.npy`, `NAME=FILE.npy` and `FILE.npz` arguments into inputs by name.
+fn read_inputs(arguments: &[String]) -> Result<BTreeMap<String, Array>> {
+    let mut inputs = BTreeMap::new();
+    for argument in arguments {
+        let (name, file) = match argument.split_once('=') {
+            Some((name, file)) if !std::path::Path::new(argument).exists() => (name, file),
+            _ => ("", argument.as_str()),
+        };
+        for (inner, array) in pellucid::read_arrays(file)? {
+            let name = if name.is_empty() { inner } else { name.to_owned() };
+            if inputs.insert(name.clone(), array).is_some() {
+                bail!("--input gives '{name}' twice");
+            }
+        }
+    }
+    Ok(inputs)
+}
+
+fn describe(result: &Gradients) -> Vec<String> {
+    let numbers = |a: &Array| -> Vec<f32> { a.as_f32().map(|a| a.iter().copied().collect()).unwrap_or_default() };
+    let shown: Vec<String> = numbers(&result.objective).iter().take(8).map(|v| format!("{v:.6}")).collect();
+    let mut lines = vec![format!("objective  {} = {}", result.of, shown.join(", "))];
+    for (name, array) in &result.gradients {
+        let values = numbers(array);
+        let norm = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        lines.push(format!("gradient   {name} {:?}, norm {norm:.6}", array.shape()));
+    }
+    lines
+}

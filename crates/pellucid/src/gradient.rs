@@ -1,0 +1,278 @@
+//! Gradients of any ONNX model from files: arrays in, arrays out, and comparisons with arrays saved elsewhere.
+
+mod npz;
+
+pub use npz::{NpzError, read_arrays, write_arrays};
+
+use crate::{Error, OpenOptions, classifier};
+use pellucid_graph::Model;
+use pellucid_graph::grad::{self, Index, Objective};
+use pellucid_runtime::{Array, GradientOptions, GradientsError, Runtime, observe};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The input that holds one index per sample, where an objective asks for that.
+const INDEX: &str = "pellucid.index";
+
+/// What to differentiate.
+#[derive(Debug, Clone, Default)]
+pub struct GradientSettings {
+    /// `VALUE[:index…]`: a value, and an index into each axis after the batch (`logits:281`, `map:12:3:3`); the rest is
+    /// summed. `logits:281,7` gives one index per sample. An empty text takes the model's first output.
+    pub of: String,
+    /// Values to differentiate with respect to; every float input if empty.
+    pub wrt: Vec<String>,
+}
+
+/// Values and gradients of one run.
+#[derive(Debug, Clone)]
+pub struct Gradients {
+    /// The model's outputs, by name.
+    pub outputs: BTreeMap<String, Array>,
+    /// The objective, one number per sample.
+    pub objective: Array,
+    /// The gradient of the objective's sum with respect to each value.
+    pub gradients: BTreeMap<String, Array>,
+    /// What was differentiated, in words.
+    pub of: String,
+}
+
+impl Gradients {
+    /// Everything under one name each: outputs under their own, `objective`, and `gradient.<value>`.
+    pub fn arrays(&self) -> BTreeMap<String, Array> {
+        let mut all = self.outputs.clone();
+        all.insert("objective".to_owned(), self.objective.clone());
+        all.extend(self.gradients.iter().map(|(n, a)| (format!("gradient.{n}"), a.clone())));
+        all
+    }
+}
+
+/// Differentiates the model at `path` for `inputs` (by name; one array may go without where the model has one input,
+/// under the empty name). Fails if a name is unknown, an index is out of range, or a node between has no rule, which is
+/// then named; and if a gradient holds NaN, naming where it began.
+pub fn gradient(
+    path: impl AsRef<Path>,
+    inputs: &BTreeMap<String, Array>,
+    settings: &GradientSettings,
+    options: &OpenOptions,
+) -> Result<Gradients, Error> {
+    let model = classifier::read(path.as_ref())?;
+    let runtime = Runtime::load(options.library.as_deref())?;
+    let mut inputs = named(&model, inputs)?;
+    let (objective, indices) = objective(&model, &settings.of)?;
+    let wrt = wanted(&model, &settings.wrt);
+    let wrt: Vec<&str> = wrt.iter().map(String::as_str).collect();
+    let compile = GradientOptions {
+        session: options.session.clone(),
+        shapes: single_shapes(&inputs),
+        ..GradientOptions::default()
+    };
+    let mut session = runtime.gradient(&model, &objective, &wrt, &compile)?;
+    if let Some(indices) = indices {
+        let array = ndarray::ArrayD::from_shape_vec(ndarray::IxDyn(&[indices.len()]), indices);
+        inputs.extend(array.ok().map(|a| (INDEX.to_owned(), Array::I64(a))));
+    }
+    let fed: Vec<(&str, &Array)> = inputs.iter().map(|(n, a)| (n.as_str(), a)).collect();
+    let run = session.run_checked(&fed)?;
+    let of = if settings.of.is_empty() { objective.values().join(", ") } else { settings.of.clone() };
+    Ok(Gradients { outputs: run.outputs, objective: run.objective, gradients: run.gradients, of })
+}
+
+/// Inputs by the model's names; a lone nameless array goes to a lone input.
+fn named(model: &Model, inputs: &BTreeMap<String, Array>) -> Result<BTreeMap<String, Array>, Error> {
+    let names: Vec<String> = model.graph.inputs.iter().map(|v| v.name().to_owned()).collect();
+    let Some(nameless) = inputs.get("") else { return Ok(inputs.clone()) };
+    match names.as_slice() {
+        [only] if inputs.len() == 1 => Ok(BTreeMap::from([(only.clone(), nameless.clone())])),
+        _ => Err(Error::Unknown {
+            kind: "input",
+            name: "an array without a name (write NAME=FILE.npy)".to_owned(),
+            known: names.join(", "),
+        }),
+    }
+}
+
+/// The shapes of one sample, for models whose dimensions other than the batch are free.
+fn single_shapes(inputs: &BTreeMap<String, Array>) -> BTreeMap<String, Vec<usize>> {
+    let single = |a: &Array| {
+        let mut shape = a.shape().to_vec();
+        if let Some(first) = shape.first_mut() {
+            *first = 1;
+        }
+        shape
+    };
+    inputs.iter().map(|(n, a)| (n.clone(), single(a))).collect()
+}
+
+fn wanted(model: &Model, wrt: &[String]) -> Vec<String> {
+    if !wrt.is_empty() {
+        return wrt.to_vec();
+    }
+    let floats = model.graph.inputs.iter().filter(|v| v.element().is_some_and(|e| e.is_float()));
+    floats.map(|v| v.name().to_owned()).collect()
+}
+
+/// Reads `VALUE[:index…]`. Names may hold colons: the longest text that is a value's name wins.
+fn objective(model: &Model, text: &str) -> Result<(Objective, Option<Vec<i64>>), Error> {
+    let first = || model.graph.outputs.first().map(|v| v.name().to_owned()).unwrap_or_default();
+    if text.is_empty() {
+        return Ok((Objective::value(&first()).sum(), None));
+    }
+    let mut name = text;
+    let mut indices: Vec<&str> = Vec::new();
+    while !model.graph.has(name) {
+        let Some((head, index)) = name.rsplit_once(':') else { break };
+        indices.insert(0, index);
+        name = head;
+    }
+    let failed = |source| GradientsError::Gradient { model: model.path().to_path_buf(), source };
+    model.graph.check(name).map_err(|e| failed(e.into()))?;
+    let bad = |index: &str| Error::Unknown {
+        kind: "index",
+        name: index.to_owned(),
+        known: format!("whole numbers, as in --of {name}:3, or one per sample, as in --of {name}:3,5"),
+    };
+    let mut objective = Objective::value(name);
+    let mut per_sample = None;
+    for index in indices {
+        let numbers: Vec<i64> =
+            index.split(',').map(|i| i.trim().parse()).collect::<Result<_, _>>().map_err(|_| bad(index))?;
+        objective = match numbers.as_slice() {
+            [one] => objective.select(1, *one),
+            _ if per_sample.is_none() => {
+                per_sample = Some(numbers);
+                objective.select(1, Index::input(INDEX))
+            }
+            _ => return Err(bad(index)),
+        };
+    }
+    Ok((objective.sum(), per_sample))
+}
+
+/// What gradients of a model's outputs can reach.
+#[derive(Debug, Clone, Serialize)]
+pub struct GradientReach {
+    /// The outputs that were walked back from.
+    pub from: Vec<String>,
+    /// Reached values with their shapes at batch 1, in the order of computation.
+    pub values: Vec<(String, Vec<usize>)>,
+    /// Nodes without a rule on the way, with the reason.
+    pub refused: Vec<(String, String)>,
+}
+
+/// Says which values the gradient of the model's outputs can reach. `shapes` gives the full shape of inputs whose
+/// dimensions other than the batch are free.
+pub fn gradient_reach(
+    path: impl AsRef<Path>,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    options: &OpenOptions,
+) -> Result<GradientReach, Error> {
+    let model = classifier::read(path.as_ref())?;
+    let runtime = Runtime::load(options.library.as_deref())?;
+    let failed = |source| GradientsError::Gradient { model: model.path().to_path_buf(), source };
+    let prepared = grad::prepare(&model, &[]).map_err(failed)?;
+    let observed = observe(&runtime, &prepared, shapes)?;
+    let from: Vec<String> = prepared.graph.outputs.iter().map(|v| v.name().to_owned()).collect();
+    let names: Vec<&str> = from.iter().map(String::as_str).collect();
+    let reach = grad::reach(&prepared.graph, &observed, &names);
+    let shaped = |v: String| {
+        let shape = observed.get(&v).map(|o| o.shape.clone()).unwrap_or_default();
+        (v, shape)
+    };
+    // What preparation added has no meaning to the user.
+    let own = |v: &String| model.graph.has(v);
+    let values = reach.values.into_iter().filter(own).map(shaped).collect();
+    Ok(GradientReach { from, values, refused: reach.refused })
+}
+
+/// One compared tensor.
+#[derive(Debug, Clone, Serialize)]
+pub struct Compared {
+    /// The value, or `gradient.<value>`.
+    pub name: String,
+    /// ‖found − reference‖₂ / ‖reference‖₂.
+    pub relative: f64,
+    /// Largest absolute difference.
+    pub largest: f64,
+    /// Whether both are within the tolerances.
+    pub close: bool,
+}
+
+/// How far values may lie apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Tolerances {
+    /// Bound on ‖found − reference‖₂ / ‖reference‖₂.
+    pub relative: f64,
+    /// A largest difference up to this passes whatever the relative error.
+    pub absolute: f64,
+}
+
+impl Default for Tolerances {
+    fn default() -> Self {
+        Self { relative: 1e-4, absolute: 1e-6 }
+    }
+}
+
+/// Compares the model's values, and the gradients of `of`, with `reference`: arrays named as inputs are fed, those named
+/// as values are compared, and those named `gradient.<value>` are compared with gradients. A name that the model does not
+/// have is an error.
+pub fn compare(
+    path: impl AsRef<Path>,
+    reference: &BTreeMap<String, Array>,
+    of: &str,
+    tolerances: Tolerances,
+    options: &OpenOptions,
+) -> Result<Vec<Compared>, Error> {
+    let path = path.as_ref();
+    let model = classifier::read(path)?;
+    let runtime = Runtime::load(options.library.as_deref())?;
+    let is_input = |n: &str| model.graph.inputs.iter().any(|v| v.name() == n);
+    let inputs: BTreeMap<String, Array> =
+        reference.iter().filter(|(n, _)| is_input(n)).map(|(n, a)| (n.clone(), a.clone())).collect();
+    let gradients: Vec<String> =
+        reference.keys().filter_map(|n| n.strip_prefix("gradient.")).map(str::to_owned).collect();
+    let values: Vec<&String> =
+        reference.keys().filter(|n| !is_input(n) && !n.starts_with("gradient.") && *n != "objective").collect();
+    let mut tapped = model.clone();
+    for value in &values {
+        let failed = |source| GradientsError::Gradient { model: path.to_path_buf(), source };
+        model.graph.check(value).map_err(|e| failed(e.into()))?;
+        tapped.graph.add_output(value);
+    }
+    let fed: Vec<(&str, &Array)> = inputs.iter().map(|(n, a)| (n.as_str(), a)).collect();
+    let mut session = runtime.session(&tapped, &options.session)?;
+    let mut found: BTreeMap<String, Array> = session.outputs().into_iter().zip(session.run(&fed)?).collect();
+    if !gradients.is_empty() {
+        let settings = GradientSettings { of: of.to_owned(), wrt: gradients };
+        let run = gradient(path, &inputs, &settings, options)?;
+        found.extend(run.gradients.into_iter().map(|(n, a)| (format!("gradient.{n}"), a)));
+        found.insert("objective".to_owned(), run.objective);
+    }
+    let pairs = reference.iter().filter_map(|(n, r)| Some((n, r, found.get(n)?)));
+    Ok(pairs.filter(|(n, ..)| !is_input(n)).map(|(n, r, f)| compared(n, f, r, tolerances)).collect())
+}
+
+fn compared(name: &str, found: &Array, reference: &Array, tolerances: Tolerances) -> Compared {
+    let numbers = |a: &Array| -> Vec<f64> {
+        match a {
+            Array::F32(a) => a.iter().map(|&v| f64::from(v)).collect(),
+            Array::I64(a) => a.iter().map(|&v| v as f64).collect(),
+            Array::I32(a) => a.iter().map(|&v| f64::from(v)).collect(),
+            Array::Bool(a) => a.iter().map(|&v| f64::from(u8::from(v))).collect(),
+            Array::U8(a) => a.iter().map(|&v| f64::from(v)).collect(),
+        }
+    };
+    if found.shape() != reference.shape() {
+        return Compared { name: name.to_owned(), relative: f64::INFINITY, largest: f64::INFINITY, close: false };
+    }
+    let (found, reference) = (numbers(found), numbers(reference));
+    let differences = || found.iter().zip(&reference).map(|(a, b)| (a - b).abs());
+    let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
+    let off = norm(&mut differences());
+    let relative = if off == 0.0 { 0.0 } else { off / norm(&mut reference.iter().copied()) };
+    // NaN must not pass, which a plain maximum would let it.
+    let largest = differences().fold(0.0, |m: f64, d| if d.is_nan() || d > m { d } else { m });
+    let close = relative <= tolerances.relative || largest <= tolerances.absolute;
+    Compared { name: name.to_owned(), relative, largest, close }
+}
