@@ -54,23 +54,15 @@ pub enum ScanError {
         /// What the system says.
         reason: String,
     },
-    /// No picture could be read.
-    #[error("{data}: none of the {total} pictures could be read; the first: {first}")]
-    NothingReadable {
+    /// No picture could be read, or gave finite values.
+    #[error("{data}: none of the {total} pictures could be used; the first: {first}")]
+    NothingUsable {
         /// The data set.
         data: String,
         /// How many there are.
         total: usize,
         /// The first failure.
         first: String,
-    },
-    /// Values that are not finite.
-    #[error("{file}: the model gives a value that is not finite; check the preprocessing ({preprocessing})")]
-    NotFinite {
-        /// The picture.
-        file: String,
-        /// The preprocessing, in words.
-        preprocessing: String,
     },
     /// The user interrupted.
     #[error("interrupted after {done} of {total} pictures; the same command goes on from there")]
@@ -120,13 +112,13 @@ impl Default for ScanSettings {
 pub struct ScanReport {
     /// The cache folder.
     pub folder: PathBuf,
-    /// Content hash of each readable picture's file, with its index in the data set, ascending.
+    /// Content hash of each usable picture's file, with its index in the data set, ascending.
     pub rows: Vec<(usize, String)>,
     /// Pictures taken from the cache.
     pub reused: usize,
     /// Pictures computed now.
     pub computed: usize,
-    /// Pictures that could not be read, in words.
+    /// Pictures that could not be used, in words.
     pub warnings: Vec<String>,
     /// Hash over all files, labels and groups.
     pub data_hash: String,
@@ -183,7 +175,7 @@ pub fn scan(
     if rows.is_empty() {
         let data = source.data.root.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let first = warnings.first().cloned().unwrap_or_else(|| "the data set is empty".to_owned());
-        return Err(ScanError::NothingReadable { data, total: source.data.samples.len(), first });
+        return Err(ScanError::NothingUsable { data, total: source.data.samples.len(), first });
     }
     let data_hash = data_hash(source.data, &rows);
     Ok(ScanReport { folder, rows, reused, computed: missing.len() - failed.len(), warnings, data_hash })
@@ -211,7 +203,7 @@ fn data_hash(data: &Dataset, rows: &[(usize, String)]) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// Computes `missing`, shard by shard; gives the hashes of pictures that cannot be read, with the reason.
+/// Computes `missing`, shard by shard; gives the hashes of pictures that cannot be used, with the reason.
 fn compute(
     runtime: &Runtime,
     source: &ScanSource<'_>,
@@ -247,7 +239,7 @@ fn compute(
             }
             if !batch.indices.is_empty() {
                 let outputs = session.run(&batch.inputs.into_dyn())?;
-                shard.push(source, &batch.indices, &hash_of, outputs)?;
+                failed.extend(shard.push(source, &batch.indices, &hash_of, outputs));
             }
             progress.advance((batch.indices.len() + batch.failures.len()) as u64);
         }
@@ -267,25 +259,30 @@ struct Shard {
 }
 
 impl Shard {
+    /// Adds the rows of a batch; gives the hashes of those that are not finite, with the reason.
     fn push(
         &mut self,
         source: &ScanSource<'_>,
         indices: &[usize],
         hash_of: &BTreeMap<usize, &String>,
         outputs: Vec<ArrayD<f32>>,
-    ) -> Result<(), ScanError> {
+    ) -> Vec<(String, String)> {
+        let mut failed = Vec::new();
         let [logits, features] = <[ArrayD<f32>; 2]>::try_from(outputs).unwrap_or_default();
         for (row, &index) in indices.iter().enumerate() {
             let (z, f) = (logits.index_axis(ndarray::Axis(0), row), features.index_axis(ndarray::Axis(0), row));
             if z.iter().chain(&f).any(|v| !v.is_finite()) {
-                let file = source.data.samples[index].file.clone();
-                return Err(ScanError::NotFinite { file, preprocessing: source.preprocessing.describe() });
+                let (file, how) = (&source.data.samples[index].file, source.preprocessing.describe());
+                let reason =
+                    format!("{file}: the model gives a value that is not finite; check the preprocessing ({how})");
+                failed.push((hash_of[&index].clone(), reason));
+                continue;
             }
             self.hashes.push(hash_of[&index].clone());
             self.logits.extend(z.iter());
             self.features.extend(f.iter());
         }
-        Ok(())
+        failed
     }
 
     /// Writes the shard beside its final name and renames it, so that a kill leaves no half shard behind.

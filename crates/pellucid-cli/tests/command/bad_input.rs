@@ -2,7 +2,7 @@
 //! warning, and a result wherever there is one to give.
 
 use crate::stage::{BLUE, COLOURS, GREEN, RED, Ran, Stage, colours, colours_with, headless};
-use pellucid::graph::{ElementType, Value};
+use pellucid::graph::{ElementType, Node, Tensor, Value};
 use serde_json::Value as Json;
 
 /// The warnings of a finished `debug`.
@@ -203,7 +203,40 @@ fn pictures_that_are_broken_are_a_warning_and_all_broken_an_error() {
     for (class, _) in COLOURS {
         (0..6).for_each(|i| stage.write(&format!("data/{class}/{i}.png"), "not a picture"));
     }
-    stage.job("debug", "data", &[]).refused(&["none of the 18 pictures could be read", "0.png"]);
+    stage.job("debug", "data", &[]).refused(&["none of the 18 pictures could be used", "0.png"]);
+}
+
+#[test]
+fn a_picture_that_claims_to_be_huge_is_a_warning() {
+    let stage = Stage::with_mistakes();
+    // A PNG whose header says 16 384 × 16 384 pixels, with nothing behind it.
+    let mut huge = std::fs::read(stage.at("data/red/0.png")).unwrap();
+    huge[16..24].copy_from_slice(&[0, 0, 64, 0, 0, 0, 64, 0]);
+    stage.write("data/red/huge.png", huge);
+    let ran = stage.job("debug", "data", &["--json"]).fine();
+    assert!(warnings(&ran).contains("red/huge.png"), "{}", ran.err);
+    assert_eq!(ran.json()["summary"]["samples"], 18);
+}
+
+#[test]
+fn a_picture_on_which_the_model_is_not_finite_is_a_warning_and_all_of_them_an_error() {
+    let stage = Stage::with_mistakes();
+    let mut model = colours(None);
+    // f = p / (mean of all neurons but the constant one): nothing / nothing on a black picture.
+    let flatten = model.graph.nodes.iter().position(|n| n.is("Flatten")).unwrap();
+    model.graph.nodes[flatten] = Node::new("Flatten", &["p"], &["q"]);
+    let total = Node::new("MatMul", &["q", "ones"], &["total"]);
+    model.graph.nodes.insert(flatten + 1, total);
+    model.graph.nodes.insert(flatten + 2, Node::new("Div", &["q", "total"], &["f"]));
+    model.graph.initializers.insert("ones".into(), Tensor::f32("ones", &[6, 1], &[1.0, 1.0, 1.0, 0.0, 1.0, 1.0]));
+    stage.model(&model);
+    let black = pellucid::vision::picture::Picture::from_fn(9, 9, |_, _| [0; 3]).to_png().unwrap();
+    stage.write("data/blue/black.png", &black);
+    let ran = stage.job("debug", "data", &["--json"]).fine();
+    assert!(warnings(&ran).contains("blue/black.png: the model gives a value that is not finite"), "{}", ran.err);
+    assert_eq!(ran.json()["summary"]["samples"], 18);
+    stage.write("black/blue/black.png", &black);
+    stage.job("debug", "black", &[]).refused(&["none of the 1 pictures could be used", "black.png", "preprocessing"]);
 }
 
 #[test]
@@ -296,13 +329,15 @@ fn a_one_logit_head_is_a_threshold() {
     assert_eq!(finding["unreached"], 0);
     let confidence = finding["samples"][0]["confidence"].as_f64().unwrap();
     assert!(confidence > 0.5 && confidence < 1.0, "σ(z) of the predicted class, found {confidence}");
+    let why = stage.run(&["why", "model.onnx", "data/red/3.png", "--json"]).fine().json();
+    assert_eq!((&why["classes"][0][1], &why["classes"][1][1]), (&"blue".into(), &"red".into()));
 }
 
 #[test]
 fn a_multi_label_head_is_refused_with_the_reason() {
     let stage = Stage::with_mistakes();
     let mut model = colours(None);
-    model.graph.nodes.push(pellucid::graph::Node::new("Sigmoid", &["logits_w"], &["scores"]));
+    model.graph.nodes.push(Node::new("Sigmoid", &["logits_w"], &["scores"]));
     model.graph.outputs = vec![Value::untyped("scores")];
     stage.model(&model);
     stage.job("debug", "data", &[]).refused(&["multi-label"]);
