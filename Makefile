@@ -49,6 +49,18 @@ test: setup ## Set up and run every test.
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --no-tests=pass; else $(CARGO) test --workspace; fi
 	$(CARGO) test --workspace --doc
 
+# PyTorch has an environment of its own, outside this checkout.
+RIVALS ?= $(HOME)/.cache/pellucid-rivals
+$(RIVALS)/venv/bin/python:
+	$(PYTHON) -m venv $(RIVALS)/venv
+	$(RIVALS)/venv/bin/pip install --quiet -r benches/rivals/requirements.txt
+
+.PHONY: bench
+bench: setup $(RIVALS)/venv/bin/python ## Compare speed and memory with PyTorch, side by side (about 20 minutes).
+	$(CARGO) build --release -p pellucid-cli -p pellucid-zoo
+	@$(RELEASE)/pellucid-zoo compose $(PICTURES)
+	@$(RIVALS)/venv/bin/python benches/rivals/classifier.py --pellucid $(RELEASE)/pellucid $(BENCH)
+
 .PHONY: check
 check: ## Check formatting and lints as a reviewer would.
 	$(CARGO) fmt --all --check

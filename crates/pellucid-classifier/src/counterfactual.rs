@@ -80,9 +80,16 @@ pub struct Range {
 impl Range {
     /// The range over the rows of `features` (N × d).
     pub fn observed(features: &Array2<f32>) -> Self {
-        let fold =
-            |start: f32, pick: fn(f32, f32) -> f32| features.map_axis(Axis(0), |c| c.iter().copied().fold(start, pick));
-        Self { low: fold(f32::INFINITY, f32::min), high: fold(f32::NEG_INFINITY, f32::max) }
+        let mut low = Array1::from_elem(features.ncols(), f32::INFINITY);
+        let mut high = Array1::from_elem(features.ncols(), f32::NEG_INFINITY);
+        // Row by row, as the features lie in memory.
+        for row in features.rows() {
+            Zip::from(&mut low).and(&mut high).and(row).for_each(|low, high, &value| {
+                *low = low.min(value);
+                *high = high.max(value);
+            });
+        }
+        Self { low, high }
     }
 }
 

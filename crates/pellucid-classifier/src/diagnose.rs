@@ -95,19 +95,23 @@ pub fn sink(summary: &Summary) -> Option<usize> {
     (landed[most] * landed.len() >= 2 * mistakes && landed[most] > 0 && landed.len() > 2).then_some(most)
 }
 
-/// Examines one set of mistakes.
-pub fn examine(
+/// The counterfactuals of one set of mistakes.
+#[derive(Debug, Clone)]
+pub struct Searched {
+    /// Rows of the table that are the mistakes, ascending.
+    pub rows: Vec<usize>,
+    /// What was found for each.
+    pub found: Counterfactuals,
+}
+
+/// Searches the counterfactuals of one set of mistakes.
+pub fn search(
     evidence: &Evidence<'_>,
     mistakes: &Mistakes,
     settings: &DiagnoseSettings,
-) -> Result<Finding, counterfactual::CounterfactualError> {
+) -> Result<Searched, counterfactual::CounterfactualError> {
     let table = evidence.table;
-    let predictions = predictions(table);
-    let rows = rows_of(mistakes, table, &predictions);
-    let class = match mistakes {
-        Mistakes::TrueClass { class } | Mistakes::PredictedAs { class } => Some(*class),
-        Mistakes::Group { .. } | Mistakes::All => None,
-    };
+    let rows = rows_of(mistakes, table, &predictions(table));
     let features = table.features.select(Axis(0), &rows);
     let targets: Vec<usize> = rows.iter().map(|&r| table.labels[r]).collect();
     let search = counterfactual::Settings {
@@ -117,23 +121,34 @@ pub fn examine(
     };
     let range = counterfactual::Range::observed(&table.features);
     let found = counterfactual::search(&features, &targets, evidence.layer, &range, &search)?;
-    let tally = votes::tally(&found, &settings.votes);
+    Ok(Searched { rows, found })
+}
+
+/// Names the neurons behind one set of mistakes: votes of its counterfactuals, evidence gap, importance.
+pub fn describe(
+    evidence: &Evidence<'_>,
+    mistakes: &Mistakes,
+    searched: &Searched,
+    settings: &DiagnoseSettings,
+) -> Finding {
+    let (table, Searched { rows, found }) = (evidence.table, searched);
+    let predictions = predictions(table);
+    let class = match mistakes {
+        Mistakes::TrueClass { class } | Mistakes::PredictedAs { class } => Some(*class),
+        Mistakes::Group { .. } | Mistakes::All => None,
+    };
+    let tally = votes::tally(found, &settings.votes);
     let unreached = found.reached.iter().filter(|r| !**r).count();
     let shown: Vec<usize> = spread(rows.len(), settings.samples);
-    let samples = shown.iter().map(|&i| sample(evidence, &predictions, rows[i], Some(outcome(&found, i)))).collect();
-    let context = Context {
-        evidence,
-        predictions: &predictions,
-        rows: &rows,
-        class,
-        mean: importance::mean_features(&table.features),
-    };
+    let samples = shown.iter().map(|&i| sample(evidence, &predictions, rows[i], Some(outcome(found, i)))).collect();
+    let context =
+        Context { evidence, predictions: &predictions, rows, class, mean: importance::mean_features(&table.features) };
     let sharing = gap::GapSettings {
         seed: settings.votes.seed,
         resamples: settings.votes.resamples,
         ..gap::GapSettings::default()
     };
-    let shares = gap::evidence_gap(table, &predictions, &rows, evidence.layer, &sharing);
+    let shares = gap::evidence_gap(table, &predictions, rows, evidence.layer, &sharing);
     let Tally { insufficient, excessive, .. } = &tally;
     let neuron = |direction, vote: &votes::Vote| {
         let share = shares.iter().find(|s| s.neuron == vote.neuron && s.direction == direction);
@@ -148,7 +163,7 @@ pub fn examine(
         neuron(share.direction, &vote.unwrap_or_else(|| votes::Vote::none(share.neuron)))
     });
     let gap = in_gap.collect();
-    Ok(Finding {
+    Finding {
         title: title(mistakes, evidence),
         mistakes: mistakes.clone(),
         class,
@@ -158,7 +173,7 @@ pub fn examine(
         gap,
         insufficient: neurons(Direction::Insufficient, insufficient),
         excessive: neurons(Direction::Excessive, excessive),
-    })
+    }
 }
 
 /// Rows of the table that are the mistakes in question, ascending.

@@ -6,7 +6,7 @@ use crate::thumbnails::SeenByTheModel;
 use crate::{Classifier, Error, Progress, VERSION, verdict};
 use pellucid_classifier::diagnose::{self, DiagnoseSettings, Evidence};
 use pellucid_classifier::maps;
-use pellucid_classifier::results::{Diagnosis, Mistakes, RunCard, Summary};
+use pellucid_classifier::results::{Diagnosis, Finding, Mistakes, RunCard, Summary};
 use pellucid_classifier::scan::{self, FeatureTable, ScanReport, ScanSettings, ScanSource};
 use pellucid_classifier::statistics;
 use pellucid_report::ReportOptions;
@@ -244,13 +244,18 @@ pub fn debug(
     let evidence = Evidence { table: &table, layer: &classifier.layer, data: &scanned.data, classes: &classes };
     let chosen = diagnose::chosen_mistakes(&examine, &summary);
     progress.start("examine mistakes", chosen.len() as u64);
-    let mut findings = Vec::with_capacity(chosen.len());
+    let mut searched = Vec::with_capacity(chosen.len());
     for mistakes in &chosen {
-        findings.push(diagnose::examine(&evidence, mistakes, &examine)?);
+        searched.push(diagnose::search(&evidence, mistakes, &examine)?);
         progress.advance(1);
     }
     progress.finish();
-    timings.push(("counterfactuals and votes".to_owned(), start.elapsed().as_secs_f64()));
+    timings.push(("counterfactuals".to_owned(), start.elapsed().as_secs_f64()));
+
+    let start = Instant::now();
+    let describe = |(mistakes, searched)| diagnose::describe(&evidence, mistakes, searched, &examine);
+    let mut findings: Vec<Finding> = chosen.iter().zip(&searched).map(describe).collect();
+    timings.push(("votes and evidence gap".to_owned(), start.elapsed().as_secs_f64()));
 
     let start = Instant::now();
     let limits = &classifier.options.limits;
