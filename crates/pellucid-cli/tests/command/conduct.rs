@@ -35,18 +35,33 @@ fn essence(mut diagnosis: Json) -> Json {
 fn every_command_prints_json_on_stdout_and_nothing_else() {
     let stage = with_zoo();
     let picture = "data/red/0.png";
-    for arguments in [
+    let x = pellucid::runtime::Array::F32(ndarray::ArrayD::from_elem(vec![1, 3, 8, 8], 0.25));
+    pellucid::write_arrays(stage.at("x.npz"), &[("x".to_owned(), x.clone())].into()).unwrap();
+    stage.run(&["gradient", "model.onnx", "--input", "x.npz", "--out", "g.npz"]).fine();
+    let logits = pellucid::read_arrays(stage.at("g.npz")).unwrap().remove("logits_w").unwrap();
+    pellucid::write_arrays(stage.at("ours.npz"), &[("x".to_owned(), x), ("logits_w".to_owned(), logits)].into())
+        .unwrap();
+    let commands = [
         &["inspect", "model.onnx"][..],
         &["scan", "model.onnx", "data"],
         &["debug", "model.onnx", "data"],
         &["why", "model.onnx", picture],
         &["why", "model.onnx", picture, "--out", "maps"],
         &["demo"],
+        &["gradient", "model.onnx", "--input", "x.npz", "--out", "g.npz"],
+        &["compare", "model.onnx", "ours.npz"],
         &["completions", "bash"],
         &["man"],
-    ] {
+    ];
+    let listed = stage.run(&["--help"]).fine().out;
+    let listed = listed.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    let names = listed.lines().filter(|l| l.starts_with("  ") && !l.starts_with("   "));
+    for name in names.filter_map(|l| l.split_whitespace().next()).filter(|name| *name != "help") {
+        assert!(commands.iter().any(|c| c[0] == name), "'{name}' is tried here");
+    }
+    for arguments in commands {
         let ran = stage.run(&[arguments, &["--json"]].concat()).fine();
-        assert!(ran.json().is_object(), "{arguments:?}");
+        assert!(ran.json().is_object() || ran.json().is_array(), "{arguments:?}");
         let plain = stage.run(arguments).fine();
         assert!(!plain.out.is_empty() && plain.out.ends_with('\n'), "{arguments:?}: {:?}", plain.out);
         assert!(serde_json::from_str::<Json>(&plain.out).is_err(), "{arguments:?} prints text without --json");
