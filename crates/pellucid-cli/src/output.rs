@@ -22,9 +22,13 @@ pub fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Says `warnings`, one a line.
+/// Says `warnings`, one a line; of very many the first, and how many more there are.
 pub fn warnings(warnings: &[String]) {
-    warnings.iter().for_each(|w| note(&format!("warning: {w}")));
+    const SHOWN: usize = 31;
+    warnings.iter().take(SHOWN).for_each(|w| note(&format!("warning: {w}")));
+    if warnings.len() > SHOWN {
+        note(&format!("warning: … and {} more, which the run's manifest.json holds", warnings.len() - SHOWN));
+    }
 }
 
 /// `error` with its causes, each said once: many messages quote their cause already.

@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+/// Warnings shown in a report.
+const SHOWN_WARNINGS: usize = 30;
+
 /// Mistakes to examine, by the names that the user gives.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MistakeNames {
@@ -351,6 +354,15 @@ fn run_name(classifier: &Classifier, data: &Dataset, settings: &DebugSettings, m
     )
 }
 
+/// The first warnings, and how many more there are: a page is no place for thousands. The manifest holds them all.
+fn shortened(warnings: &[String]) -> Vec<String> {
+    let mut shown: Vec<String> = warnings.iter().take(SHOWN_WARNINGS).cloned().collect();
+    if warnings.len() > SHOWN_WARNINGS {
+        shown.push(format!("… and {} more, which the run's manifest.json holds", warnings.len() - SHOWN_WARNINGS));
+    }
+    shown
+}
+
 fn run_card(
     classifier: &Classifier,
     scanned: &Scanned,
@@ -373,7 +385,7 @@ fn run_card(
         preprocessing: classifier.preprocessing.describe(),
         heat_maps: heat_maps(classifier),
         timings,
-        warnings: scanned.warnings.clone(),
+        warnings: shortened(&scanned.warnings),
     }
 }
 

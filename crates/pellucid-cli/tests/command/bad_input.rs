@@ -207,6 +207,22 @@ fn pictures_that_are_broken_are_a_warning_and_all_broken_an_error() {
 }
 
 #[test]
+fn very_many_broken_pictures_do_not_flood_the_terminal_nor_the_report() {
+    let stage = Stage::with_mistakes();
+    (0..500).for_each(|i| stage.write(&format!("data/red/broken-{i:03}.png"), format!("broken {i}")));
+    for job in ["scan", "debug"] {
+        let ran = stage.job(job, "data", &["--name", job]).fine();
+        let lines = warnings(&ran).lines().count();
+        assert!((20..40).contains(&lines), "{lines} lines");
+        assert!(ran.err.trim_end().ends_with("more, which the run's manifest.json holds"), "{}", ran.err);
+        let manifest = std::fs::read_to_string(stage.at("runs").join(job).join("manifest.json")).unwrap();
+        let manifest: Json = serde_json::from_str(&manifest).unwrap();
+        assert_eq!(manifest["warnings"].as_array().unwrap().len(), 500);
+    }
+    assert!(!stage.result("report.html").contains("broken-400.png"));
+}
+
+#[test]
 fn a_picture_that_claims_to_be_huge_is_a_warning() {
     let stage = Stage::with_mistakes();
     // A PNG whose header says 16 384 × 16 384 pixels, with nothing behind it.
