@@ -30,6 +30,9 @@ const SHARD: usize = 256;
 /// Rows gathered at a time when a scan is read back in the data set's order.
 const GATHERED: usize = 1024;
 
+/// Bytes of an exported scan that are written at a time.
+const ROW_GROUP: usize = 8 << 20;
+
 /// Why a scan stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
@@ -521,7 +524,10 @@ impl Export {
             let file = std::fs::File::create(path).map_err(|e| e.to_string())?;
             *writer = Some(ArrowWriter::try_new(file, schema, None).map_err(|e| e.to_string())?);
         }
-        writer.as_mut().map_or(Ok(()), |w| w.write(&record).map_err(|e| e.to_string()))
+        let Some(writer) = writer else { return Ok(()) };
+        writer.write(&record).map_err(|e| e.to_string())?;
+        // The writer keeps a row group in memory until it ends, which by itself is after a million rows.
+        if writer.in_progress_size() >= ROW_GROUP { writer.flush().map_err(|e| e.to_string()) } else { Ok(()) }
     }
 }
 

@@ -181,6 +181,20 @@ fn a_full_disk_while_reporting_is_an_error_and_the_run_does_not_look_done() {
 }
 
 #[test]
+fn two_of_the_same_command_at_once_do_not_disturb_each_other() {
+    let stage = with_many_pictures();
+    let run = || {
+        let mut command = stage.command(&["scan", "model.onnx", "data", "--json", "--threads", "1"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let both = [run(), run()].map(|child| Ran::of(child.wait_with_output().unwrap()).fine().json());
+    assert_eq!(both[0]["summary"], both[1]["summary"]);
+    let again = stage.run(&["scan", "model.onnx", "data", "--json"]).fine().json();
+    assert_eq!((&again["reused"], &again["summary"]), (&PICTURES.into(), &both[0]["summary"]));
+    assert_eq!(cached(&stage, "runs", "part"), [PathBuf::new(); 0]);
+}
+
+#[test]
 fn a_damaged_shard_is_named_with_what_to_do() {
     let stage = Stage::with_mistakes();
     stage.job("scan", "data", &[]).fine();
@@ -238,5 +252,5 @@ fn memory_does_not_grow_with_the_number_of_pictures() {
     let (few_mib, many_mib) = (peak("data/few.csv"), peak("data/many.csv"));
     let kept = ((many - few) * WIDTH * 4) as u64 >> 20;
     println!("{few} pictures: {few_mib} MiB, {many} pictures: {many_mib} MiB, all features: {kept} MiB more");
-    assert!(many_mib < few_mib + kept / 2, "{few_mib} MiB for {few} pictures, {many_mib} MiB for {many}");
+    assert!(many_mib < few_mib + kept / 4, "{few_mib} MiB for {few} pictures, {many_mib} MiB for {many}");
 }
