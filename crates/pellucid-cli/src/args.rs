@@ -100,8 +100,12 @@ pub struct GradientArgs {
     #[arg(long, value_name = "VALUE")]
     pub wrt: Vec<String>,
     /// Where to write the outputs, the objective and the gradients
-    #[arg(long, value_name = "FILE.npz")]
-    pub out: PathBuf,
+    #[arg(long, value_name = "FILE.npz", required_unless_present = "graph")]
+    pub out: Option<PathBuf>,
+    /// Where to write the differentiated model, which any ONNX runtime runs: beside the model if its weights lie in
+    /// other files
+    #[arg(long, value_name = "FILE.onnx")]
+    pub graph: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

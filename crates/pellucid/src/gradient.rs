@@ -79,6 +79,28 @@ pub fn gradient(
     Ok(Gradients { outputs: run.outputs, objective: run.objective, gradients: run.gradients, of })
 }
 
+/// Writes the differentiated model to `out`: plain ONNX that returns the model's outputs, the objective and the
+/// gradients (named as [`Gradients::arrays`] names them). `inputs` say the shapes. Weights that lie in other files stay
+/// there, so such a model must be written into their folder.
+pub fn gradient_graph(
+    path: impl AsRef<Path>,
+    inputs: &BTreeMap<String, Array>,
+    settings: &GradientSettings,
+    options: &OpenOptions,
+    out: impl AsRef<Path>,
+) -> Result<(), Error> {
+    let model = classifier::read(path.as_ref())?;
+    let runtime = Runtime::load(options.library.as_deref())?;
+    let inputs = named(&model, inputs)?;
+    let (objective, _) = objective(&model, &settings.of)?;
+    let wrt = wanted(&model, &settings.wrt);
+    let wrt: Vec<&str> = wrt.iter().map(String::as_str).collect();
+    let compile = GradientOptions { shapes: single_shapes(&inputs), ..GradientOptions::default() };
+    let differentiated = runtime.differentiate(&model, &objective, &wrt, &compile)?;
+    differentiated.gradient.model.write(out)?;
+    Ok(())
+}
+
 /// Inputs by the model's names; a lone nameless array goes to a lone input.
 fn named(model: &Model, inputs: &BTreeMap<String, Array>) -> Result<BTreeMap<String, Array>, Error> {
     let names: Vec<String> = model.graph.inputs.iter().map(|v| v.name().to_owned()).collect();

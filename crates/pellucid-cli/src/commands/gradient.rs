@@ -11,15 +11,28 @@ use std::process::ExitCode;
 pub fn run(args: &Args, gradient: &GradientArgs) -> Result<ExitCode> {
     let inputs = read_inputs(&gradient.input)?;
     let options = OpenArgs::default().options(&args.global);
+    let mut lines = Vec::new();
+    if let Some(graph) = &gradient.graph {
+        pellucid::gradient_graph(&gradient.model, &inputs, &gradient.settings(), &options, graph)?;
+        lines.push(format!("model      {}", graph.display()));
+    }
+    let Some(out) = &gradient.out else {
+        if args.global.json {
+            output::json(&serde_json::json!({ "graph": gradient.graph }))?;
+        } else {
+            output::lines(&lines)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
     let result = pellucid::gradient(&gradient.model, &inputs, &gradient.settings(), &options)?;
-    pellucid::write_arrays(&gradient.out, &result.arrays())?;
+    pellucid::write_arrays(out, &result.arrays())?;
     if args.global.json {
         let arrays = result.arrays();
         let shapes: BTreeMap<&str, &[usize]> = arrays.iter().map(|(n, a)| (n.as_str(), a.shape())).collect();
-        output::json(&serde_json::json!({ "of": result.of, "out": gradient.out, "arrays": shapes }))?;
+        output::json(&serde_json::json!({ "of": result.of, "out": out, "graph": gradient.graph, "arrays": shapes }))?;
     } else {
-        let mut lines = describe(&result);
-        lines.push(format!("written    {}", gradient.out.display()));
+        lines.extend(describe(&result));
+        lines.push(format!("written    {}", out.display()));
         output::lines(&lines)?;
     }
     Ok(ExitCode::SUCCESS)

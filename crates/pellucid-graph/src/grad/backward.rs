@@ -5,6 +5,7 @@ use super::error::{GradientError, Reason};
 use super::objective::{Objective, ObjectiveInput};
 use super::prepare;
 use super::rules::{self, Found, Site};
+use super::shapes;
 use crate::graph::{Graph, Node};
 use crate::model::Model;
 use crate::observed::Observations;
@@ -61,8 +62,9 @@ pub fn differentiate(
     let mut sweep = Sweep::new(emitter, built.stopped, wrt);
     sweep.find_path(&built.value)?;
     let gradients = sweep.run(&built.value)?;
-    let Sweep { emitter, cotangents, .. } = sweep;
-    let mut graph = emitter.graph;
+    let Sweep { emitter, cotangents, contributions, .. } = sweep;
+    let mut graph = emitter.graph.clone();
+    shapes::declare(&emitter, &mut graph, &contributions);
     graph.inputs.extend(built.inputs.iter().map(ObjectiveInput::declare));
     graph.add_output(&built.value);
     gradients.iter().for_each(|(_, g)| graph.add_output(g));
@@ -94,6 +96,8 @@ struct Sweep<'a> {
     /// Nodes between `wrt` and the objective.
     path: BTreeSet<usize>,
     cotangents: Vec<(String, String)>,
+    /// Every part of a cotangent, before parts are added: the value whose shape it has, and the part.
+    contributions: Vec<(String, String)>,
 }
 
 impl<'a> Sweep<'a> {
@@ -107,6 +111,7 @@ impl<'a> Sweep<'a> {
             varying: HashSet::new(),
             path: BTreeSet::new(),
             cotangents: Vec::new(),
+            contributions: Vec::new(),
         };
         sweep.mark_varying();
         sweep
@@ -245,6 +250,7 @@ impl<'a> Sweep<'a> {
     fn sum(&mut self, value: &str, parts: &[String]) -> Option<String> {
         let (first, rest) = parts.split_first()?;
         let sum = rest.iter().fold(first.clone(), |sum, part| self.emitter.add(&sum, part));
+        self.contributions.extend(parts.iter().chain([&sum]).map(|p| (value.to_owned(), p.clone())));
         self.cotangents.push((value.to_owned(), sum.clone()));
         Some(sum)
     }

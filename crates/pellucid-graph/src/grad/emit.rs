@@ -401,6 +401,25 @@ impl Emitter {
         self.op("Slice", &[a, &s, &e, &x])
     }
 
+    /// `v`, of the shape of `like`, in the runtime's blocked layout: what follows it element by element can then stay
+    /// there. Only a convolution or a pooling enters that layout, so this is a pooling of single elements, for float32
+    /// feature maps whose channels fill blocks.
+    pub fn blocked(&mut self, v: &str, like: &str) -> String {
+        let fills = |d: &[Dim]| matches!(d, [_, Dim::Fixed(c), Dim::Fixed(_), Dim::Fixed(_)] if c % 16 == 0);
+        if self.element != ElementType::F32 || !self.dims(like).is_ok_and(|d| fills(&d)) {
+            return v.to_owned();
+        }
+        self.like(v, like);
+        self.emit(Node::new("MaxPool", &[v], &[]).with_ints("kernel_shape", &[1, 1]))
+    }
+
+    /// Says that `v` has the shape and type of `like`.
+    pub fn like(&mut self, v: &str, like: &str) {
+        if let (Ok(dims), Some(element)) = (self.dims(like), self.element_of(like)) {
+            self.declare(v, element, &dims);
+        }
+    }
+
     /// 1 where `v > 0`, else 0, as floats. In float32 by a steep HardSigmoid, which costs one pass and keeps the
     /// runtime's blocked layout (exact but for 0 < v < 2⁻¹⁰⁰).
     pub fn positive(&mut self, v: &str) -> String {

@@ -15,6 +15,7 @@ mod objective;
 mod prepare;
 mod reach;
 mod rules;
+mod shapes;
 
 pub use backward::{GradientModel, differentiate};
 pub use error::GradientError;

@@ -83,7 +83,145 @@ fn conv(e: &mut Emitter, site: &Site<'_>) -> Result {
     if window.strides.iter().all(|&s| s == 1) {
         return Ok(vec![Some(mirrored_conv(e, &g, w, group, &window)?)]);
     }
+    if window.kernel == [1, 1] && window.before.iter().all(|&p| p == 0) {
+        let back = spread_points(e, &g, w, group, &window, x)?;
+        return Ok(vec![Some(e.blocked(&back, x))]);
+    }
+    if let Some(phases) = Phases::of(&window) {
+        let back = phases.gather(e, &g, w, group, &window)?;
+        return Ok(vec![Some(e.blocked(&back, x))]);
+    }
     Ok(vec![Some(spread_back(e, &g, w, group, &window, x)?)])
+}
+
+/// The input gradient of a strided 1 × 1 Conv: that of a dense one, with zeros where no window began.
+fn spread_points(e: &mut Emitter, g: &str, w: &str, group: usize, window: &Window, x: &str) -> Result<String> {
+    let dense = mirrored_weights(e, w, group)?;
+    let points = e.emit(Node::new("Conv", &[g, &dense], &[]).with_int("group", group as i64));
+    let channels = e.fixed(x, 1)? as i64;
+    let rows = window.output[0] as i64;
+    let (height, width) = (window.input[0] as i64, window.input[1] as i64);
+    // Columns by a product with a selection matrix, which beats copying single elements; rows by padding each.
+    let mut selection = vec![0.0; window.output[1] * window.input[1]];
+    (0..window.output[1]).for_each(|o| selection[o * window.input[1] + o * window.strides[1]] = 1.0);
+    let selection = e.floats(&[window.output[1], window.input[1]], &selection);
+    let spaced = e.op("MatMul", &[&points, &selection]);
+    let step = window.strides[0] as i64;
+    let amounts = e.ints(&[0, 0, 0, 0, 0, 0, 0, (step - 1) * width]);
+    let filled = if step > 1 { e.op("Pad", &[&spaced, &amounts]) } else { spaced };
+    let full = e.reshape(&filled, &[-1, channels, rows * step, width]);
+    if rows * step == height {
+        return Ok(full);
+    }
+    let amounts = e.ints(&[0, 0, 0, 0, 0, 0, height - rows * step, 0]);
+    Ok(e.op("Pad", &[&full, &amounts]))
+}
+
+/// The input gradient of a strided Conv by phases. An input element i = s·q + r meets only the taps k ≡ r + p (mod s), so
+/// each phase r is a stride-1 convolution of the cotangent with every s-th tap, mirrored. All phases together are one
+/// Conv with s² outputs per channel, whose results DepthToSpace interleaves: much faster than a ConvTranspose, which the
+/// runtime computes column by column.
+struct Phases {
+    stride: usize,
+    /// By axis: the taps of each phase, as (first, count), and how far the phase is shifted against the window.
+    axes: Vec<PhaseAxis>,
+}
+
+struct PhaseAxis {
+    /// For each phase: its first tap, the number of its taps, and zeros before them in the common window.
+    taps: Vec<(usize, usize, usize)>,
+    /// Extent of the common window.
+    window: usize,
+    /// Padding of the cotangent; negative crops.
+    before: i64,
+    after: i64,
+}
+
+impl Phases {
+    /// For two-dimensional windows with one stride, where the common windows are not much larger than the phases.
+    fn of(window: &Window) -> Option<Self> {
+        let stride = window.strides[0];
+        let plain = window.kernel.len() == 2 && window.strides[1] == stride && window.dilations.iter().all(|&d| d == 1);
+        if !plain || stride > 4 || window.kernel.iter().any(|&k| k < stride) {
+            return None;
+        }
+        let axes: Vec<PhaseAxis> = (0..2).map(|i| PhaseAxis::of(window, i)).collect();
+        Some(Self { stride, axes })
+    }
+
+    /// The taps of every phase as one weight: (inputs · s²) × outputs per group × window.
+    fn weights(&self, e: &mut Emitter, w: &str, group: usize) -> Result<String> {
+        let turned = turned_weights(e, w, group)?;
+        let (outer, inner) = (e.fixed(w, 0)? / group, e.fixed(w, 1)? * group);
+        let key = format!("phases {group} {} {:?} {w}", self.stride, self.axes[0].taps);
+        let axes: Vec<String> = self.axes.iter().map(|a| format!("{:?}", a.taps)).collect();
+        e.once(format!("{key} {}", axes.join(" ")), |e| {
+            let mut parts = Vec::new();
+            for rows in &self.axes[0].taps {
+                for columns in &self.axes[1].taps {
+                    parts.push(self.phase(e, &turned, *rows, *columns));
+                }
+            }
+            let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+            let stacked = e.emit(Node::new("Concat", &parts, &[]).with_int("axis", 1));
+            let extents = [self.axes[0].window as i64, self.axes[1].window as i64];
+            let phases = self.stride * self.stride;
+            Ok(e.reshape(&stacked, &[(inner * phases) as i64, outer as i64, extents[0], extents[1]]))
+        })
+    }
+
+    /// One phase's taps, mirrored and set into the common window: inputs × 1 × outputs per group × window.
+    fn phase(
+        &self,
+        e: &mut Emitter,
+        turned: &str,
+        rows: (usize, usize, usize),
+        columns: (usize, usize, usize),
+    ) -> String {
+        let last = |(first, count, _): (usize, usize, usize)| (first + (count - 1) * self.stride) as i64;
+        let end = |(first, ..): (usize, usize, usize)| if first == 0 { i64::MIN } else { first as i64 - 1 };
+        let starts = e.ints(&[last(rows), last(columns)]);
+        let ends = e.ints(&[end(rows), end(columns)]);
+        let (axes, steps) = (e.ints(&[2, 3]), e.ints(&[-(self.stride as i64); 2]));
+        let taps = e.op("Slice", &[turned, &starts, &ends, &axes, &steps]);
+        let after = |axis: &PhaseAxis, (_, count, before): (usize, usize, usize)| (axis.window - count - before) as i64;
+        let (low, high) = (after(&self.axes[0], rows), after(&self.axes[1], columns));
+        let amounts = e.ints(&[0, 0, rows.2 as i64, columns.2 as i64, 0, 0, low, high]);
+        let set = e.op("Pad", &[&taps, &amounts]);
+        let one = e.ints(&[1]);
+        e.op("Unsqueeze", &[&set, &one])
+    }
+
+    fn gather(&self, e: &mut Emitter, g: &str, w: &str, group: usize, window: &Window) -> Result<String> {
+        let weights = self.weights(e, w, group)?;
+        let pads = [self.axes[0].before, self.axes[1].before, self.axes[0].after, self.axes[1].after];
+        let g = cropped(e, g, &pads.map(|p| (-p).max(0)), &window.output);
+        let node = Node::new("Conv", &[&g, &weights], &[]).with_int("group", group as i64);
+        let phases = e.emit(node.with_ints("pads", &pads.map(|p| p.max(0))));
+        let node = Node::new("DepthToSpace", &[&phases], &[]).with_int("blocksize", self.stride as i64);
+        let full = e.emit(node.with_string("mode", "CRD"));
+        let extents: Vec<usize> = window.input.iter().map(|n| n.next_multiple_of(self.stride)).collect();
+        let crop: Vec<i64> = [0, 0].into_iter().chain((0..2).map(|i| (extents[i] - window.input[i]) as i64)).collect();
+        Ok(cropped(e, &full, &crop, &extents))
+    }
+}
+
+impl PhaseAxis {
+    fn of(window: &Window, i: usize) -> Self {
+        let (s, k, p) = (window.strides[i], window.kernel[i], window.before[i]);
+        let stride = s as i64;
+        // Phase r: its first tap c, its number of taps m, and d: output q reads the cotangent at q + d − m + 1 … q + d.
+        let phase = |r: usize| {
+            let first = (r as i64 + p).rem_euclid(stride) as usize;
+            (first, (k - first).div_ceil(s), (r as i64 + p).div_euclid(stride))
+        };
+        let phases: Vec<(usize, usize, i64)> = (0..s).map(phase).collect();
+        let low = phases.iter().map(|(_, m, d)| d - *m as i64 + 1).min().unwrap_or(0);
+        let high = phases.iter().map(|(.., d)| *d).max().unwrap_or(0);
+        let taps = phases.iter().map(|&(c, m, d)| (c, m, (d - m as i64 + 1 - low) as usize)).collect();
+        let count = window.input[i].div_ceil(s) as i64;
+        Self { taps, window: (high - low + 1) as usize, before: -low, after: count + high - window.output[i] as i64 }
+    }
 }
 
 /// The input gradient of a stride-1 Conv: a Conv of the cotangent with mirrored, transposed weights.
@@ -115,26 +253,38 @@ fn cropped(e: &mut Emitter, g: &str, crop: &[i64], extents: &[usize]) -> String 
     g
 }
 
-/// Weights O × I/g × K… as I × O/g × K…, mirrored along K: made once per weight.
+/// Weights O × I/g × K… as I × O/g × K…, once per weight.
+fn turned_weights(e: &mut Emitter, w: &str, group: usize) -> Result<String> {
+    let mut shape = Vec::new();
+    for axis in 0..e.rank(w)? {
+        shape.push(e.fixed(w, axis)? as i64);
+    }
+    e.once(format!("turned {group} {w}"), |e| {
+        let (group, rank) = (group as i64, shape.len());
+        let (outer, inner) = (shape[0], shape[1]);
+        let spatial: Vec<usize> = (2..rank).collect();
+        if group == 1 {
+            return Ok(e.transpose(w, &[&[1, 0], &spatial[..]].concat()));
+        }
+        if inner == 1 && outer == group {
+            return Ok(w.to_owned());
+        }
+        let split = e.reshape(w, &[&[group, outer / group, inner], &shape[2..]].concat());
+        let moved: Vec<usize> = [0, 2, 1].into_iter().chain(spatial.iter().map(|s| s + 1)).collect();
+        let turned = e.transpose(&split, &moved);
+        Ok(e.reshape(&turned, &[&[group * inner, outer / group], &shape[2..]].concat()))
+    })
+}
+
+/// Those weights mirrored along K: made once per weight.
 fn mirrored_weights(e: &mut Emitter, w: &str, group: usize) -> Result<String> {
     let mut shape = Vec::new();
     for axis in 0..e.rank(w)? {
         shape.push(e.fixed(w, axis)? as i64);
     }
+    let turned = turned_weights(e, w, group)?;
     e.once(format!("mirrored {group} {w}"), |e| {
-        let (group, rank) = (group as i64, shape.len());
-        let (outer, inner) = (shape[0], shape[1]);
-        let spatial: Vec<usize> = (2..rank).collect();
-        let turned = if group == 1 {
-            e.transpose(w, &[&[1, 0], &spatial[..]].concat())
-        } else if inner == 1 && outer == group {
-            w.to_owned()
-        } else {
-            let split = e.reshape(w, &[&[group, outer / group, inner], &shape[2..]].concat());
-            let moved: Vec<usize> = [0, 2, 1].into_iter().chain(spatial.iter().map(|s| s + 1)).collect();
-            let turned = e.transpose(&split, &moved);
-            e.reshape(&turned, &[&[group * inner, outer / group], &shape[2..]].concat())
-        };
+        let rank = shape.len();
         let axes: Vec<i64> = (2..rank).filter(|&a| shape[a] > 1).map(|a| a as i64).collect();
         if axes.is_empty() {
             return Ok(turned);
@@ -155,9 +305,10 @@ fn spread_back(e: &mut Emitter, g: &str, w: &str, group: usize, window: &Window,
     let pads: Vec<i64> = window.before.iter().chain(&window.after).map(|&p| p.max(0)).collect();
     let node = window.steps(Node::new("ConvTranspose", &[g, w], &[]));
     let full = e.emit(node.with_ints("pads", &pads).with_int("group", group as i64));
+    let full = &full;
     let short: Vec<i64> = window.before.iter().chain(&window.after).map(|&p| (-p).max(0)).collect();
     if short.iter().all(|&s| s == 0) {
-        return Ok(full);
+        return Ok(e.blocked(full, x));
     }
     let channels = e.rank(x)? - rank;
     let mut amounts = vec![0i64; 2 * (channels + rank)];
@@ -166,7 +317,8 @@ fn spread_back(e: &mut Emitter, g: &str, w: &str, group: usize, window: &Window,
         amounts[2 * channels + rank + i] = short[rank + i];
     }
     let amounts = e.ints(&amounts);
-    Ok(e.op("Pad", &[&full, &amounts]))
+    let padded = e.op("Pad", &[full, &amounts]);
+    Ok(e.blocked(&padded, x))
 }
 
 /// The input gradient of a transposed convolution is a convolution with the same weights.

@@ -82,10 +82,11 @@ fn scatter_windows(e: &mut Emitter, g: &str, window: &Window, x: &str) -> Result
     if tiles {
         return repeat_tiles(e, g, window, x);
     }
-    if unit && window.dilations.iter().all(|&d| d == 1) {
-        if let Some(sum) = mirrored_average(e, g, window) {
-            return Ok(sum);
-        }
+    if unit
+        && window.dilations.iter().all(|&d| d == 1)
+        && let Some(sum) = mirrored_average(e, g, window)
+    {
+        return Ok(sum);
     }
     // One channel at a time: a transposed convolution with ones.
     let mut split = vec![-1, 1];
@@ -150,7 +151,8 @@ fn global_average(e: &mut Emitter, site: &Site<'_>) -> Result {
     let count: usize = extents.iter().product();
     let shape: Vec<usize> = [1, 1].into_iter().chain(extents).collect();
     let share = e.floats(&shape, &vec![1.0 / count.max(1) as f64; count]);
-    Ok(vec![Some(e.mul(site.g()?, &share))])
+    let spread = e.mul(site.g()?, &share);
+    Ok(vec![Some(e.blocked(&spread, site.input(0)?))])
 }
 
 /// The first maximum of each map gets the cotangent.

@@ -59,7 +59,8 @@ fn spread(e: &mut Emitter, site: &Site<'_>, v: &str, axes: &[usize], factor: f64
     }
     let count = shape.iter().product::<usize>();
     let filled = if factor == 1.0 { e.ones(&shape) } else { e.floats(&shape, &vec![factor; count]) };
-    Ok(e.mul(v, &filled))
+    let spread = e.mul(v, &filled);
+    Ok(if axes == [2, 3] { e.blocked(&spread, x) } else { spread })
 }
 
 fn sum(e: &mut Emitter, site: &Site<'_>) -> Result {

@@ -1,0 +1,51 @@
+//! Writes what is known of shapes into the graph, so that the runtime sees that a gradient has the shape of its value.
+//!
+//! ONNX Runtime keeps its blocked layout through a product only if both factors are known to have one shape, and its own
+//! inference loses the batch wherever a shape is computed.
+
+use super::emit::{Dim, Emitter};
+use crate::graph::{Graph, Value};
+use crate::onnx::tensor_shape_proto::{Dimension, dimension};
+use crate::onnx::{TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
+use crate::tensor::ElementType;
+
+/// The name of the batch dimension in a differentiated model.
+const BATCH: &str = "batch";
+
+/// A value with as much of its shape as is known: numbers, and one name for the batch.
+fn described(name: &str, element: ElementType, dims: &[Dim]) -> ValueInfoProto {
+    let dimension = |d: &Dim| Dimension {
+        denotation: None,
+        value: match d {
+            Dim::Fixed(n) => Some(dimension::Value::DimValue(*n as i64)),
+            Dim::Batch(1) => Some(dimension::Value::DimParam(BATCH.to_owned())),
+            Dim::Batch(_) | Dim::Free => None,
+        },
+    };
+    let shape = TensorShapeProto { dim: dims.iter().map(dimension).collect() };
+    let tensor = type_proto::Tensor { elem_type: Some(element.to_onnx()), shape: Some(shape) };
+    let r#type = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..TypeProto::default() };
+    ValueInfoProto { name: Some(name.to_owned()), r#type: Some(r#type), ..ValueInfoProto::default() }
+}
+
+/// Declares the shapes of inputs, of observed values and of `pairs` (a value, and another of the same shape).
+pub(super) fn declare(emitter: &Emitter, graph: &mut Graph, pairs: &[(String, String)]) {
+    let known = |name: &str| Some((emitter.element_of(name)?, emitter.dims(name).ok()?));
+    for input in &mut graph.inputs {
+        if let Some((element, dims)) = known(input.name()) {
+            *input = Value { proto: described(input.name(), element, &dims) };
+        }
+    }
+    let outputs: Vec<&str> = graph.outputs.iter().map(Value::name).collect();
+    let inner = |name: &str| !outputs.contains(&name) && !graph.initializers.contains_key(name);
+    let mut declared: Vec<ValueInfoProto> = Vec::new();
+    for name in graph.values().filter(|n| inner(n)) {
+        declared.extend(known(name).map(|(element, dims)| described(name, element, &dims)));
+    }
+    for (like, name) in pairs.iter().filter(|(_, n)| inner(n) && !emitter.observed.contains_key(n)) {
+        declared.extend(known(like).map(|(element, dims)| described(name, element, &dims)));
+    }
+    declared.sort_by(|a, b| a.name().cmp(b.name()));
+    declared.dedup_by(|a, b| a.name() == b.name());
+    graph.rest.value_info = declared;
+}
