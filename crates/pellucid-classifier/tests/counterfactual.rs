@@ -1,5 +1,7 @@
 //! Counterfactual search against the loop a student would write, and at its edges.
 
+#![allow(clippy::unwrap_used)]
+
 use ndarray::{Array1, Array2, Axis, array};
 use pellucid_classifier::counterfactual::{CounterfactualError, Range, Settings, Variant, search};
 use pellucid_classifier::layer::DecisionLayer;

@@ -1,5 +1,7 @@
 //! The `reference` variants meet the numbers made with the published code (zoo/golden, whose README says what each is).
 
+#![allow(clippy::unwrap_used)]
+
 use ndarray::{Array1, Array2, Axis};
 use pellucid_classifier::counterfactual::{self, Range, Settings, Variant};
 use pellucid_classifier::importance;

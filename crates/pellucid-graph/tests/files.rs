@@ -1,5 +1,7 @@
 //! Model files that are not what they should be, each with the error that says so; and files that must round-trip.
 
+#![allow(clippy::unwrap_used)]
+
 use pellucid_graph::{ElementType, Graph, Model, ModelError, Node, Tensor, Value};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;

@@ -1,5 +1,7 @@
 //! The page in a real browser, where one is installed: its script runs under its own policy, and nothing is refused.
 
+#![allow(clippy::unwrap_used)]
+
 mod fixture;
 
 use pellucid_report::{ReportOptions, render, write_atomically};

@@ -1,5 +1,7 @@
 //! Writing a report: all of it or nothing.
 
+#![allow(clippy::unwrap_used)]
+
 use pellucid_report::{ReportError, write_atomically};
 use std::fs;
 

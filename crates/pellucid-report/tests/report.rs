@@ -1,6 +1,8 @@
 //! What a report promises: it says what the diagnosis says, asks for nothing, runs nothing but its own script, and
 //! shows a user's names as names.
 
+#![allow(clippy::unwrap_used)]
+
 mod dom;
 mod fixture;
 

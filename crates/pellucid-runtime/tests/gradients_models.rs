@@ -1,6 +1,8 @@
 //! Whole networks: small copies of well-known ones, through both of PyTorch's exporters, against PyTorch float64; and the
 //! zoo's classifiers against finite differences.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{array, array_of, zoo};

@@ -1,5 +1,7 @@
 //! Every rule against PyTorch float64: the stored cases of `zoo/gradients/operators.safetensors`, one table, one test.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{array, zoo};

@@ -1,5 +1,7 @@
 //! Taps are found by structure and verified by running: small graphs of every head, and the zoo's classifiers.
 
+#![allow(clippy::unwrap_used)]
+
 use ndarray::{ArrayD, IxDyn};
 use pellucid_graph::{ElementType, Graph, HeadKind, Model, Node, TapError, TapNames, Tensor, Value};
 use pellucid_runtime::{Layout, Pooling, Runtime, SessionOptions, TappedModel, TapsError, verify_taps};

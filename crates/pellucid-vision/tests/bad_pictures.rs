@@ -2,6 +2,8 @@
 //! names the file and says what to do, and none a panic or a large allocation. The fixtures are
 //! in `bad/`.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! Data sets as people keep them, and as they break.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,6 +1,8 @@
 //! Decoding, resizing and preprocessing against what Pillow, torchvision, timm and transformers
 //! make of the same files. `make_references.py` says how the references came to be.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 
 use pellucid_vision::limits::Limits;

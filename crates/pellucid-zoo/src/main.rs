@@ -1,7 +1,7 @@
 //! `pellucid-zoo`: composes the pictures of the emoji-watermark benchmark.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -120,7 +120,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn read(from: &PathBuf) -> anyhow::Result<Composer> {
+fn read(from: &Path) -> anyhow::Result<Composer> {
     Composer::read(from).with_context(|| format!("the benchmark in {} (see --from)", from.display()))
 }
 

@@ -6,7 +6,7 @@
 //! activation with the error, and chance.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use ndarray::{Array2, Axis};
@@ -190,7 +190,7 @@ impl Ranking {
 }
 
 /// Replaces what stands between [`MARKERS`] in the file at `path`.
-pub fn write_between_markers(path: &PathBuf, table: &str) -> Result<()> {
+pub fn write_between_markers(path: &Path, table: &str) -> Result<()> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let [begin, end] = MARKERS;
     let missing = || format!("{}: expected the lines {begin} and {end}, in this order", path.display());
