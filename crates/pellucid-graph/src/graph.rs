@@ -163,6 +163,12 @@ impl Node {
         self.with(name, onnx::attribute_proto::AttributeType::String, |a| a.s = Some(value))
     }
 
+    /// The same node in another operator domain.
+    pub fn in_domain(mut self, domain: &str) -> Self {
+        self.proto.domain = Some(domain.to_owned());
+        self
+    }
+
     /// Operator, for example `Conv`.
     pub fn op(&self) -> &str {
         self.proto.op_type()

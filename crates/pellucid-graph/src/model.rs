@@ -96,7 +96,7 @@ pub struct Model {
     /// The file's bytes; embedded weights are slices of it.
     bytes: Bytes,
     /// Where each external tensor lies.
-    places: BTreeMap<String, Place>,
+    pub(crate) places: BTreeMap<String, Place>,
     /// Everything but the graph.
     pub(crate) rest: ModelProto,
 }
@@ -159,6 +159,13 @@ impl Model {
     /// Version of the standard operator set.
     pub fn opset(&self) -> i64 {
         standard_opset(&self.rest)
+    }
+
+    /// Imports at least `opset` of the standard operators.
+    pub(crate) fn raise_opset(&mut self, opset: i64) {
+        for import in self.rest.opset_import.iter_mut().filter(|o| matches!(o.domain(), "" | "ai.onnx")) {
+            import.version = Some(import.version().max(opset));
+        }
     }
 
     /// Imported operator domains with their versions; the standard one is the empty name.

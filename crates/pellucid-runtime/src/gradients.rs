@@ -1,6 +1,8 @@
 //! Gradients of a model by running it: shapes are asked for, the graph is differentiated, and one session gives the
 //! values and the gradients together.
 
+mod widen;
+
 use crate::array::Array;
 use crate::library::Runtime;
 use crate::observe::{ObserveError, observe};
@@ -21,6 +23,19 @@ pub enum GradientsError {
         model: PathBuf,
         /// What is wrong.
         source: GradientError,
+    },
+    /// A fixed batch could not be freed.
+    #[error(
+        "{model}: its batch size is fixed at {batch} and could not be freed: {reason}; export it again with a dynamic \
+         batch dimension, or run it at batch {batch}"
+    )]
+    Batch {
+        /// The model's path.
+        model: PathBuf,
+        /// The batch size.
+        batch: i64,
+        /// Why.
+        reason: String,
     },
     /// Shapes could not be observed.
     #[error(transparent)]
@@ -103,7 +118,13 @@ impl Runtime {
         let failed = |source| GradientsError::Gradient { model: model.path().to_path_buf(), source };
         let keep: Vec<&str> = objective.values().into_iter().chain(wrt.iter().copied()).collect();
         let mut prepared = grad::prepare(model, &keep).map_err(failed)?;
-        let observed = observe(self, &prepared, &options.shapes)?;
+        // The runtime refuses operators it does not know without saying what for; whether they matter is known here.
+        let observed = observe(self, &prepared, &options.shapes).map_err(|e| {
+            match grad::foreign_operator(&prepared.graph, &objective.values(), wrt) {
+                Some(refusal) => failed(refusal),
+                None => e.into(),
+            }
+        })?;
         let known = self.known_constants(&prepared, &observed, &options.shapes)?;
         grad::fold_known(&mut prepared.graph, known);
         let mut gradient = grad::differentiate(&prepared, &observed, objective, wrt).map_err(failed)?;

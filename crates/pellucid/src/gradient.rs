@@ -60,6 +60,7 @@ pub fn gradient(
     let model = classifier::read(path.as_ref())?;
     let runtime = Runtime::load(options.library.as_deref())?;
     let mut inputs = named(&model, inputs)?;
+    let model = fitted(&runtime, model, &inputs)?;
     let (objective, indices) = objective(&model, &settings.of)?;
     let wrt = wanted(&model, &settings.wrt);
     let wrt: Vec<&str> = wrt.iter().map(String::as_str).collect();
@@ -99,6 +100,16 @@ pub fn gradient_graph(
     let differentiated = runtime.differentiate(&model, &objective, &wrt, &compile)?;
     differentiated.gradient.model.write(out)?;
     Ok(())
+}
+
+/// The model, its batch freed if it is fixed at another size than the inputs have.
+fn fitted(runtime: &Runtime, model: Model, inputs: &BTreeMap<String, Array>) -> Result<Model, Error> {
+    let baked = grad::baked_batch(&model).and_then(|b| usize::try_from(b).ok());
+    let given = inputs.values().find_map(|a| a.shape().first().copied());
+    match (baked, given) {
+        (Some(baked), Some(given)) if baked != given => Ok(runtime.widen(&model)?),
+        _ => Ok(model),
+    }
 }
 
 /// Inputs by the model's names; a lone nameless array goes to a lone input.

@@ -85,6 +85,34 @@ fn check_wrt(graph: &Graph, observed: &Observations, value: &str) -> Result<(), 
     Err(GradientError::NotFloat { value: value.to_owned(), element: seen.element, what: "a gradient" })
 }
 
+/// The first node between `wrt` and `values` that no runtime may know: of another domain, or without a rule here. For
+/// when shapes cannot be observed because the runtime refuses the model.
+pub fn foreign_operator(graph: &Graph, values: &[&str], wrt: &[&str]) -> Option<GradientError> {
+    let mut below: HashSet<&str> = wrt.iter().copied().collect();
+    for node in &graph.nodes {
+        if node.reads().iter().any(|r| below.contains(r)) {
+            below.extend(node.outputs().iter().map(String::as_str));
+        }
+    }
+    let mut above: HashSet<&str> = values.iter().copied().collect();
+    let mut first = None;
+    for node in graph.nodes.iter().rev() {
+        if !node.outputs().iter().any(|o| above.contains(o.as_str())) {
+            continue;
+        }
+        above.extend(node.reads());
+        let between = node.outputs().iter().any(|o| below.contains(o.as_str()));
+        let known_flat = matches!(node.op(), "Shape" | "Size" | "ArgMax" | "ArgMin" | "NonZero");
+        if let Found::Refusal(reason) = rules::find(node)
+            && between
+            && !known_flat
+        {
+            first = Some(GradientError::Unsupported { node: node.describe(), reason, wrt: wrt.join("', '") });
+        }
+    }
+    first
+}
+
 struct Sweep<'a> {
     emitter: Emitter,
     stopped: HashSet<String>,

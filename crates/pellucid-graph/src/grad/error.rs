@@ -56,6 +56,14 @@ pub enum GradientError {
     /// A model-local function calls itself.
     #[error("the model-local function {0} calls itself")]
     RecursiveFunction(String),
+    /// Two models cannot be put into one graph.
+    #[error("{} cannot be joined to the first model: {reason}", second.display())]
+    Join {
+        /// The second model's path.
+        second: std::path::PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// An old operator's form could not be brought to the present one.
     #[error("node {node}: {reason}")]
     OldForm {

@@ -11,15 +11,19 @@
 mod backward;
 mod emit;
 mod error;
+mod join;
 mod objective;
 mod prepare;
 mod reach;
 mod rules;
 mod shapes;
+mod widen;
 
-pub use backward::{GradientModel, differentiate};
+pub use backward::{GradientModel, differentiate, foreign_operator};
 pub use error::GradientError;
+pub use join::join;
 pub use objective::{Index, Objective, ObjectiveInput};
 pub use prepare::{fold_known, prepare, shape_computations};
 pub use reach::{Reach, reach};
 pub use rules::operators;
+pub use widen::{baked_batch, widened};
