@@ -4,7 +4,7 @@
 //! inference loses the batch wherever a shape is computed.
 
 use super::emit::{Dim, Emitter};
-use crate::graph::{Graph, Value};
+use crate::graph::{Graph, Node, Value};
 use crate::onnx::tensor_shape_proto::{Dimension, dimension};
 use crate::onnx::{TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
 use crate::tensor::ElementType;
@@ -28,6 +28,24 @@ fn described(name: &str, element: ElementType, dims: &[Dim]) -> ValueInfoProto {
     ValueInfoProto { name: Some(name.to_owned()), r#type: Some(r#type), ..ValueInfoProto::default() }
 }
 
+/// Whether the runtime infers a larger output for a pooling than it then computes: with `ceil_mode`, its inference counts
+/// a last window that would start in the padding. What follows such a node must not be contradicted by true shapes.
+fn misjudged(emitter: &Emitter, node: &Node) -> bool {
+    if node.int("ceil_mode").unwrap_or(0) == 0 {
+        return false;
+    }
+    let (Some(x), Some(kernel)) = (node.input(0), node.ints("kernel_shape")) else { return true };
+    let (Ok(input), Ok(output)) = (emitter.dims(x), emitter.dims(node.output())) else { return true };
+    let at = |name: &str, i: usize, default: i64| node.ints(name).and_then(|v| v.get(i).copied()).unwrap_or(default);
+    (0..kernel.len()).any(|i| {
+        let (Some(Dim::Fixed(n)), Some(Dim::Fixed(m))) = (input.get(i + 2), output.get(i + 2)) else { return true };
+        let reach = at("dilations", i, 1) * (kernel[i] - 1) + 1;
+        let room = *n as i64 + at("pads", i, 0) + at("pads", i + kernel.len(), 0) - reach;
+        let stride = at("strides", i, 1).max(1);
+        (room + stride - 1) / stride + 1 != *m as i64
+    })
+}
+
 /// Declares the shapes of inputs, of observed values and of `pairs` (a value, and another of the same shape).
 pub(super) fn declare(emitter: &Emitter, graph: &mut Graph, pairs: &[(String, String)]) {
     let known = |name: &str| Some((emitter.element_of(name)?, emitter.dims(name).ok()?));
@@ -35,6 +53,9 @@ pub(super) fn declare(emitter: &Emitter, graph: &mut Graph, pairs: &[(String, St
         if let Some((element, dims)) = known(input.name()) {
             *input = Value { proto: described(input.name(), element, &dims) };
         }
+    }
+    if graph.nodes.iter().any(|n| misjudged(emitter, n)) {
+        return;
     }
     let outputs: Vec<&str> = graph.outputs.iter().map(Value::name).collect();
     let inner = |name: &str| !outputs.contains(&name) && !graph.initializers.contains_key(name);

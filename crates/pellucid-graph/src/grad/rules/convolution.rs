@@ -103,7 +103,8 @@ fn spread_points(e: &mut Emitter, g: &str, w: &str, group: usize, window: &Windo
     let (height, width) = (window.input[0] as i64, window.input[1] as i64);
     // Columns by a product with a selection matrix, which beats copying single elements; rows by padding each.
     let mut selection = vec![0.0; window.output[1] * window.input[1]];
-    (0..window.output[1]).for_each(|o| selection[o * window.input[1] + o * window.strides[1]] = 1.0);
+    let inside = (0..window.output[1]).map(|o| (o, o * window.strides[1])).filter(|(_, i)| *i < window.input[1]);
+    inside.for_each(|(o, i)| selection[o * window.input[1] + i] = 1.0);
     let selection = e.floats(&[window.output[1], window.input[1]], &selection);
     let spaced = e.op("MatMul", &[&points, &selection]);
     let step = window.strides[0] as i64;
