@@ -60,11 +60,15 @@ pub fn ask_for_shapes(graph: &mut Graph) -> ShapeQuestions {
         graph.inputs.iter().map(|v| v.name().to_owned()).chain(graph.values().map(str::to_owned)).collect();
     let mut questions = ShapeQuestions::default();
     graph.outputs.clear();
+    let mut nodes = Vec::with_capacity(values.len());
     for (i, value) in values.into_iter().enumerate() {
         let name = format!("pellucid.shape.{i}");
-        graph.nodes.push(Node::new("Shape", &[&value], &[&name]));
+        nodes.push(Node::new("Shape", &[&value], &[&name]));
         graph.outputs.push(Value::tensor(&name, ElementType::I64, &[None]));
         questions.shapes.push((value, name));
     }
+    // The runtime takes up nodes that nothing reads from the last to the first. So each shape is asked for as soon as its
+    // value is there, and values are freed as in an ordinary run.
+    graph.nodes.extend(nodes.into_iter().rev());
     questions
 }
