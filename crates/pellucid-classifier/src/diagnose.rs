@@ -2,7 +2,7 @@
 //!
 //! Works from the cached features alone; heat maps are added afterwards by [`crate::maps`].
 
-use crate::counterfactual::{self, Counterfactuals, Variant};
+use crate::counterfactual::{self, Counterfactuals, Range, Variant};
 use crate::gap;
 use crate::importance;
 use crate::layer::DecisionLayer;
@@ -49,7 +49,7 @@ impl Default for DiagnoseSettings {
 }
 
 /// Everything the findings are made from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Evidence<'a> {
     /// Features, logits, labels.
     pub table: &'a FeatureTable,
@@ -59,6 +59,25 @@ pub struct Evidence<'a> {
     pub data: &'a Dataset,
     /// Class names, by index.
     pub classes: &'a [String],
+    /// Predicted class of every row.
+    pub predictions: Vec<usize>,
+    /// Each neuron's observed range.
+    range: Range,
+    /// Mean features of the data set.
+    mean: Vec<f64>,
+}
+
+impl<'a> Evidence<'a> {
+    /// The evidence, with what every finding needs of the whole table worked out once.
+    pub fn new(
+        table: &'a FeatureTable,
+        layer: &'a DecisionLayer,
+        data: &'a Dataset,
+        classes: &'a [String],
+    ) -> Evidence<'a> {
+        let (predictions, mean) = (predictions(table), importance::mean_features(&table.features));
+        Evidence { table, layer, data, classes, predictions, range: Range::observed(&table.features), mean }
+    }
 }
 
 /// Predictions of every row.
@@ -74,16 +93,17 @@ pub fn chosen_mistakes(settings: &DiagnoseSettings, summary: &Summary) -> Vec<Mi
     // A perfect worst class has no mistakes in either direction worth a page.
     match summary.worst_class {
         Some(class) if summary.accuracy.count < summary.accuracy.total => {
-            let sink = sink(summary).filter(|sink| *sink != class).map(|class| Mistakes::PredictedAs { class });
+            let sink = sink(summary).map(|(sink, _)| sink).filter(|sink| *sink != class);
+            let sink = sink.map(|class| Mistakes::PredictedAs { class });
             [Mistakes::TrueClass { class }, Mistakes::PredictedAs { class }].into_iter().chain(sink).collect()
         }
         _ => Vec::new(),
     }
 }
 
-/// The class that most mistakes land on, where it takes at least twice its part: the sign of a false correlation, which
+/// The class that most mistakes land on, and how many do, where it takes at least twice its part: the sign of a false correlation, which
 /// makes other classes look weak.
-pub fn sink(summary: &Summary) -> Option<usize> {
+pub fn sink(summary: &Summary) -> Option<(usize, usize)> {
     let mut landed = vec![0; summary.classes.len()];
     for confusion in &summary.confusions {
         if let Some(count) = landed.get_mut(confusion.predicted) {
@@ -92,7 +112,8 @@ pub fn sink(summary: &Summary) -> Option<usize> {
     }
     let mistakes: usize = landed.iter().sum();
     let most = (0..landed.len()).rev().max_by_key(|&class| landed[class])?;
-    (landed[most] * landed.len() >= 2 * mistakes && landed[most] > 0 && landed.len() > 2).then_some(most)
+    (landed[most] * landed.len() >= 2 * mistakes && landed[most] > 0 && landed.len() > 2)
+        .then_some((most, landed[most]))
 }
 
 /// The counterfactuals of one set of mistakes.
@@ -111,7 +132,7 @@ pub fn search(
     settings: &DiagnoseSettings,
 ) -> Result<Searched, counterfactual::CounterfactualError> {
     let table = evidence.table;
-    let rows = rows_of(mistakes, table, &predictions(table));
+    let rows = rows_of(mistakes, table, &evidence.predictions);
     let features = table.features.select(Axis(0), &rows);
     let targets: Vec<usize> = rows.iter().map(|&r| table.labels[r]).collect();
     let search = counterfactual::Settings {
@@ -119,8 +140,7 @@ pub fn search(
         max_steps: settings.max_steps,
         ..counterfactual::Settings::default()
     };
-    let range = counterfactual::Range::observed(&table.features);
-    let found = counterfactual::search(&features, &targets, evidence.layer, &range, &search)?;
+    let found = counterfactual::search(&features, &targets, evidence.layer, &evidence.range, &search)?;
     Ok(Searched { rows, found })
 }
 
@@ -131,8 +151,7 @@ pub fn describe(
     searched: &Searched,
     settings: &DiagnoseSettings,
 ) -> Finding {
-    let (table, Searched { rows, found }) = (evidence.table, searched);
-    let predictions = predictions(table);
+    let (table, predictions, Searched { rows, found }) = (evidence.table, &evidence.predictions, searched);
     let class = match mistakes {
         Mistakes::TrueClass { class } | Mistakes::PredictedAs { class } => Some(*class),
         Mistakes::Group { .. } | Mistakes::All => None,
@@ -140,15 +159,17 @@ pub fn describe(
     let tally = votes::tally(found, &settings.votes);
     let unreached = found.reached.iter().filter(|r| !**r).count();
     let shown: Vec<usize> = spread(rows.len(), settings.samples);
-    let samples = shown.iter().map(|&i| sample(evidence, &predictions, rows[i], Some(outcome(found, i)))).collect();
-    let context =
-        Context { evidence, predictions: &predictions, rows, class, mean: importance::mean_features(&table.features) };
+    let samples = shown.iter().map(|&i| sample(evidence, rows[i], Some(outcome(found, i)))).collect();
+    let is_right = |&r: &usize| predictions[r] == table.labels[r] && class.is_none_or(|c| table.labels[r] == c);
+    let all: Vec<usize> = (0..table.labels.len()).collect();
+    let correct = all.iter().copied().filter(is_right).collect();
+    let context = Context { evidence, rows, class, correct, all };
     let sharing = gap::GapSettings {
         seed: settings.votes.seed,
         resamples: settings.votes.resamples,
         ..gap::GapSettings::default()
     };
-    let shares = gap::evidence_gap(table, &predictions, rows, evidence.layer, &sharing);
+    let shares = gap::evidence_gap(table, predictions, rows, evidence.layer, &sharing);
     let Tally { insufficient, excessive, .. } = &tally;
     let neuron = |direction, vote: &votes::Vote| {
         let share = shares.iter().find(|s| s.neuron == vote.neuron && s.direction == direction);
@@ -211,13 +232,8 @@ fn title(mistakes: &Mistakes, evidence: &Evidence<'_>) -> String {
     }
 }
 
-fn sample(
-    evidence: &Evidence<'_>,
-    predictions: &[usize],
-    row: usize,
-    counterfactual: Option<CounterfactualOutcome>,
-) -> Sample {
-    let table = evidence.table;
+fn sample(evidence: &Evidence<'_>, row: usize, counterfactual: Option<CounterfactualOutcome>) -> Sample {
+    let (table, predictions) = (evidence.table, &evidence.predictions);
     let index = table.index[row];
     let probabilities = crate::layer::softmax(table.logits.row(row));
     Sample {
@@ -243,11 +259,12 @@ fn outcome(found: &Counterfactuals, i: usize) -> CounterfactualOutcome {
 
 struct Context<'a> {
     evidence: &'a Evidence<'a>,
-    predictions: &'a [usize],
     rows: &'a [usize],
     class: Option<usize>,
-    /// Mean features of the data set.
-    mean: Vec<f64>,
+    /// Rows that are right: of the class, if one is examined.
+    correct: Vec<usize>,
+    /// Every row.
+    all: Vec<usize>,
 }
 
 impl Context<'_> {
@@ -259,23 +276,19 @@ impl Context<'_> {
             let serves = layer.weight.column(j);
             (0..serves.len()).fold(0, |best, c| if serves[c] > serves[best] { c } else { best })
         });
-        let correct: Vec<usize> = (0..table.labels.len())
-            .filter(|&r| self.predictions[r] == table.labels[r] && self.class.is_none_or(|c| table.labels[r] == c))
-            .collect();
-        let all: Vec<usize> = (0..table.labels.len()).collect();
         let lowest = table.features.column(j).iter().copied().fold(f32::INFINITY, f32::min);
         let silent = self.rows.iter().filter(|&&r| table.features[[r, j]] <= lowest.max(0.0)).count();
         Neuron {
             index: j,
             direction,
-            votes: Interval { value: vote.percent.value, low: vote.percent.low, high: vote.percent.high },
+            votes: vote.percent,
             stability: vote.stability,
-            gap: share.map_or(Interval { value: 0.0, low: 0.0, high: 0.0 }, |share| share.logits),
-            importance: importance::ratio_of(&self.mean, layer, class, j),
+            gap: share.map_or(Interval::point(0.0), |share| share.logits),
+            importance: importance::ratio_of(&self.evidence.mean, layer, class, j),
             weight: f64::from(layer.weight[[class, j]]),
             on_mistakes: activation(&table.features, j, self.rows),
-            on_correct: activation(&table.features, j, &correct),
-            on_all: activation(&table.features, j, &all),
+            on_correct: activation(&table.features, j, &self.correct),
+            on_all: activation(&table.features, j, &self.all),
             silent_share: silent as f64 / self.rows.len().max(1) as f64,
             top: self.top(j, top),
         }
@@ -284,10 +297,10 @@ impl Context<'_> {
     /// The rows that activate the neuron most, ties by their place in the data set.
     fn top(&self, j: usize, most: usize) -> Vec<TopSample> {
         let table = self.evidence.table;
-        let mut rows: Vec<usize> = (0..table.labels.len()).collect();
+        let mut rows = self.all.clone();
         rows.sort_by(|&a, &b| table.features[[b, j]].total_cmp(&table.features[[a, j]]).then(a.cmp(&b)));
         let top = rows.into_iter().take(most).map(|r| TopSample {
-            sample: sample(self.evidence, self.predictions, r, None),
+            sample: sample(self.evidence, r, None),
             activation: f64::from(table.features[[r, j]]),
             heat: Vec::new(),
             heat_size: [0, 0],

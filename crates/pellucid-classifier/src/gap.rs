@@ -120,7 +120,7 @@ fn interval(value: f64, parts: &[f64], draws: &[Vec<usize>]) -> Interval {
         draws.iter().map(|draw| draw.iter().map(|&i| parts[i]).sum::<f64>() / parts.len() as f64).collect();
     means.sort_by(f64::total_cmp);
     match means.is_empty() {
-        true => Interval { value, low: value, high: value },
+        true => Interval::point(value),
         false => Interval { value, low: quantile(&means, 0.025), high: quantile(&means, 0.975) },
     }
 }

@@ -39,6 +39,13 @@ pub struct Interval {
     pub high: f64,
 }
 
+impl Interval {
+    /// The interval of zero width around `value`.
+    pub fn point(value: f64) -> Self {
+        Self { value, low: value, high: value }
+    }
+}
+
 /// Accuracy of one class or one group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Slice {
@@ -196,7 +203,6 @@ pub struct Neuron {
     pub stability: f64,
     /// Logits a mistake that it is held to account for (see [`crate::gap`]), with the bootstrap interval; all 0 where it
     /// takes no part in the gap on its side.
-    #[serde(default = "no_gap")]
     pub gap: Interval,
     /// Its retaining ratio ρ for the finding's class (METHODS A3): above 1, the class needs it.
     #[serde(deserialize_with = "null_as_nan")]
@@ -233,7 +239,6 @@ pub struct Finding {
     /// The mistakes shown (a sample of them where there are many).
     pub samples: Vec<Sample>,
     /// Neurons of both directions by falling share of the evidence gap (see [`crate::gap`]).
-    #[serde(default)]
     pub gap: Vec<Neuron>,
     /// Insufficient neurons, by falling votes.
     pub insufficient: Vec<Neuron>,
@@ -251,10 +256,6 @@ impl Finding {
     pub fn neurons_mut(&mut self) -> impl Iterator<Item = &mut Neuron> {
         self.gap.iter_mut().chain(&mut self.insufficient).chain(&mut self.excessive)
     }
-}
-
-fn no_gap() -> Interval {
-    Interval { value: 0.0, low: 0.0, high: 0.0 }
 }
 
 /// What ran, on what, and how: enough to run it again.

@@ -40,7 +40,7 @@ pub struct Vote {
 impl Vote {
     /// A neuron that no sample names.
     pub fn none(neuron: usize) -> Self {
-        Self { neuron, percent: Interval { value: 0.0, low: 0.0, high: 0.0 }, stability: 0.0 }
+        Self { neuron, percent: Interval::point(0.0), stability: 0.0 }
     }
 }
 

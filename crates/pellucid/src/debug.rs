@@ -158,17 +158,17 @@ fn class_names(classifier: &Classifier, data: &Dataset) -> Vec<String> {
     classifier.class_names.clone().filter(|n| n.len() == logits).unwrap_or_else(|| data.classes.clone())
 }
 
-/// The summary of a scan from its predictions alone.
-fn summarise_rows(report: &ScanReport, classes: &[String], data: &Dataset, d: usize) -> Result<Summary, Error> {
-    let samples = || report.rows.iter().map(|(i, _)| &data.samples[*i]);
-    let labels: Vec<usize> = samples().map(|s| s.label).collect();
-    let groups: Vec<Option<usize>> = samples().map(|s| s.group).collect();
-    Ok(statistics::summarise(&labels, &report.predictions()?, &groups, classes, &data.groups, d))
-}
-
-fn summarise(table: &FeatureTable, classes: &[String], data: &Dataset) -> Summary {
-    let predictions = diagnose::predictions(table);
-    statistics::summarise(&table.labels, &predictions, &table.groups, classes, &data.groups, table.features.ncols())
+/// The summary of the samples at `indices` of the data set from their predictions alone.
+fn summarise(
+    classifier: &Classifier,
+    data: &Dataset,
+    classes: &[String],
+    indices: impl Iterator<Item = usize>,
+    predictions: &[usize],
+) -> Summary {
+    let (labels, groups): (Vec<usize>, Vec<Option<usize>>) =
+        indices.map(|i| (data.samples[i].label, data.samples[i].group)).unzip();
+    statistics::summarise(&labels, predictions, &groups, classes, &data.groups, classifier.tapped.features())
 }
 
 /// A scanned data set with its features in memory, for studies that go beyond [`debug`].
@@ -211,7 +211,8 @@ pub fn scan(
     )?;
     scanned.report.export(&scanned.data, &directory.file("scan.parquet"))?;
     let classes = class_names(classifier, &scanned.data);
-    let summary = summarise_rows(&scanned.report, &classes, &scanned.data, classifier.tapped.features())?;
+    let indices = scanned.report.rows.iter().map(|(index, _)| *index);
+    let summary = summarise(classifier, &scanned.data, &classes, indices, &scanned.report.predictions()?);
     directory.write_json("summary.json", &summary)?;
     manifest.files = vec!["scan.parquet".to_owned(), "summary.json".to_owned()];
     directory.finish(&manifest)?;
@@ -238,13 +239,14 @@ pub fn debug(
     let directory = RunDirectory::open(&settings.runs, &name, &manifest, settings.force)?;
     let table = scanned.report.load(&scanned.data, classifier.tapped.classes(), classifier.tapped.features())?;
     let classes = class_names(classifier, &scanned.data);
-    let summary = summarise(&table, &classes, &scanned.data);
 
     let start = Instant::now();
+    let evidence = Evidence::new(&table, &classifier.layer, &scanned.data, &classes);
+    let indices = table.index.iter().copied();
+    let summary = summarise(classifier, &scanned.data, &classes, indices, &evidence.predictions);
     let mut examine = settings.diagnose.clone();
     examine.votes.seed = settings.seed;
     examine.mistakes.extend(by_name(&settings.mistakes, &classes, &scanned.data.groups)?);
-    let evidence = Evidence { table: &table, layer: &classifier.layer, data: &scanned.data, classes: &classes };
     let chosen = diagnose::chosen_mistakes(&examine, &summary);
     progress.start("examine mistakes", chosen.len() as u64);
     let mut searched = Vec::with_capacity(chosen.len());

@@ -54,8 +54,7 @@ fn worst_group(summary: &Summary) -> Option<String> {
 }
 
 fn most_land_on(summary: &Summary) -> Option<String> {
-    let class = sink(summary)?;
-    let landed: usize = summary.confusions.iter().filter(|c| c.predicted == class).map(|c| c.count).sum();
+    let (class, landed) = sink(summary)?;
     let mistakes = summary.accuracy.total - summary.accuracy.count;
     Some(format!(
         "{landed} of the {mistakes} mistakes land on “{}”: look first at what makes the model say so.",
