@@ -28,40 +28,46 @@ pub(crate) enum Problem {
     Damaged(String),
 }
 
-/// What is known of a file from its header.
-pub(crate) struct Header {
-    /// Width in pixels as stored, before any rotation.
-    pub width: u32,
-    /// Height in pixels as stored.
-    pub height: u32,
+/// A file that is read up to its size, before anything is allocated for the pixels.
+pub(crate) struct Opened<'a> {
+    bytes: &'a [u8],
+    reader: markers::Reader<'a>,
+    frame: markers::Frame,
+}
+
+/// Reads up to the frame header.
+pub(crate) fn open(bytes: &[u8]) -> Result<Opened<'_>, Problem> {
+    let mut reader = markers::Reader::new(bytes);
+    reader.until_frame()?;
+    let frame = reader.frame.take().ok_or(Problem::Truncated("it has no frame"))?;
+    Ok(Opened { bytes, reader, frame })
+}
+
+impl Opened<'_> {
+    /// Width and height in pixels as stored, before any rotation.
+    pub fn size(&self) -> (u32, u32) {
+        (self.frame.width, self.frame.height)
+    }
+
     /// The EXIF block, without its `Exif\0\0` prefix.
-    pub exif: Option<Vec<u8>>,
-}
-
-/// Size and EXIF block of the file.
-pub(crate) fn header(bytes: &[u8]) -> Result<Header, Problem> {
-    let mut reader = markers::Reader::new(bytes);
-    reader.until_frame()?;
-    let frame = reader.frame.as_ref().ok_or(Problem::Truncated("it has no frame"))?;
-    Ok(Header { width: frame.width, height: frame.height, exif: reader.exif.take() })
-}
-
-/// RGB bytes of the picture as stored, row by row.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<u8>, Problem> {
-    let mut reader = markers::Reader::new(bytes);
-    reader.until_frame()?;
-    let mut frame = reader.frame.take().ok_or(Problem::Truncated("it has no frame"))?;
-    frame.check_plausible(bytes.len())?;
-    frame.allocate();
-    while let Some(header) = reader.until_scan(&frame)? {
-        let at = scan::decode(&mut frame, &reader.tables, &header, bytes, reader.at)?;
-        reader.at = at;
+    pub fn exif(&self) -> Option<&[u8]> {
+        self.reader.exif.as_deref()
     }
-    if frame.components.iter().any(|component| !component.seen) {
-        return Err(Problem::Truncated("a colour component has no data"));
+
+    /// RGB bytes of the picture as stored, row by row.
+    pub fn decode(mut self) -> Result<Vec<u8>, Problem> {
+        self.frame.check_plausible(self.bytes.len())?;
+        self.frame.allocate();
+        while let Some(header) = self.reader.until_scan(&self.frame)? {
+            let tables = &self.reader.tables;
+            self.reader.at = scan::decode(&mut self.frame, tables, &header, self.bytes, self.reader.at)?;
+        }
+        if self.frame.components.iter().any(|component| !component.seen) {
+            return Err(Problem::Truncated("a colour component has no data"));
+        }
+        self.frame.finish_progressive();
+        Ok(assemble::rgb(&self.frame, self.reader.colours(&self.frame)?))
     }
-    frame.finish_progressive();
-    Ok(assemble::rgb(&frame, reader.colours(&frame)?))
 }
 
 /// Whether the end-of-image marker comes after the compressed data. The general decoder

@@ -386,10 +386,7 @@ fn decode_as(bytes: &[u8], name: &str, limits: &Limits, format: ImageFormat) -> 
         let detail = "its samples are 32-bit floats, whose range is not defined".to_string();
         return Err(PictureError::Unsupported { name: name.to_string(), detail });
     }
-    let mut decoded = DynamicImage::from_decoder(decoder).map_err(fail)?;
-    decoded.apply_orientation(orientation);
-    let (width, height) = (decoded.width(), decoded.height());
-    Picture::new(width, height, to_rgb(decoded, name)?)
+    upright(DynamicImage::from_decoder(decoder).map_err(fail)?, orientation, name)
 }
 
 /// The picture by this library's own decoder; `None` for kinds of JPEG that it does not cover.
@@ -400,31 +397,27 @@ fn decode_jpeg(bytes: &[u8], name: &str, limits: &Limits) -> Result<Option<Pictu
         jpeg::Problem::Truncated(detail) => Err(truncated(name, format, detail)),
         jpeg::Problem::Damaged(detail) => Err(damaged(name, format, detail)),
     };
-    let header = match jpeg::header(bytes) {
-        Ok(header) => header,
+    let opened = match jpeg::open(bytes) {
+        Ok(opened) => opened,
         Err(problem) => return fail(problem),
     };
-    check_size(name, format, header.width, header.height, limits)?;
-    let pixels = match jpeg::decode(bytes) {
+    let (width, height) = opened.size();
+    check_size(name, format, width, height, limits)?;
+    let orientation = opened.exif().and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
+    let pixels = match opened.decode() {
         Ok(pixels) => pixels,
         Err(problem) => return fail(problem),
     };
-    let orientation = header.exif.and_then(|exif| Orientation::from_exif_chunk(&exif));
-    let picture = Picture::new(header.width, header.height, pixels)?;
-    Ok(Some(upright(picture, orientation.unwrap_or(Orientation::NoTransforms))))
+    let decoded = image::RgbImage::from_raw(width, height, pixels)
+        .ok_or_else(|| damaged(name, format, "its data do not fill the picture"))?;
+    Ok(Some(upright(decoded.into(), orientation, name)?))
 }
 
-fn upright(picture: Picture, orientation: Orientation) -> Picture {
-    if orientation == Orientation::NoTransforms {
-        return picture;
-    }
-    let (width, height) = (picture.width, picture.height);
-    let Some(buffer) = image::RgbImage::from_raw(width, height, picture.data) else {
-        return Picture::from_fn(width, height, |_, _| [0; 3]);
-    };
-    let mut turned = DynamicImage::ImageRgb8(buffer);
-    turned.apply_orientation(orientation);
-    Picture::from_parts(turned.width(), turned.height(), turned.into_rgb8().into_raw())
+/// The picture as it is meant to be looked at, in 8-bit RGB.
+fn upright(mut decoded: DynamicImage, orientation: Orientation, name: &str) -> Result<Picture, PictureError> {
+    decoded.apply_orientation(orientation);
+    let (width, height) = (decoded.width(), decoded.height());
+    Picture::new(width, height, to_rgb(decoded, name)?)
 }
 
 /// Refuses sizes before anything is allocated for them.
