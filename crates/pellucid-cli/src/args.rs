@@ -8,7 +8,7 @@ use pellucid::graph::TapNames;
 use pellucid::runtime::{Device, SessionOptions};
 use pellucid::vision::preprocess::{ChannelOrder, Layout, PreprocessingOverrides, ResizeRule};
 use pellucid::vision::resize::Filter;
-use pellucid::{DebugSettings, GradientSettings, MistakeNames, OpenOptions};
+use pellucid::{DebugSettings, GradientSettings, MistakeNames, OpenOptions, Tolerances};
 use std::path::PathBuf;
 
 /// See what a vision model does, why it fails, and repair it.
@@ -118,10 +118,10 @@ pub struct CompareArgs {
     #[arg(long, value_name = "VALUE", default_value = "")]
     pub of: String,
     /// Bound on the relative error: the norm of the difference over the norm of the reference
-    #[arg(long, default_value_t = 1e-4)]
+    #[arg(long, default_value_t = Tolerances::default().relative)]
     pub rtol: f64,
     /// A largest difference up to this passes whatever the relative error
-    #[arg(long, default_value_t = 1e-6)]
+    #[arg(long, default_value_t = Tolerances::default().absolute)]
     pub atol: f64,
 }
 

@@ -2,14 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
+use common::runtime;
 use ndarray::{ArrayD, IxDyn};
 use pellucid_graph::grad::{self, GradientError, Index, Objective};
 use pellucid_graph::{ElementType, Graph, GraphError, Model, Node, Tensor, Value};
-use pellucid_runtime::{Array, GradientOptions, GradientSession, GradientsError, Runtime, SessionOptions};
-
-fn runtime() -> Runtime {
-    Runtime::load(None).expect("ONNX Runtime in .runtime/ (make setup)")
-}
+use pellucid_runtime::{Array, GradientOptions, GradientSession, GradientsError, SessionOptions};
 
 fn input(dims: &[Option<i64>]) -> Value {
     Value::tensor("x", ElementType::F32, dims)

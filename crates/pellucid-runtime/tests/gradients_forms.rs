@@ -2,24 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
+use common::{numbers, runtime};
 use ndarray::{ArrayD, Axis, IxDyn};
 use pellucid_graph::grad::{self, Objective};
 use pellucid_graph::{ElementType, Graph, Model, Node, Tensor, Value};
-use pellucid_runtime::{Array, GradientOptions, GradientSession, Runtime, SessionOptions};
-
-fn runtime() -> Runtime {
-    Runtime::load(None).expect("ONNX Runtime in .runtime/ (make setup)")
-}
-
-/// Values without a pattern, in [−0.5, 0.5).
-fn numbers(n: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
-    };
-    (0..n).map(|_| next()).collect()
-}
+use pellucid_runtime::{Array, GradientOptions, GradientSession, SessionOptions};
 
 fn array(shape: &[usize], seed: u32) -> Array {
     Array::F32(ArrayD::from_shape_vec(IxDyn(shape), numbers(shape.iter().product(), seed)).unwrap())

@@ -5,17 +5,13 @@
 
 mod common;
 
-use common::{array, array_of, zoo};
+use common::{array, array_of, runtime, zoo};
 use ndarray::{ArrayD, IxDyn};
 use pellucid_graph::Model;
 use pellucid_graph::grad::{Index, Objective};
 use pellucid_runtime::{Array, GradientOptions, Runtime, SessionOptions};
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
-
-fn runtime() -> Runtime {
-    Runtime::load(None).expect("ONNX Runtime in .runtime/ (make setup)")
-}
 
 fn options() -> GradientOptions {
     GradientOptions {

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
+use common::numbers;
 use ndarray::{ArrayD, IxDyn};
 use pellucid_graph::grad::Objective;
 use pellucid_graph::{ElementType, Graph, Model, Node, Tensor, Value};
@@ -12,17 +15,7 @@ use std::sync::OnceLock;
 
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| Runtime::load(None).expect("ONNX Runtime in .runtime/ (make setup)"))
-}
-
-/// Values without a pattern, in [−0.5, 0.5).
-fn numbers(n: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
-    };
-    (0..n).map(|_| next()).collect()
+    RUNTIME.get_or_init(common::runtime)
 }
 
 fn random(shape: &[usize], seed: u32) -> ArrayD<f32> {

@@ -2,25 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
+use common::{numbers, runtime};
 use ndarray::{ArrayD, IxDyn};
 use pellucid_graph::{ElementType, Graph, HeadKind, Model, Node, TapError, TapNames, Tensor, Value};
-use pellucid_runtime::{Layout, Pooling, Runtime, SessionOptions, TappedModel, TapsError, verify_taps};
+use pellucid_runtime::{Layout, Pooling, SessionOptions, TappedModel, TapsError, verify_taps};
 use std::path::{Path, PathBuf};
-
-fn runtime() -> Runtime {
-    Runtime::load(None).expect("ONNX Runtime in .runtime/ (make setup)")
-}
-
-/// Values that differ and have no pattern, for weights.
-fn numbers(n: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
-    (0..n)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
-        })
-        .collect()
-}
 
 fn weights(name: &str, shape: &[usize]) -> Tensor {
     Tensor::f32(name, shape, &numbers(shape.iter().product(), name.len() as u32))

@@ -1,10 +1,25 @@
-//! What the gradient tests share: stored tensors and where they lie.
+//! What the tests share: the runtime, numbers, stored tensors and where they lie.
 #![allow(dead_code)]
 
 use ndarray::{ArrayD, ArrayView1, IxDyn};
-use pellucid_runtime::Array;
+use pellucid_runtime::{Array, Runtime};
 use safetensors::{Dtype, SafeTensors};
 use std::path::{Path, PathBuf};
+
+/// The runtime that `make setup` fetched.
+pub fn runtime() -> Runtime {
+    Runtime::load(None).expect("ONNX Runtime in .runtime/ (make setup)")
+}
+
+/// Values that differ and have no pattern, in [−0.5, 0.5).
+pub fn numbers(n: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+    };
+    (0..n).map(|_| next()).collect()
+}
 
 /// A file of the zoo.
 pub fn zoo(path: &str) -> PathBuf {

@@ -250,26 +250,21 @@ fn reduction(site: &Site<'_>) -> Result<bool> {
 }
 
 fn scatter_elements(e: &mut Emitter, site: &Site<'_>) -> Result {
-    let adds = reduction(site)?;
-    let (index, updates) = (site.input(1)?, site.input(2)?);
     let axis = site.node.int("axis").unwrap_or(0);
-    let g = site.g()?.to_owned();
-    let mut gradients = vec![None, None, None];
-    if site.wants(0) {
-        gradients[0] = Some(if adds {
-            g.clone()
-        } else {
-            let zeros = e.zeros_like(updates)?;
-            e.emit(Node::new("ScatterElements", &[&g, index, &zeros], &[]).with_int("axis", axis))
-        });
-    }
-    if site.wants(2) {
-        gradients[2] = Some(e.emit(Node::new("GatherElements", &[&g, index], &[]).with_int("axis", axis)));
-    }
-    Ok(gradients)
+    scatter(e, site, ["ScatterElements", "GatherElements"], |node| node.with_int("axis", axis))
 }
 
 fn scatter_nd(e: &mut Emitter, site: &Site<'_>) -> Result {
+    scatter(e, site, ["ScatterND", "GatherND"], |node| node)
+}
+
+/// What is overwritten takes no part; the updates get what stands in their places.
+fn scatter(
+    e: &mut Emitter,
+    site: &Site<'_>,
+    [scatter, gather]: [&str; 2],
+    with_attributes: impl Fn(Node) -> Node,
+) -> Result {
     let adds = reduction(site)?;
     let (index, updates) = (site.input(1)?, site.input(2)?);
     let g = site.g()?.to_owned();
@@ -279,11 +274,11 @@ fn scatter_nd(e: &mut Emitter, site: &Site<'_>) -> Result {
             g.clone()
         } else {
             let zeros = e.zeros_like(updates)?;
-            e.op("ScatterND", &[&g, index, &zeros])
+            e.emit(with_attributes(Node::new(scatter, &[&g, index, &zeros], &[])))
         });
     }
     if site.wants(2) {
-        gradients[2] = Some(e.op("GatherND", &[&g, index]));
+        gradients[2] = Some(e.emit(with_attributes(Node::new(gather, &[&g, index], &[]))));
     }
     Ok(gradients)
 }
