@@ -32,10 +32,14 @@ PICTURES := zoo/data/emoji-watermark
 build: setup ## Build the optimised command, target/release/pellucid.
 	$(CARGO) build --release -p pellucid-cli
 
-.PHONY: demo
-demo: setup ## Set up, compose the benchmark's pictures, find out why its classifier fails, write a report.
+# The benchmark's pictures; those that are there and right stay.
+.PHONY: pictures
+pictures:
 	$(CARGO) build --release -p pellucid-cli -p pellucid-zoo
 	@$(RELEASE)/pellucid-zoo compose $(PICTURES)
+
+.PHONY: demo
+demo: setup pictures ## Set up, compose the benchmark's pictures, find out why its classifier fails, write a report.
 	@$(RELEASE)/pellucid demo
 
 .PHONY: zoo-table
@@ -56,9 +60,7 @@ $(RIVALS)/venv/bin/python:
 	$(RIVALS)/venv/bin/pip install --quiet -r benches/rivals/requirements.txt
 
 .PHONY: bench
-bench: setup $(RIVALS)/venv/bin/python ## Compare speed and memory with PyTorch, side by side (about 20 minutes).
-	$(CARGO) build --release -p pellucid-cli -p pellucid-zoo
-	@$(RELEASE)/pellucid-zoo compose $(PICTURES)
+bench: setup pictures $(RIVALS)/venv/bin/python ## Compare speed and memory with PyTorch, side by side (about 20 minutes).
 	@$(RIVALS)/venv/bin/python benches/rivals/classifier.py --pellucid $(RELEASE)/pellucid $(BENCH)
 
 .PHONY: check

@@ -82,8 +82,14 @@ pub fn measure(model: &Path, data: &Path, class: &str, runs: &Path) -> Result<Ra
 
     let effects = effects(&shown.table.features, &swapped.table.features, &marked);
     let mut rows = Vec::new();
-    for mistakes in [Mistakes::TrueClass { class: class_index }, Mistakes::PredictedAs { class: class_index }] {
-        rows.extend(rank(&shown.table, &classifier.layer, &mistakes, class, &effects)?);
+    // Correlation is taken over the pictures that could have been such a mistake: those of the class, or all others.
+    let of_class: Vec<bool> = shown.table.labels.iter().map(|&label| label == class_index).collect();
+    for (words, mistakes, side) in [
+        (format!("true = {class}"), Mistakes::TrueClass { class: class_index }, true),
+        (format!("predicted = {class}"), Mistakes::PredictedAs { class: class_index }, false),
+    ] {
+        let population: Vec<usize> = (0..of_class.len()).filter(|&i| of_class[i] == side).collect();
+        rows.extend(rank(&shown.table, &classifier.layer, &mistakes, &words, &population, &effects)?);
     }
     Ok(Ranking { class: class.into(), neurons: effects.len(), pictures: marked.len(), effects, rows })
 }
@@ -108,7 +114,8 @@ fn rank(
     table: &FeatureTable,
     layer: &DecisionLayer,
     mistakes: &Mistakes,
-    class: &str,
+    words: &str,
+    population: &[usize],
     effects: &[(usize, f64)],
 ) -> Result<Vec<Row>> {
     let predictions = diagnose::predictions(table);
@@ -116,19 +123,6 @@ fn rank(
     let features = table.features.select(Axis(0), &chosen);
     let targets: Vec<usize> = chosen.iter().map(|&row| table.labels[row]).collect();
     let range = Range::observed(&table.features);
-    let (words, population): (String, Vec<usize>) = match mistakes {
-        Mistakes::TrueClass { class: c } => {
-            (format!("true = {class}"), (0..table.labels.len()).filter(|&i| table.labels[i] == *c).collect())
-        }
-        _ => {
-            let class_index = match mistakes {
-                Mistakes::PredictedAs { class } => *class,
-                _ => usize::MAX,
-            };
-            let others = (0..table.labels.len()).filter(|&i| table.labels[i] != class_index).collect();
-            (format!("predicted = {class}"), others)
-        }
-    };
     let words = format!("{words} ({})", chosen.len());
     let mut rows = Vec::new();
     for variant in [Variant::Bounded, Variant::Reference, Variant::Sparse] {
@@ -146,7 +140,7 @@ fn rank(
         rows.push(row(&words, list, "evidence gap".into(), ranked.collect(), effects));
     }
     let wrong: Vec<bool> = population.iter().map(|row| chosen.contains(row)).collect();
-    let falling = correlation::with_error(&table.features.select(Axis(0), &population), &wrong);
+    let falling = correlation::with_error(&table.features.select(Axis(0), population), &wrong);
     let varied = || falling.iter().filter(|(_, r)| r.is_finite()).map(|(j, _)| *j);
     let name = || "correlation".to_string();
     rows.push(row(&words, "insufficient", name(), varied().rev().collect(), effects));

@@ -4,7 +4,7 @@ use crate::charts::{Bar, bar, dots};
 use crate::format::{percent, percent_range, share, signed};
 use crate::markup::Html;
 use crate::order::foremost;
-use pellucid_classifier::results::{Direction, Finding, Neuron};
+use pellucid_classifier::results::{Direction, Finding, Interval, Neuron};
 
 /// What a direction is called, and what it means, in a line each.
 pub(crate) fn direction_words(direction: Direction) -> (&'static str, &'static str) {
@@ -69,7 +69,21 @@ fn list(h: &mut Html, direction: Direction, neurons: &[Neuron], first: Option<&N
             h.element("p", &[("class", "empty")], "None: no neuron is listed by enough mistakes.");
             return;
         }
-        h.within("ol", &[], |h| neurons.iter().for_each(|neuron| line(h, neuron, first == Some(neuron), id)));
+        h.within("ol", &[], |h| {
+            for neuron in neurons {
+                let votes = neuron.votes;
+                let interval = percent_range(votes.low, votes.high);
+                let measure = Measure {
+                    value: votes,
+                    full: 100.0,
+                    figure: percent(votes.value),
+                    words: format!("votes {}, 95 % interval {interval}", percent(votes.value)),
+                };
+                line(h, neuron, first == Some(neuron), id, &measure, |h| {
+                    dots(h, neuron.stability, &format!("stability {}", share(neuron.stability)));
+                });
+            }
+        });
     });
 }
 
@@ -88,50 +102,42 @@ fn gap_list(h: &mut Html, finding: &Finding, id: &str) {
         h.within("ol", &[], |h| {
             for neuron in &finding.gap {
                 let gap = neuron.gap;
+                let [value, low, high] = [gap.value, gap.low, gap.high].map(signed);
+                let words = format!("{value} logits a mistake, 95 % interval {low} to {high}");
+                let measure = Measure { value: gap, full: longest, figure: value, words };
                 let side = if neuron.direction == Direction::Excessive { "▲" } else { "▼" };
-                let words = format!(
-                    "{} logits a mistake, 95 % interval {} to {}",
-                    signed(gap.value),
-                    signed(gap.low),
-                    signed(gap.high)
-                );
-                h.within("li", &[("class", tone(neuron.direction))], |h| {
-                    let target = format!("#{}", anchor(id, neuron));
-                    let attributes = [("href", target.as_str()), ("data-first", "")];
-                    h.within("a", if first == Some(neuron) { &attributes } else { &attributes[..1] }, |h| {
-                        h.element("span", &[("class", "index")], &format!("#{}", neuron.index));
-                        let interval = Some((gap.low / longest, gap.high / longest));
-                        let value = gap.value / longest;
-                        bar(h, &Bar { value, interval, reference: None, tone: tone(neuron.direction), words: &words });
-                        h.element("span", &[("class", "num"), ("aria-hidden", "true")], &signed(gap.value));
-                        h.element("span", &[("class", "side")], side);
-                    });
+                line(h, neuron, first == Some(neuron), id, &measure, |h| {
+                    h.element("span", &[("class", "side")], side);
                 });
             }
         });
     });
 }
 
-fn line(h: &mut Html, neuron: &Neuron, first: bool, id: &str) {
-    let votes = neuron.votes;
-    let words = format!("votes {}, 95 % interval {}", percent(votes.value), percent_range(votes.low, votes.high));
-    h.within("li", &[], |h| {
+/// What a line's bar shows.
+struct Measure {
+    value: Interval,
+    /// The value that fills the bar.
+    full: f64,
+    figure: String,
+    /// The same for those who do not see the bar.
+    words: String,
+}
+
+/// A neuron, its bar and figure, and what `last` adds; a link to its card.
+fn line(h: &mut Html, neuron: &Neuron, first: bool, id: &str, measure: &Measure, last: impl FnOnce(&mut Html)) {
+    let tone = tone(neuron.direction);
+    h.within("li", &[("class", tone)], |h| {
         let target = format!("#{}", anchor(id, neuron));
         let attributes = [("href", target.as_str()), ("data-first", "")];
         h.within("a", if first { &attributes } else { &attributes[..1] }, |h| {
             h.element("span", &[("class", "index")], &format!("#{}", neuron.index));
-            bar(
-                h,
-                &Bar {
-                    value: votes.value / 100.0,
-                    interval: Some((votes.low / 100.0, votes.high / 100.0)),
-                    reference: None,
-                    tone: tone(neuron.direction),
-                    words: &words,
-                },
-            );
-            h.element("span", &[("class", "num"), ("aria-hidden", "true")], &percent(votes.value));
-            dots(h, neuron.stability, &format!("stability {}", share(neuron.stability)));
+            let Interval { value, low, high } = measure.value;
+            let interval = Some((low / measure.full, high / measure.full));
+            let value = value / measure.full;
+            bar(h, &Bar { value, interval, reference: None, tone, words: &measure.words });
+            h.element("span", &[("class", "num"), ("aria-hidden", "true")], &measure.figure);
+            last(h);
         });
     });
 }
