@@ -4,9 +4,13 @@
 //! A picture is opened within [`limits`], becomes an 8-bit RGB [`picture::Picture`], goes through
 //! the one [`preprocess::Preprocessing`] of the model (whose [`resize`] equals Pillow's), and
 //! arrives as a float tensor. [`dataset`] lists labelled pictures, [`loader`] turns them into
-//! batches, and [`heat`] draws maps on top of them.
+//! batches, and [`heat`] draws maps on top of them. [`canvas`] makes pictures that are optimised
+//! ([`fourier`] spectra), and [`augment`] moves them about, both with the way back for gradients.
 
+pub mod augment;
+pub mod canvas;
 pub mod dataset;
+pub mod fourier;
 pub mod heat;
 mod jpeg;
 pub mod limits;
