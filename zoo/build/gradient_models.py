@@ -1,14 +1,14 @@
 """Makes zoo/gradients/models/: reduced-width copies of well-known networks with PyTorch float64 input gradients.
 
-    python zoo/build/gradient_models.py                    small copies, for the tests
-    python zoo/build/gradient_models.py --full FOLDER      the networks at their published size (make parity)
+    python zoo/build/gradient_models.py
+
+`make parity` builds the same networks at their published size (FULL).
 
 Needs torch, torchvision, timm, transformers, diffusers, onnx, onnxscript. Weights are random (seeded): what is compared
 is the arithmetic, not the pictures. Each network goes through both of PyTorch's exporters; one file of references serves
 both. The objective is the sum over two samples of weighted outputs.
 """
 
-import argparse
 import pathlib
 import sys
 import traceback
@@ -263,17 +263,10 @@ def make(name, out):
 
 
 def main():
-    global FULL
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--full", type=pathlib.Path)
-    parser.add_argument("models", nargs="*")
-    arguments = parser.parse_args()
-    FULL = arguments.full is not None
-    out = arguments.full or HERE
-    out.mkdir(parents=True, exist_ok=True)
-    for name in arguments.models or MODELS:
+    HERE.mkdir(parents=True, exist_ok=True)
+    for name in sys.argv[1:] or MODELS:
         try:
-            make(name, out)
+            make(name, HERE)
         except Exception:
             traceback.print_exc()
 

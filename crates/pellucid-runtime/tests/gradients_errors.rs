@@ -62,6 +62,20 @@ fn an_unknown_domain_on_the_path_is_named() {
 }
 
 #[test]
+fn what_is_made_from_a_shape_is_not_blamed_for_what_the_runtime_refuses() {
+    let nodes = vec![
+        Node::new("Shape", &["x"], &["s"]),
+        Node::new("ConstantOfShape", &["s"], &["zeros"]),
+        Node::new("MatMul", &["x", "x"], &["product"]),
+        Node::new("Add", &["product", "zeros"], &["y"]),
+    ];
+    let m = model(nodes, &["y"]);
+    assert!(grad::foreign_operator(&m.graph, &["y"], &["x"]).is_none());
+    let message = refusal(&m, &y(), &["x"]);
+    assert!(message.contains("MatMul") && !message.contains("ConstantOfShape"), "{message}");
+}
+
+#[test]
 fn what_has_no_rule_is_ignored_beside_the_path() {
     let nodes = vec![
         Node::new("Relu", &["x"], &["y"]),

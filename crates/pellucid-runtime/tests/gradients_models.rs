@@ -38,31 +38,34 @@ fn compare(runtime: &Runtime, path: &Path) -> Result<(f64, f64), String> {
     let name = text.split('.').next().unwrap_or_default();
     let bytes = std::fs::read(path.with_file_name(format!("{name}.safetensors"))).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    let named = metadata.metadata().as_ref().and_then(|m| m.get("output"));
+    let output = named.map_or("y", String::as_str);
     let model = Model::read(path).map_err(|e| e.to_string())?;
     let weight = array(&file, "weight");
     let wrt: Vec<&str> = file.names().into_iter().filter_map(|n| n.strip_prefix("grad|")).collect();
-    let objective = (Objective::value("y") * Objective::input("test.weight", &weight.shape()[1..])).sum();
+    let objective = (Objective::value(output) * Objective::input("test.weight", &weight.shape()[1..])).sum();
     let mut options = options();
     let fed: Vec<(String, Array)> =
         model.graph.inputs.iter().map(|v| (v.name().to_owned(), array(&file, &format!("in|{}", v.name())))).collect();
     for (name, value) in &fed {
         let mut shape = value.shape().to_vec();
-        shape[0] = 1;
+        shape.iter_mut().take(1).for_each(|batch| *batch = 1);
         options.shapes.insert(name.clone(), shape);
     }
     let mut session = runtime.gradient(&model, &objective, &wrt, &options).map_err(|e| e.to_string())?;
     let mut inputs: Vec<(&str, &Array)> = fed.iter().map(|(n, a)| (n.as_str(), a)).collect();
     inputs.push(("test.weight", &weight));
     let run = session.run_checked(&inputs).map_err(|e| e.to_string())?;
-    let value = distance(&run.outputs["y"], &array(&file, "y"));
+    let value = distance(&run.outputs[output], &array(&file, "y"));
     let worst =
         wrt.iter().map(|n| distance(&run.gradients[*n], &array(&file, &format!("grad|{n}")))).fold(0.0, f64::max);
     Ok((value, worst))
 }
 
 fn networks() -> Vec<PathBuf> {
-    let folder = std::env::var_os("PELLUCID_PARITY_MODELS").map_or_else(|| zoo("gradients/models"), PathBuf::from);
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().flatten().map(|e| e.path()).collect();
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(zoo("gradients/models")).unwrap().flatten().map(|e| e.path()).collect();
     paths.retain(|p| p.extension().is_some_and(|e| e == "onnx"));
     paths.sort();
     paths

@@ -88,8 +88,10 @@ fn check_wrt(graph: &Graph, observed: &Observations, value: &str) -> Result<(), 
 /// The first node between `wrt` and `values` that no runtime may know: of another domain, or without a rule here. For
 /// when shapes cannot be observed because the runtime refuses the model.
 pub fn foreign_operator(graph: &Graph, values: &[&str], wrt: &[&str]) -> Option<GradientError> {
+    // Nothing varies behind these, so what is made of their outputs lies on no path.
+    let flat = |node: &Node| matches!(node.op(), "Shape" | "Size" | "ArgMax" | "ArgMin" | "NonZero");
     let mut below: HashSet<&str> = wrt.iter().copied().collect();
-    for node in &graph.nodes {
+    for node in graph.nodes.iter().filter(|n| !flat(n)) {
         if node.reads().iter().any(|r| below.contains(r)) {
             below.extend(node.outputs().iter().map(String::as_str));
         }
@@ -102,10 +104,8 @@ pub fn foreign_operator(graph: &Graph, values: &[&str], wrt: &[&str]) -> Option<
         }
         above.extend(node.reads());
         let between = node.outputs().iter().any(|o| below.contains(o.as_str()));
-        let known_flat = matches!(node.op(), "Shape" | "Size" | "ArgMax" | "ArgMin" | "NonZero");
         if let Found::Refusal(reason) = rules::find(node)
             && between
-            && !known_flat
         {
             first = Some(GradientError::Unsupported { node: node.describe(), reason, wrt: wrt.join("', '") });
         }
