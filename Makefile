@@ -6,7 +6,7 @@ PYTHON ?= python3
 
 .PHONY: help
 help: ## List the targets.
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 RUNTIME := .runtime/ready-$(shell sha256sum requirements-runtime.txt 2>/dev/null | cut -c1-12)
 UNAME := $(shell uname -sm)
@@ -55,13 +55,25 @@ test: setup ## Set up and run every test.
 
 # PyTorch has an environment of its own, outside this checkout.
 RIVALS ?= $(HOME)/.cache/pellucid-rivals
-$(RIVALS)/venv/bin/python:
+RIVALS_READY := $(RIVALS)/ready-$(shell cat benches/rivals/requirements.txt benches/parity/requirements-optimum.txt 2>/dev/null | sha256sum | cut -c1-12)
+$(RIVALS_READY):
 	$(PYTHON) -m venv $(RIVALS)/venv
 	$(RIVALS)/venv/bin/pip install --quiet -r benches/rivals/requirements.txt
+	$(RIVALS)/venv/bin/pip install --quiet --no-deps --upgrade --target $(RIVALS)/optimum -r benches/parity/requirements-optimum.txt
+	@touch $@
 
-.PHONY: bench
-bench: setup pictures $(RIVALS)/venv/bin/python ## Compare speed and memory with PyTorch, side by side (about 20 minutes).
+.PHONY: parity
+parity: build $(RIVALS_READY) ## Compare gradients with PyTorch's at the networks' published size (about 40 minutes, 20 GiB).
+	@$(RIVALS)/venv/bin/python benches/parity/parity.py --pellucid $(RELEASE)/pellucid --optimum $(RIVALS)/optimum $(PARITY)
+
+.PHONY: bench bench-classifier bench-gradients
+bench: bench-classifier bench-gradients ## Compare speed and memory with PyTorch, side by side (about 30 minutes).
+
+bench-classifier: setup pictures $(RIVALS_READY) ## The part of bench on scans and counterfactuals.
 	@$(RIVALS)/venv/bin/python benches/rivals/classifier.py --pellucid $(RELEASE)/pellucid $(BENCH)
+
+bench-gradients: build $(RIVALS_READY) ## The part of bench on gradients.
+	@$(RIVALS)/venv/bin/python benches/gradients/bench.py --pellucid $(RELEASE)/pellucid $(BENCH)
 
 .PHONY: check
 check: ## Check formatting and lints as a reviewer would.
