@@ -1,5 +1,7 @@
 //! Optimised pictures: the golden picture of the published code, and adjoints against the maps they belong to.
 
+#![allow(clippy::unwrap_used)]
+
 use pellucid_vision::augment::{Augmentation, Draw};
 use pellucid_vision::canvas::{Canvas, Parameterisation, add_total_variation, normal};
 use pellucid_vision::fourier::Spectrum;
