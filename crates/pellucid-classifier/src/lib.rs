@@ -9,6 +9,7 @@ pub mod counterfactual;
 pub mod diagnose;
 pub mod gap;
 pub mod head;
+pub mod illusion;
 pub mod importance;
 pub mod layer;
 pub mod maps;

@@ -6,6 +6,8 @@ pub trait Progress: Sync {
     fn start(&self, stage: &str, total: u64);
     /// `steps` more are done.
     fn advance(&self, steps: u64);
+    /// How the stage fares, in a few words, for example the activation reached.
+    fn note(&self, _words: &str) {}
     /// The stage is over.
     fn finish(&self);
     /// Whether the user asked to stop.

@@ -135,3 +135,10 @@ pub(crate) fn refer(tensor: &mut TensorProto, place: &Place) {
         entry("length", place.length.to_string()),
     ];
 }
+
+/// Makes `tensor` carry `bytes` instead of referring to them.
+pub(crate) fn embed(tensor: &mut TensorProto, bytes: bytes::Bytes) {
+    tensor.raw_data = Some(bytes);
+    tensor.data_location = None;
+    tensor.external_data.clear();
+}

@@ -6,6 +6,7 @@ use crate::onnx::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryP
 use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeMap;
+use std::io::{Read, Seek, SeekFrom};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -219,6 +220,21 @@ impl Model {
             }
         }
         self.with_graph(proto).encode_to_vec()
+    }
+
+    /// Reads the weights that lie beside the model into it, so that it can be joined with one from another folder.
+    pub fn embed_weights(&mut self) -> Result<(), ModelError> {
+        for (name, place) in std::mem::take(&mut self.places) {
+            let path = self.folder.join(&place.location);
+            let open = |source| ModelError::Open { path: path.clone(), source };
+            let mut file = std::fs::File::open(&path).map_err(open)?;
+            let mut bytes = vec![0; usize::try_from(place.length).unwrap_or(usize::MAX)];
+            file.seek(SeekFrom::Start(place.offset)).and_then(|_| file.read_exact(&mut bytes)).map_err(open)?;
+            if let Some(tensor) = self.graph.initializers.get_mut(&name) {
+                external::embed(&mut tensor.proto, bytes.into());
+            }
+        }
+        Ok(())
     }
 
     /// Writes the model to `path`, whole or not at all: a temporary file beside it is renamed over it.

@@ -22,7 +22,7 @@ mod widen;
 pub use backward::{GradientModel, differentiate, foreign_operator};
 pub use error::GradientError;
 pub use join::join;
-pub use objective::{Index, Objective, ObjectiveInput};
+pub use objective::{Index, Objective, ObjectiveInput, Unary};
 pub use prepare::{fold_known, prepare, shape_computations};
 pub use reach::{Reach, reach};
 pub use rules::operators;
