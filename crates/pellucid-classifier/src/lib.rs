@@ -2,7 +2,8 @@
 //!
 //! A method is a function from features, a decision layer and settings to a plain struct. The flow: [`scan`] runs the
 //! backbone once and keeps features and logits, [`diagnose`] picks the mistakes and puts [`counterfactual`], [`votes`]
-//! and [`importance`] together into [`results`], and [`maps`] draws where the neurons look.
+//! and [`importance`] together into [`results`], and [`maps`] draws where the neurons look. [`repair`] edits the decision
+//! layer on the same features.
 
 pub mod correlation;
 pub mod counterfactual;
@@ -14,6 +15,7 @@ pub mod importance;
 pub mod layer;
 pub mod maps;
 pub mod progress;
+pub mod repair;
 pub mod results;
 pub mod scan;
 mod sparse;

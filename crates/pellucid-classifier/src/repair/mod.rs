@@ -1,0 +1,615 @@
+//! Mitigates a false correlation by editing the decision layer, on cached features (METHODS A5).
+//!
+//! [`repair`] finds the neurons ([`suspects`]) from the validation split's mistakes, trains every edit of [`Edit`] on the
+//! training split, chooses epochs and settings on validation, and reads the test split once, at the end ([`compare`]).
+//! No edit but [`Edit::GroupBalanced`] sees group labels.
+
+pub mod compare;
+pub mod erase;
+pub mod loss;
+pub mod results;
+pub mod suspects;
+pub mod train;
+
+pub use results::{Edit, Repair};
+
+use crate::counterfactual::CounterfactualError;
+use crate::importance;
+use crate::layer::DecisionLayer;
+use crate::results::{Proportion, Summary};
+use crate::scan::FeatureTable;
+use crate::statistics::{summarise, wilson};
+use erase::{Erasure, balanced};
+use loss::{Loss, RatioNorm, RatioPenalty};
+use results::{CausalCheck, ClassEdit, Figures, NeuronEdit, ProposedGroup, Tried};
+use std::collections::BTreeMap;
+use std::time::Instant;
+use suspects::{Detector, Route, Suspect};
+use train::{Diverged, SMALLEST_PART, Samples, Schedule, Selection, Training};
+
+/// Why a repair cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RepairError {
+    /// A neuron that does not exist.
+    #[error("neuron {neuron} does not exist: the decision layer reads {features} features, 0 to {last}", last = features - 1)]
+    Neuron {
+        /// The neuron.
+        neuron: usize,
+        /// How many there are.
+        features: usize,
+    },
+    /// No neurons given.
+    #[error("the list of neurons is empty; name at least one, or let --auto find them")]
+    NoNeurons,
+    /// Every neuron given.
+    #[error("all {0} neurons are named: without them nothing is left to decide by; name only those at fault")]
+    AllNeurons(usize),
+    /// None found.
+    #[error(
+        "no neuron stands out in the mistakes around '{class}' on the validation split ({missed} of its pictures are missed, {called} others \
+         are called it); name neurons with --neurons, or another class"
+    )]
+    NoSuspects {
+        /// The class.
+        class: String,
+        /// Its mistakes.
+        missed: usize,
+        /// Others that are called it.
+        called: usize,
+    },
+    /// A class without samples in a split.
+    #[error(
+        "class '{class}' has no pictures in the {split} split; a repair needs some in training, validation and test"
+    )]
+    ClassAbsent {
+        /// The class.
+        class: String,
+        /// The split.
+        split: &'static str,
+    },
+    /// No mistakes to learn from.
+    #[error("the model makes no mistakes on the validation split: there is nothing to repair")]
+    NoMistakes,
+    /// The counterfactual search failed.
+    #[error(transparent)]
+    Counterfactual(#[from] CounterfactualError),
+    /// Training failed.
+    #[error(transparent)]
+    Diverged(#[from] Diverged),
+}
+
+/// How a repair is made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RepairSettings {
+    /// The class whose cue is at fault; the one that most mistakes land on where `None`.
+    pub class: Option<usize>,
+    /// S; found where empty and `route` is not [`Route::Named`].
+    pub neurons: Vec<usize>,
+    /// How neurons are found.
+    pub route: Route,
+    /// How many are taken at most.
+    pub count: usize,
+    /// Edits that are tried; the original is always in the table.
+    pub edits: Vec<Edit>,
+    /// The edit that is shipped.
+    pub edit: Edit,
+    /// λ₃ of the published loss; by grid for [`Edit::Ratio`] where `None`.
+    pub strength: Option<f64>,
+    /// o; by grid for [`Edit::Ratio`] where `None`, 1 for the published forms.
+    pub target: Option<f64>,
+    /// What chooses epochs and settings.
+    pub selection: Selection,
+    /// Adam's learning rate where the edit does not fix it.
+    pub rate: f64,
+    /// Epochs at most.
+    pub epochs: usize,
+    /// Seed.
+    pub seed: u64,
+}
+
+impl Default for RepairSettings {
+    fn default() -> Self {
+        Self {
+            class: None,
+            neurons: Vec::new(),
+            route: Route::Gap,
+            count: 5,
+            edits: Edit::ALL.to_vec(),
+            edit: Edit::Erase,
+            strength: None,
+            target: None,
+            selection: Selection::WorstSlice,
+            rate: 1e-3,
+            epochs: 20,
+            seed: 0,
+        }
+    }
+}
+
+/// The three splits of a scanned data set.
+#[derive(Debug, Clone, Copy)]
+pub struct Splits<'a> {
+    /// What layers are trained on: the training pictures, and where there are augmented views, those below them.
+    pub train: &'a FeatureTable,
+    /// What chooses.
+    pub validation: &'a FeatureTable,
+    /// What the result is read off, once.
+    pub test: &'a FeatureTable,
+}
+
+/// A repair and the layer that came out.
+#[derive(Debug, Clone)]
+pub struct Repaired {
+    /// What was found and done; `proposed` examples and file names are the caller's to fill.
+    pub repair: Repair,
+    /// The edited layer.
+    pub layer: DecisionLayer,
+    /// Validation rows that show each proposed group best, in its order.
+    pub examples: Vec<Vec<usize>>,
+}
+
+/// λ₃ tried by [`Edit::Ratio`].
+const STRENGTHS: [f64; 4] = [0.01, 0.1, 1.0, 10.0];
+/// Pulls tried by [`Edit::Erase`] and [`Edit::GroupBalanced`].
+const PULLS: [f64; 3] = [0.01, 0.1, 1.0];
+/// Examples of a proposed group.
+const EXAMPLES: usize = 6;
+
+/// Repairs `layer` on the cached features of `splits`.
+pub fn repair(
+    layer: &DecisionLayer,
+    splits: Splits<'_>,
+    classes: &[String],
+    groups: &[String],
+    settings: &RepairSettings,
+) -> Result<Repaired, RepairError> {
+    let summary = summary(layer, splits.validation, classes, groups);
+    let class = class_at_fault(settings, &summary)?;
+    check_presence(splits, class, &class_name(classes, class))?;
+    let mut warnings = Vec::new();
+    let found = chosen_suspects(layer, splits.validation, class, classes, settings)?;
+    let neurons: Vec<usize> = found.iter().map(|s| s.neuron).collect();
+    let detector = Detector::fit(&splits.train.features, &neurons);
+    if detector.is_none() {
+        warnings.push(
+            "the suspects are equally active on every training picture, so the erasing edit has no cue to erase"
+                .to_owned(),
+        );
+    }
+    let bench = Bench::new(layer, splits, class, neurons, detector.as_ref(), settings, &mut warnings);
+    let mut tried = Vec::new();
+    let mut shipped = layer.clone();
+    for edit in Edit::ALL {
+        if edit != Edit::None && edit != settings.edit && !settings.edits.contains(&edit) {
+            continue;
+        }
+        let start = Instant::now();
+        let Some((edited, chosen)) = bench.make(edit)? else {
+            warnings.push(format!("'{edit}' was left out: {}", bench.missing(edit)));
+            continue;
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        tried.push(Tried {
+            edit,
+            chosen,
+            validation: bench.figures(&edited, Part::Validation),
+            test: bench.figures(&edited, Part::Test),
+            seconds,
+        });
+        if edit == settings.edit {
+            shipped = edited;
+        }
+    }
+    let comparison = compare::compare(splits.test, layer, &shipped, classes, groups, settings.seed);
+    let (proposed, examples) = bench.proposed();
+    let ratio =
+        |of: &DecisionLayer| mean(&bench.penalty(1.0, 1.0, RatioNorm::Norm).ratios(of, splits.test.features.view()));
+    let repair = Repair {
+        class: (class, class_name(classes, class)),
+        separation: detector.as_ref().map(|d| d.separation),
+        samples: [splits.train.labels.len(), splits.validation.labels.len(), splits.test.labels.len()],
+        selection: settings.selection,
+        tried,
+        edit: settings.edit,
+        comparison,
+        classes: class_edits(layer, &shipped, splits.test, classes),
+        neurons: neuron_edits(layer, &shipped, class, &bench.neurons),
+        causal: bench.causal(),
+        agreement: bench.agreement(),
+        proposed,
+        ratio: [ratio(layer), ratio(&shipped)],
+        suspects: found,
+        warnings,
+    };
+    Ok(Repaired { repair, layer: shipped, examples })
+}
+
+fn class_name(classes: &[String], class: usize) -> String {
+    classes.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
+}
+
+fn summary(layer: &DecisionLayer, table: &FeatureTable, classes: &[String], groups: &[String]) -> Summary {
+    let predictions = predictions(layer, table);
+    summarise(&table.labels, &predictions, &table.groups, classes, groups, layer.features())
+}
+
+fn predictions(layer: &DecisionLayer, table: &FeatureTable) -> Vec<usize> {
+    layer.logits(&table.features).rows().into_iter().map(|z| crate::scan::predicted(&z.to_vec())).collect()
+}
+
+/// The class given, else the one that most mistakes land on, else the worst.
+fn class_at_fault(settings: &RepairSettings, summary: &Summary) -> Result<usize, RepairError> {
+    if let Some(class) = settings.class {
+        return Ok(class);
+    }
+    if summary.accuracy.count == summary.accuracy.total {
+        return Err(RepairError::NoMistakes);
+    }
+    let sink = crate::diagnose::sink(summary).map(|(class, _)| class);
+    sink.or(summary.worst_class).ok_or(RepairError::NoMistakes)
+}
+
+fn check_presence(splits: Splits<'_>, class: usize, name: &str) -> Result<(), RepairError> {
+    let parts = [("training", splits.train), ("validation", splits.validation), ("test", splits.test)];
+    match parts.into_iter().find(|(_, table)| !table.labels.contains(&class)) {
+        Some((split, _)) => Err(RepairError::ClassAbsent { class: name.to_owned(), split }),
+        None => Ok(()),
+    }
+}
+
+fn chosen_suspects(
+    layer: &DecisionLayer,
+    validation: &FeatureTable,
+    class: usize,
+    classes: &[String],
+    settings: &RepairSettings,
+) -> Result<Vec<Suspect>, RepairError> {
+    let features = layer.features();
+    let mut named = settings.neurons.clone();
+    named.sort_unstable();
+    named.dedup();
+    if let Some(&neuron) = named.iter().find(|&&n| n >= features) {
+        return Err(RepairError::Neuron { neuron, features });
+    }
+    if named.len() == features {
+        return Err(RepairError::AllNeurons(features));
+    }
+    if !named.is_empty() {
+        let of = |neuron| Suspect { neuron, route: Route::Named, insufficient: None, excessive: None };
+        return Ok(named.into_iter().map(of).collect());
+    }
+    if settings.route == Route::Named {
+        return Err(RepairError::NoNeurons);
+    }
+    let predictions = predictions(layer, validation);
+    let found = suspects::suspects(validation, &predictions, layer, class, settings.route, settings.count)?;
+    if found.is_empty() {
+        let pairs = || validation.labels.iter().zip(&predictions);
+        let missed = pairs().filter(|&(y, p)| *y == class && *p != class).count();
+        let called = pairs().filter(|&(y, p)| *y != class && *p == class).count();
+        return Err(RepairError::NoSuspects { class: class_name(classes, class), missed, called });
+    }
+    Ok(found)
+}
+
+enum Part {
+    Validation,
+    Test,
+}
+
+/// What the edits are made and judged with.
+struct Bench<'a> {
+    layer: &'a DecisionLayer,
+    splits: Splits<'a>,
+    class: usize,
+    neurons: Vec<usize>,
+    train: Samples,
+    validation: Samples,
+    /// Slices of the test samples.
+    test_slices: Vec<usize>,
+    active: Option<[Vec<bool>; 2]>,
+    settings: &'a RepairSettings,
+}
+
+impl<'a> Bench<'a> {
+    fn new(
+        layer: &'a DecisionLayer,
+        splits: Splits<'a>,
+        class: usize,
+        neurons: Vec<usize>,
+        detector: Option<&Detector>,
+        settings: &'a RepairSettings,
+        warnings: &mut Vec<String>,
+    ) -> Self {
+        let active = |table: &FeatureTable| detector.map(|d| d.active(&table.features));
+        let slices = |table: &FeatureTable, active: &Option<Vec<bool>>| -> Vec<usize> {
+            let on = |i: usize| active.as_ref().is_some_and(|a| a[i]);
+            table.labels.iter().enumerate().map(|(i, &y)| 2 * y + usize::from(on(i))).collect()
+        };
+        let (on_train, on_validation, on_test) = (active(splits.train), active(splits.validation), active(splits.test));
+        let samples = |table: &FeatureTable, active: &Option<Vec<bool>>| Samples {
+            features: table.features.clone(),
+            labels: table.labels.clone(),
+            slices: slices(table, active),
+            importance: Vec::new(),
+        };
+        let validation = samples(splits.validation, &on_validation);
+        let small = sizes(&validation.slices).into_iter().filter(|(_, n)| *n < SMALLEST_PART).count();
+        if small > 0 {
+            warnings.push(format!(
+                "{small} slices of the validation split have fewer than {SMALLEST_PART} pictures and do not take part in the choice"
+            ));
+        }
+        Self {
+            layer,
+            class,
+            neurons,
+            train: samples(splits.train, &on_train),
+            validation,
+            test_slices: slices(splits.test, &on_test),
+            active: on_train.zip(on_validation).map(|(a, b)| [a, b]),
+            splits,
+            settings,
+        }
+    }
+
+    /// Why an edit was not made.
+    fn missing(&self, edit: Edit) -> &'static str {
+        match edit {
+            Edit::GroupBalanced => "the data set has no groups",
+            _ => "no picture of any class differs from the others in the suspects",
+        }
+    }
+
+    /// The edited layer and the settings chosen on validation; `None` where the data do not allow the edit.
+    fn make(&self, edit: Edit) -> Result<Option<(DecisionLayer, String)>, RepairError> {
+        let others = if edit == Edit::ReferenceWaterbirds { 0.95 } else { 0.9 };
+        let class_weights: Vec<f64> =
+            (0..self.layer.classes()).map(|c| if c == self.class { 1.0 } else { others }).collect();
+        let made = match edit {
+            Edit::None => (self.layer.clone(), String::new()),
+            Edit::Zero => (self.zeroed(&self.neurons), String::new()),
+            Edit::ClassWeighted => {
+                self.trained(edit, &Loss { class_weights, ..Loss::cross_entropy() }, &self.ours())?
+            }
+            Edit::Focal => self.trained(edit, &Loss { class_weights, focal: 2.0, ratio: None }, &self.ours())?,
+            Edit::Reference => self.trained(edit, &self.published(RatioNorm::Norm), &self.as_published())?,
+            Edit::ReferenceWaterbirds => {
+                let how =
+                    Training { rate: 5e-5, weight_decay: 1e-4, schedule: Schedule::Constant, ..self.as_published() };
+                self.trained(edit, &self.published(RatioNorm::Mean), &how)?
+            }
+            Edit::Ratio => self.best_ratio()?,
+            Edit::GroupBalanced => match self.group_balanced() {
+                Some(made) => made,
+                None => return Ok(None),
+            },
+            Edit::Erase => match self.erased() {
+                Some(made) => made,
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(made))
+    }
+
+    fn ours(&self) -> Training {
+        Training {
+            rate: self.settings.rate,
+            epochs: self.settings.epochs,
+            seed: self.settings.seed,
+            ..Training::default()
+        }
+    }
+
+    fn as_published(&self) -> Training {
+        Training { rate: 1e-3, schedule: Schedule::RampEachEpoch, keeps_original: false, ..self.ours() }
+    }
+
+    fn penalty(&self, strength: f64, target: f64, norm: RatioNorm) -> RatioPenalty {
+        RatioPenalty { suspects: self.neurons.clone(), class: self.class, strength, target, norm }
+    }
+
+    fn published(&self, norm: RatioNorm) -> Loss {
+        let (strength, target) = (self.settings.strength.unwrap_or(0.01), self.settings.target.unwrap_or(1.0));
+        Loss { ratio: Some(self.penalty(strength, target, norm)), ..Loss::cross_entropy() }
+    }
+
+    fn trained(&self, edit: Edit, loss: &Loss, how: &Training) -> Result<(DecisionLayer, String), RepairError> {
+        // The published choice knows no slices.
+        let selection = match (edit, self.settings.selection) {
+            (Edit::ReferenceWaterbirds, _) => Selection::WorstClass,
+            (Edit::Reference, Selection::WorstSlice) => Selection::Overall,
+            (_, chosen) => chosen,
+        };
+        let done = train::train(edit.name(), self.layer, loss, &self.train, &self.validation, selection, how)?;
+        Ok((done.layer, format!("epoch {}", done.epoch)))
+    }
+
+    /// λ₃ and o by grid on validation.
+    fn best_ratio(&self) -> Result<(DecisionLayer, String), RepairError> {
+        let strengths = self.settings.strength.map_or(STRENGTHS.to_vec(), |s| vec![s]);
+        let targets = self.settings.target.map_or_else(|| vec![1.0, self.milder_target()], |t| vec![t]);
+        let mut best: Option<((f64, f64), DecisionLayer, String)> = None;
+        for &strength in &strengths {
+            for &target in &targets {
+                let ratio = Some(self.penalty(strength, target, RatioNorm::RootMeanSquare));
+                let (layer, epoch) =
+                    self.trained(Edit::Ratio, &Loss { ratio, ..Loss::cross_entropy() }, &self.ours())?;
+                let score = self.validation.score(&layer, self.settings.selection);
+                if best.as_ref().is_none_or(|(s, _, _)| score > *s) {
+                    best = Some((score, layer, format!("λ₃ = {strength}, o = {target:.3}, {epoch}")));
+                }
+            }
+        }
+        Ok(best.map_or_else(|| (self.layer.clone(), String::new()), |(_, layer, chosen)| (layer, chosen)))
+    }
+
+    /// o = (min ρ_j − 1) / 3 + 1 over the suspects, at the mean training features.
+    fn milder_target(&self) -> f64 {
+        let mean = importance::mean_features(&self.splits.train.features);
+        let ratios = importance::ratio_at(&mean, self.layer, self.class);
+        let least = self.neurons.iter().map(|&j| ratios[j]).fold(f64::INFINITY, f64::min);
+        (least - 1.0) / 3.0 + 1.0
+    }
+
+    fn zeroed(&self, neurons: &[usize]) -> DecisionLayer {
+        let mut layer = self.layer.clone();
+        neurons.iter().for_each(|&j| layer.weight.column_mut(j).fill(0.0));
+        layer
+    }
+
+    fn group_balanced(&self) -> Option<(DecisionLayer, String)> {
+        let groups: Option<Vec<usize>> = self.splits.train.groups.iter().copied().collect();
+        let importance = balanced(&groups?);
+        let make = |pull: f64| {
+            let (features, labels) = (self.train.features.view(), &self.train.labels);
+            train::minimise(self.layer, &Loss::cross_entropy(), features, labels, &importance, pull, 400)
+        };
+        Some(self.best_pull(make))
+    }
+
+    fn erased(&self) -> Option<(DecisionLayer, String)> {
+        let [active, _] = self.active.as_ref()?;
+        let erasure = Erasure::fit(&self.train.features, &self.train.labels, active)?;
+        Some(self.best_pull(|pull| erase::erase(self.layer, &self.train, &erasure, pull)))
+    }
+
+    /// Of the pulls, the one that is best on validation; of equals the strongest.
+    fn best_pull(&self, make: impl Fn(f64) -> DecisionLayer) -> (DecisionLayer, String) {
+        let mut best: Option<((f64, f64), DecisionLayer, f64)> = None;
+        for pull in PULLS {
+            let layer = make(pull);
+            let score = self.validation.score(&layer, self.settings.selection);
+            if best.as_ref().is_none_or(|(s, _, _)| score >= *s) {
+                best = Some((score, layer, pull));
+            }
+        }
+        best.map_or_else(|| (self.layer.clone(), String::new()), |(_, layer, pull)| (layer, format!("pull {pull}")))
+    }
+
+    fn figures(&self, layer: &DecisionLayer, part: Part) -> Figures {
+        let (table, slices) = match part {
+            Part::Validation => (self.splits.validation, &self.validation.slices),
+            Part::Test => (self.splits.test, &self.test_slices),
+        };
+        let right: Vec<bool> = predictions(layer, table).iter().zip(&table.labels).map(|(p, y)| p == y).collect();
+        let lowest = |key: &dyn Fn(usize) -> Option<usize>| {
+            let mut tally: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
+            for (i, &right) in right.iter().enumerate() {
+                if let Some(part) = key(i) {
+                    let cell = tally.entry(part).or_default();
+                    *cell = (cell.0 + usize::from(right), cell.1 + 1);
+                }
+            }
+            let parts = tally.values().map(|&(right, total)| wilson(right, total));
+            parts.min_by(|a: &Proportion, b| a.value.total_cmp(&b.value))
+        };
+        let none = wilson(0, 0);
+        Figures {
+            overall: lowest(&|_| Some(0)).unwrap_or(none),
+            class: lowest(&|i| (table.labels[i] == self.class).then_some(0)).unwrap_or(none),
+            worst_class: lowest(&|i| Some(table.labels[i])).unwrap_or(none),
+            worst_group: lowest(&|i| table.groups[i]),
+            worst_slice: self.active.as_ref().and_then(|_| lowest(&|i| Some(slices[i]))),
+        }
+    }
+
+    /// Zeroing each suspect, where validation has groups.
+    fn causal(&self) -> Vec<CausalCheck> {
+        let before = self.figures(self.layer, Part::Validation);
+        let Some(worst) = before.worst_group else { return Vec::new() };
+        let check = |&neuron: &usize| {
+            let after = self.figures(&self.zeroed(&[neuron]), Part::Validation);
+            CausalCheck {
+                neuron,
+                worst_group: after.worst_group.map_or(f64::NAN, |p| p.value) - worst.value,
+                overall: after.overall.value - before.overall.value,
+            }
+        };
+        self.neurons.iter().map(check).collect()
+    }
+
+    /// Slices of the validation split as groups for a person to name, the worst first, and the rows that show each best:
+    /// the mistakes in it, then the rest.
+    fn proposed(&self) -> (Vec<ProposedGroup>, Vec<Vec<usize>>) {
+        let Some([_, active]) = &self.active else { return (Vec::new(), Vec::new()) };
+        let predictions = predictions(self.layer, self.splits.validation);
+        let labels = &self.splits.validation.labels;
+        let mut found: Vec<(ProposedGroup, Vec<usize>)> = Vec::new();
+        for slice in sizes(&self.validation.slices).into_keys() {
+            let mut rows: Vec<usize> = (0..labels.len()).filter(|&i| self.validation.slices[i] == slice).collect();
+            let right = rows.iter().filter(|&&i| predictions[i] == labels[i]).count();
+            let accuracy = wilson(right, rows.len());
+            let group = ProposedGroup {
+                class: slice / 2,
+                active: active[rows[0]],
+                samples: rows.len(),
+                accuracy,
+                examples: Vec::new(),
+            };
+            rows.sort_by_key(|&i| (predictions[i] == labels[i], i));
+            rows.truncate(EXAMPLES);
+            found.push((group, rows));
+        }
+        found.sort_by(|a, b| a.0.accuracy.value.total_cmp(&b.0.accuracy.value).then(a.0.class.cmp(&b.0.class)));
+        found.into_iter().unzip()
+    }
+
+    /// How far the proposed groups are the known ones: within each class, the best one-to-one naming of known groups
+    /// as active and not.
+    fn agreement(&self) -> Option<f64> {
+        let [_, active] = self.active.as_ref()?;
+        let table = self.splits.validation;
+        let mut cells: BTreeMap<(usize, usize), [usize; 2]> = BTreeMap::new();
+        for (i, &on) in active.iter().enumerate() {
+            cells.entry((table.labels[i], table.groups[i]?)).or_default()[usize::from(on)] += 1;
+        }
+        let agreeing: usize = cells.values().map(|[off, on]| off.max(on)).sum();
+        Some(agreeing as f64 / active.len().max(1) as f64)
+    }
+}
+
+fn sizes(parts: &[usize]) -> BTreeMap<usize, usize> {
+    let mut sizes = BTreeMap::new();
+    parts.iter().for_each(|&p| *sizes.entry(p).or_default() += 1);
+    sizes
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+fn class_edits(before: &DecisionLayer, after: &DecisionLayer, test: &FeatureTable, names: &[String]) -> Vec<ClassEdit> {
+    let counts = |layer: &DecisionLayer| {
+        let mut counts = vec![0; layer.classes()];
+        predictions(layer, test).into_iter().for_each(|p| counts[p] += 1);
+        counts
+    };
+    let (was, is) = (counts(before), counts(after));
+    let norm = |row: ndarray::ArrayView1<'_, f32>| row.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt();
+    let moved = &after.weight - &before.weight;
+    (0..before.classes())
+        .map(|c| ClassEdit {
+            class: c,
+            name: class_name(names, c),
+            moved: norm(moved.row(c)) / norm(before.weight.row(c)).max(f64::MIN_POSITIVE),
+            bias: f64::from(after.bias[c] - before.bias[c]),
+            predicted: [was[c], is[c]],
+        })
+        .collect()
+}
+
+/// The suspects, then the neurons that moved most, twenty in all at least.
+fn neuron_edits(before: &DecisionLayer, after: &DecisionLayer, class: usize, suspects: &[usize]) -> Vec<NeuronEdit> {
+    let moved = &after.weight - &before.weight;
+    let of = |neuron: usize| NeuronEdit {
+        neuron,
+        weight: [before.weight[[class, neuron]], after.weight[[class, neuron]]].map(f64::from),
+        moved: moved.column(neuron).iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt(),
+        suspect: suspects.contains(&neuron),
+    };
+    let mut all: Vec<NeuronEdit> = (0..before.features()).map(of).collect();
+    all.sort_by(|a, b| b.suspect.cmp(&a.suspect).then(b.moved.total_cmp(&a.moved)).then(a.neuron.cmp(&b.neuron)));
+    all.truncate(20.max(suspects.len()));
+    all
+}

@@ -1,0 +1,233 @@
+//! The plain results of a repair, for reports and JSON.
+
+use super::compare::Comparison;
+use super::suspects::Suspect;
+use super::train::Selection;
+use crate::results::{Interval, Proportion, RunCard};
+use serde::{Deserialize, Serialize};
+
+/// The edits that are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Edit {
+    /// The layer as it is.
+    None,
+    /// The suspects' columns of W set to 0.
+    Zero,
+    /// Class-weighted cross-entropy.
+    ClassWeighted,
+    /// Focal loss, γ = 2, with the same weights.
+    Focal,
+    /// Last-layer re-training on a group-balanced training split; needs group labels.
+    GroupBalanced,
+    /// The published loss and schedule, λ₃ and o as published.
+    Reference,
+    /// The published loss as it was run on Waterbirds.
+    ReferenceWaterbirds,
+    /// The published loss in root-mean-square form, one ramp, λ₃ and o by grid.
+    Ratio,
+    /// Concept erasure (see [`super::erase`]): the default.
+    Erase,
+}
+
+impl Edit {
+    /// Every edit, in the order of the table.
+    pub const ALL: [Edit; 9] = [
+        Edit::None,
+        Edit::Zero,
+        Edit::ClassWeighted,
+        Edit::Focal,
+        Edit::GroupBalanced,
+        Edit::Reference,
+        Edit::ReferenceWaterbirds,
+        Edit::Ratio,
+        Edit::Erase,
+    ];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Edit::None => "none",
+            Edit::Zero => "zero",
+            Edit::ClassWeighted => "class-weighted",
+            Edit::Focal => "focal",
+            Edit::GroupBalanced => "group-balanced",
+            Edit::Reference => "reference",
+            Edit::ReferenceWaterbirds => "reference-waterbirds",
+            Edit::Ratio => "ratio",
+            Edit::Erase => "erase",
+        }
+    }
+
+    /// What it does, for people.
+    pub fn description(self) -> &'static str {
+        match self {
+            Edit::None => "the decision layer as it is",
+            Edit::Zero => "the suspects' weights set to 0",
+            Edit::ClassWeighted => "class-weighted cross-entropy",
+            Edit::Focal => "focal loss",
+            Edit::GroupBalanced => "last layer on balanced groups (needs group labels)",
+            Edit::Reference => "the published loss and schedule",
+            Edit::ReferenceWaterbirds => "the published loss as run on Waterbirds",
+            Edit::Ratio => "the published loss, batch-free, λ₃ and o by grid",
+            Edit::Erase => "the suspects' cue erased from the features",
+        }
+    }
+}
+
+impl std::fmt::Display for Edit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Edit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Edit::ALL.map(Edit::name).join(", ");
+        Edit::ALL.into_iter().find(|e| e.name() == text).ok_or_else(|| format!("no edit '{text}'; there are {known}"))
+    }
+}
+
+/// Figures of one edit on one split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Right over all samples.
+    pub overall: Proportion,
+    /// The class that is repaired.
+    pub class: Proportion,
+    /// The worst class.
+    pub worst_class: Proportion,
+    /// The worst group, where there are groups.
+    pub worst_group: Option<Proportion>,
+    /// The worst slice: class × whether the suspects are active.
+    pub worst_slice: Option<Proportion>,
+}
+
+/// One edit that was tried.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tried {
+    /// Which.
+    pub edit: Edit,
+    /// What was chosen on validation: epoch, λ₃ and o, the pull; empty where nothing was.
+    pub chosen: String,
+    /// On the validation split, which chose.
+    pub validation: Figures,
+    /// On the test split, which nothing was chosen by.
+    pub test: Figures,
+    /// Seconds it took, all settings tried included.
+    pub seconds: f64,
+}
+
+/// What the edit did to one class.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClassEdit {
+    /// Class.
+    pub class: usize,
+    /// Its name.
+    pub name: String,
+    /// ‖ΔW_c‖₂ over ‖W_c‖₂.
+    pub moved: f64,
+    /// Δb_c.
+    pub bias: f64,
+    /// Test pictures that it is predicted for, before and after.
+    pub predicted: [usize; 2],
+}
+
+/// What the edit did to one neuron.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NeuronEdit {
+    /// Neuron.
+    pub neuron: usize,
+    /// Its weight for the repaired class before and after.
+    pub weight: [f64; 2],
+    /// ‖ΔW_{:,j}‖₂.
+    pub moved: f64,
+    /// Whether it is a suspect.
+    pub suspect: bool,
+}
+
+/// Zeroing one suspect, where groups are known: a check by experiment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CausalCheck {
+    /// Neuron.
+    pub neuron: usize,
+    /// Worst-group accuracy on validation with its weights at 0, less that without.
+    pub worst_group: f64,
+    /// The same for overall accuracy.
+    pub overall: f64,
+}
+
+/// A group that the mistakes suggest, for a person to name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProposedGroup {
+    /// Class.
+    pub class: usize,
+    /// Whether the suspects are active.
+    pub active: bool,
+    /// Pictures of the validation split in it.
+    pub samples: usize,
+    /// Accuracy before the edit.
+    pub accuracy: Proportion,
+    /// Pictures that show it best, by file name.
+    pub examples: Vec<String>,
+}
+
+/// Everything that `pellucid repair` found and did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Repair {
+    /// The class whose cue is at fault, its name, and why it was taken.
+    pub class: (usize, String),
+    /// The neurons, and by which route.
+    pub suspects: Vec<Suspect>,
+    /// Distance of pictures with the suspects active from those without, in standard deviations; null where they cannot
+    /// be told apart.
+    pub separation: Option<f64>,
+    /// Samples of training, validation and test.
+    pub samples: [usize; 3],
+    /// What chose epochs and settings.
+    pub selection: Selection,
+    /// Every edit that was tried, in the order of [`Edit::ALL`].
+    pub tried: Vec<Tried>,
+    /// The edit that is shipped.
+    pub edit: Edit,
+    /// Its effect on the test split.
+    pub comparison: Comparison,
+    /// What it did to each class.
+    pub classes: Vec<ClassEdit>,
+    /// The neurons it moved most, the suspects first.
+    pub neurons: Vec<NeuronEdit>,
+    /// Zeroing each suspect, where groups are known.
+    pub causal: Vec<CausalCheck>,
+    /// Groups that the mistakes suggest.
+    pub proposed: Vec<ProposedGroup>,
+    /// Agreement of the proposed groups with the known ones on validation, where groups are known: the share of samples of a
+    /// class that a one-to-one naming gets right.
+    pub agreement: Option<f64>,
+    /// How much the repaired class's probability owes the suspects on the test split: mean ratio before and after.
+    pub ratio: [f64; 2],
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// A repair with how it was run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RepairRun {
+    /// What was found and done.
+    pub repair: Repair,
+    /// How.
+    pub run: RunCard,
+}
+
+/// The mean of values with a 95 % interval over seeds (t is not used: the quantiles of the values themselves).
+pub fn over_seeds(values: &[f64]) -> Interval {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+    Interval {
+        value: mean,
+        low: sorted.first().copied().unwrap_or(f64::NAN),
+        high: sorted.last().copied().unwrap_or(f64::NAN),
+    }
+}
