@@ -2,68 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use ndarray::{Array1, Array2, Axis};
+mod common;
+
+use common::{Golden, layer};
 use pellucid_classifier::counterfactual::{self, Range, Settings, Variant};
 use pellucid_classifier::importance;
-use pellucid_classifier::layer::DecisionLayer;
 use pellucid_classifier::votes::{self, VoteSettings};
-use pellucid_graph::Model;
-use safetensors::SafeTensors;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-fn zoo(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../zoo").join(path)
-}
-
-struct Golden(Vec<u8>);
-
-impl Golden {
-    fn open() -> Self {
-        Self(std::fs::read(zoo("golden/neuroinspect.safetensors")).unwrap())
-    }
-
-    fn f32(&self, name: &str) -> (Vec<usize>, Vec<f32>) {
-        let file = SafeTensors::deserialize(&self.0).unwrap();
-        let t = file.tensor(name).unwrap();
-        let values = match t.dtype() {
-            safetensors::Dtype::F32 => t.data().chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
-            safetensors::Dtype::F64 => {
-                t.data().chunks(8).map(|b| f64::from_le_bytes(b.try_into().unwrap()) as f32).collect()
-            }
-            safetensors::Dtype::I64 => {
-                t.data().chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f32).collect()
-            }
-            safetensors::Dtype::I32 => {
-                t.data().chunks(4).map(|b| i32::from_le_bytes(b.try_into().unwrap()) as f32).collect()
-            }
-            other => panic!("{name}: {other:?}"),
-        };
-        (t.shape().to_vec(), values)
-    }
-
-    fn matrix(&self, name: &str) -> Array2<f32> {
-        let (shape, values) = self.f32(name);
-        Array2::from_shape_vec((shape[0], shape[1]), values).unwrap()
-    }
-
-    fn indices(&self, name: &str) -> Vec<usize> {
-        self.f32(name).1.into_iter().map(|v| v as usize).collect()
-    }
-
-    /// The mistakes' features and true classes.
-    fn mistakes(&self) -> (Array2<f32>, Vec<usize>) {
-        let (rows, labels) = (self.indices("mistakes"), self.indices("labels"));
-        (self.matrix("features").select(Axis(0), &rows), rows.iter().map(|&r| labels[r]).collect())
-    }
-}
-
-fn layer() -> DecisionLayer {
-    let model = Model::read(zoo("models/efficientnet_lite0/efficientnet_lite0.onnx")).unwrap();
-    let values = |name: &str| model.graph.initializers[name].to_f32().unwrap();
-    let bias = Array1::from_vec(values("_fc.bias"));
-    DecisionLayer { weight: Array2::from_shape_vec((1000, 1280), values("_fc.weight")).unwrap(), bias }
-}
 
 fn reference(golden: &Golden) -> counterfactual::Counterfactuals {
     let (features, targets) = golden.mistakes();

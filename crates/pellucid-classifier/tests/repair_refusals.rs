@@ -1,0 +1,174 @@
+//! What a repair refuses, what it makes do with, and how it says so.
+
+#![allow(clippy::unwrap_used)]
+
+use ndarray::{Array2, array};
+use pellucid_classifier::layer::DecisionLayer;
+use pellucid_classifier::repair::suspects::Route;
+use pellucid_classifier::repair::{Edit, RepairError, RepairSettings, Repaired, Splits, repair};
+use pellucid_classifier::scan::FeatureTable;
+
+/// Three classes, each with a feature of its own; feature 3 is a cue that the layer reads for class 0, and that
+/// accompanies it in training (`bias` of 10 times) and half the time elsewhere.
+fn table(layer: &DecisionLayer, rows: usize, bias: usize) -> FeatureTable {
+    let row = |i: usize| {
+        let (class, round) = (i % 3, i / 3);
+        let cue = if class == 0 { round % 10 < bias } else { round % 10 >= bias };
+        (class, cue, (round % 7) as f32 * 0.04)
+    };
+    let features = Array2::from_shape_fn((rows, 6), |(i, j)| {
+        let (class, cue, shade) = row(i);
+        match j {
+            3 => f32::from(u8::from(cue)) * 2.0,
+            4 => shade,
+            5 => 0.3 - shade,
+            own => f32::from(u8::from(own == class)) + shade,
+        }
+    });
+    FeatureTable {
+        index: (0..rows).collect(),
+        labels: (0..rows).map(|i| row(i).0).collect(),
+        groups: (0..rows).map(|i| Some(2 * row(i).0 + usize::from(row(i).1))).collect(),
+        logits: layer.logits(&features),
+        features,
+    }
+}
+
+struct Stage {
+    layer: DecisionLayer,
+    train: FeatureTable,
+    validation: FeatureTable,
+    test: FeatureTable,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let weight = array![
+            [0.6, -0.3, -0.3, 1.2, 0.0, 0.0],
+            [-0.5, 1.0, -0.5, -0.6, 0.0, 0.0],
+            [-0.5, -0.5, 1.0, -0.6, 0.0, 0.0]
+        ];
+        let layer = DecisionLayer { weight, bias: array![-0.6, 0.2, 0.2] };
+        let (train, validation, test) = (table(&layer, 120, 9), table(&layer, 90, 5), table(&layer, 90, 5));
+        Self { layer, train, validation, test }
+    }
+
+    fn repair(&self, settings: &RepairSettings) -> Result<Repaired, RepairError> {
+        let splits = Splits { train: &self.train, validation: &self.validation, test: &self.test };
+        let names = |list: &[&str]| list.iter().map(|s| s.to_string()).collect::<Vec<_>>();
+        let groups = names(&["a", "a + cue", "b", "b + cue", "c", "c + cue"]);
+        repair(&self.layer, splits, &names(&["a", "b", "c"]), &groups, settings)
+    }
+}
+
+fn named(neurons: &[usize]) -> RepairSettings {
+    RepairSettings { class: Some(0), neurons: neurons.to_vec(), route: Route::Named, ..RepairSettings::default() }
+}
+
+#[test]
+fn the_cue_is_found_by_itself_and_its_erasure_lifts_the_worst_group() {
+    let done = Stage::new().repair(&RepairSettings::default()).unwrap().repair;
+    assert_eq!(done.class.0, 0);
+    assert!(done.suspects.iter().any(|s| s.neuron == 3), "{:?}", done.suspects);
+    let worst = done.comparison.worst_group.unwrap();
+    assert!(worst.before.1.value < 0.1 && worst.after.1.value > 0.9, "{worst:?}");
+}
+
+#[test]
+fn an_empty_list_of_neurons_is_refused() {
+    let error = Stage::new().repair(&named(&[])).unwrap_err();
+    assert!(matches!(error, RepairError::NoNeurons) && error.to_string().contains("--auto"), "{error}");
+}
+
+#[test]
+fn a_neuron_out_of_range_is_refused_with_the_range() {
+    let error = Stage::new().repair(&named(&[3, 6])).unwrap_err();
+    assert!(matches!(error, RepairError::Neuron { neuron: 6, features: 6 }));
+    assert!(error.to_string().contains("0 to 5"), "{error}");
+}
+
+#[test]
+fn all_neurons_are_refused_however_often_they_are_named() {
+    let error = Stage::new().repair(&named(&[5, 4, 3, 2, 1, 0, 0])).unwrap_err();
+    assert!(matches!(error, RepairError::AllNeurons(6)));
+}
+
+#[test]
+fn the_users_list_wins_over_what_would_be_found() {
+    let settings = RepairSettings { neurons: vec![4, 4, 1], class: Some(0), ..RepairSettings::default() };
+    let suspects = Stage::new().repair(&settings).unwrap().repair.suspects;
+    assert_eq!(
+        suspects.iter().map(|s| (s.neuron, s.route)).collect::<Vec<_>>(),
+        [(1, Route::Named), (4, Route::Named)]
+    );
+}
+
+#[test]
+fn a_class_that_a_split_lacks_is_refused_with_the_splits_name() {
+    for split in ["training", "validation", "test"] {
+        let mut stage = Stage::new();
+        let table = match split {
+            "training" => &mut stage.train,
+            "validation" => &mut stage.validation,
+            _ => &mut stage.test,
+        };
+        table.labels.iter_mut().filter(|y| **y == 0).for_each(|y| *y = 1);
+        let error = stage.repair(&named(&[3])).unwrap_err();
+        assert!(matches!(&error, RepairError::ClassAbsent { split: found, .. } if *found == split), "{error}");
+        assert!(error.to_string().contains("'a'"), "{error}");
+    }
+}
+
+#[test]
+fn a_group_of_one_sample_is_counted_and_breaks_nothing() {
+    let mut stage = Stage::new();
+    for table in [&mut stage.train, &mut stage.validation, &mut stage.test] {
+        table.groups.iter_mut().filter(|g| **g == Some(5)).skip(1).for_each(|g| *g = Some(4));
+    }
+    let done = stage.repair(&named(&[3])).unwrap().repair;
+    let lone = done.comparison.groups.iter().find(|g| g.id == 5).unwrap();
+    assert_eq!(lone.change.after.total, 1);
+    assert!(done.tried.iter().any(|t| t.edit == Edit::GroupBalanced));
+    assert!(done.tried.iter().all(|t| t.test.overall.value.is_finite()));
+}
+
+#[test]
+fn a_class_without_probability_can_be_repaired_all_the_same() {
+    let mut stage = Stage::new();
+    stage.layer.bias[0] = -1e4;
+    let done = stage.repair(&named(&[3])).unwrap();
+    assert!(done.layer.weight.iter().chain(&done.layer.bias).all(|w| w.is_finite()));
+    assert!(done.repair.ratio.iter().all(|r| r.is_finite()), "{:?}", done.repair.ratio);
+}
+
+#[test]
+fn a_loss_that_is_not_finite_is_refused_with_the_edits_name_and_what_to_do() {
+    let mut stage = Stage::new();
+    stage.train.features[[7, 1]] = f32::INFINITY;
+    let error = stage.repair(&named(&[3])).unwrap_err();
+    assert!(matches!(error, RepairError::Diverged(_)), "{error}");
+    assert!(error.to_string().contains("learning-rate"), "{error}");
+}
+
+#[test]
+fn data_without_groups_are_repaired_and_the_balanced_edit_says_why_it_is_missing() {
+    let mut stage = Stage::new();
+    for table in [&mut stage.train, &mut stage.validation, &mut stage.test] {
+        table.groups.iter_mut().for_each(|g| *g = None);
+    }
+    let done = stage.repair(&RepairSettings::default()).unwrap().repair;
+    assert!(done.comparison.worst_group.is_none() && done.causal.is_empty());
+    assert!(
+        done.warnings.iter().any(|w| w.contains("group-balanced") && w.contains("no groups")),
+        "{:?}",
+        done.warnings
+    );
+    assert!(!done.proposed.is_empty());
+}
+
+#[test]
+fn equal_seeds_give_equal_layers() {
+    let stage = Stage::new();
+    let settings = RepairSettings { edit: Edit::Ratio, seed: 5, ..named(&[3]) };
+    assert_eq!(stage.repair(&settings).unwrap().layer, stage.repair(&settings).unwrap().layer);
+}
