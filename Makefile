@@ -36,17 +36,25 @@ build: setup ## Build the optimised command, target/release/pellucid.
 .PHONY: pictures
 pictures:
 	$(CARGO) build --release -p pellucid-cli -p pellucid-zoo
-	@$(RELEASE)/pellucid-zoo compose $(PICTURES)
+	@$(RELEASE)/pellucid-zoo compose emoji-watermark $(PICTURES)
+
+# Those of the second benchmark, which no other target needs.
+.PHONY: frame-pictures
+frame-pictures: ## Compose the pictures of the emoji-frame benchmark.
+	$(CARGO) build --release -p pellucid-zoo
+	@$(RELEASE)/pellucid-zoo compose emoji-frame
 
 .PHONY: demo
 demo: setup pictures ## Set up, compose the benchmark's pictures, find out why its classifier fails, write a report.
 	@$(RELEASE)/pellucid demo
 
 .PHONY: zoo-table
-zoo-table: setup ## Measure which lists find the watermark's neurons; rewrite the table in docs/emoji-watermark.md.
+zoo-table: setup ## Measure which lists find the neurons of the shortcuts; rewrite the tables in docs/.
 	$(CARGO) build --release -p pellucid-zoo
-	@$(RELEASE)/pellucid-zoo compose $(PICTURES) --counterpart
-	@$(RELEASE)/pellucid-zoo rank-neurons --into docs/emoji-watermark.md
+	@$(RELEASE)/pellucid-zoo compose emoji-watermark $(PICTURES) --counterpart
+	@$(RELEASE)/pellucid-zoo rank-neurons emoji-watermark --into docs/emoji-watermark.md
+	@$(RELEASE)/pellucid-zoo compose emoji-frame --counterpart
+	@$(RELEASE)/pellucid-zoo rank-neurons emoji-frame --into docs/emoji-frame.md
 
 .PHONY: test
 test: setup ## Set up and run every test.

@@ -14,7 +14,7 @@ pub struct Canvas {
 }
 
 /// Where a sprite lies: its middle, its size and its turn.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Placement {
     /// Middle of the sprite, in pixels from the left.
     pub x: f32,
@@ -132,6 +132,16 @@ impl Canvas {
         for (pixel, coverage) in self.pixels.iter_mut().zip(layer.soft_coverage(3, 5)) {
             for channel in pixel {
                 *channel = blend(*channel, *channel * 0.1, coverage * opacity);
+            }
+        }
+    }
+
+    /// Paints what is less than `width` pixels from an edge.
+    pub fn edge(&mut self, width: usize, colour: Colour) {
+        for (place, pixel) in self.pixels.iter_mut().enumerate() {
+            let (x, y) = (place % SIDE, place / SIDE);
+            if x.min(y).min(SIDE - 1 - x).min(SIDE - 1 - y) < width {
+                *pixel = colour;
             }
         }
     }

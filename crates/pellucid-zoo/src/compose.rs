@@ -1,9 +1,10 @@
-//! One picture from its entry: background, shadow, emoji, watermark.
+//! One picture from its entry: background, shadow, emoji, mark.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::SIDE;
+use crate::benchmark::Benchmark;
 use crate::canvas::{Canvas, Layer, Placement};
 use crate::error::ZooError;
 use crate::recipe::{Entry, Recipe};
@@ -19,24 +20,27 @@ pub struct Composer {
     pub recipe: Recipe,
     /// Every emoji by its code points.
     pub emoji: BTreeMap<String, Emoji>,
-    mark: Sprite,
+    /// Which benchmark this is.
+    pub benchmark: Benchmark,
+    watermark: Sprite,
     folder: PathBuf,
 }
 
 impl Composer {
-    /// Reads the benchmark's committed folder: metadata.csv, recipe.csv, sprites.csv with its
-    /// sheets, and watermark.png.
-    pub fn read(folder: &Path) -> Result<Composer, ZooError> {
-        let recipe = Recipe::read(folder)?;
-        let emoji = sprites::read(folder)?;
+    /// Reads what is committed in the folder `zoo`: the benchmark's metadata.csv and recipe.csv, and sprites.csv with its
+    /// sheets and watermark.png.
+    pub fn read(zoo: &Path, benchmark: Benchmark) -> Result<Composer, ZooError> {
+        let (folder, sprites) = (benchmark.folder(zoo), benchmark.sprites(zoo));
+        let recipe = Recipe::read(&folder, benchmark)?;
+        let emoji = sprites::read(&sprites)?;
         for (index, entry) in recipe.entries.iter().enumerate() {
             if !emoji.contains_key(&entry.emoji) {
                 let detail = format!("{} is not in sprites.csv", entry.emoji);
                 return Err(ZooError::Table { path: folder.join("metadata.csv"), line: index as u64 + 2, detail });
             }
         }
-        let mark = Sprite::read(&folder.join("watermark.png"))?;
-        Ok(Composer { recipe, emoji, mark, folder: folder.into() })
+        let watermark = Sprite::read(&sprites.join("watermark.png"))?;
+        Ok(Composer { recipe, emoji, benchmark, watermark, folder })
     }
 
     /// The committed folder that this was read from.
@@ -44,7 +48,7 @@ impl Composer {
         &self.folder
     }
 
-    /// The pixels of `entry`, [`SIDE`]×[`SIDE`]×3 bytes, with or without the watermark whatever
+    /// The pixels of `entry`, [`SIDE`]×[`SIDE`]×3 bytes, with or without the mark whatever
     /// the entry itself says. An entry of another recipe, whose emoji is unknown here, shows the
     /// background alone.
     pub fn pixels(&self, entry: &Entry, marked: bool) -> Vec<u8> {
@@ -53,8 +57,7 @@ impl Composer {
             lay_emoji(&mut canvas, &emoji.sprite, entry);
         }
         if marked {
-            let scale = entry.mark_width / self.mark.width as f32;
-            canvas.lay(&Layer::new(&self.mark, &Placement { scale, ..entry.mark }), entry.mark_opacity);
+            entry.mark.lay(&mut canvas, &self.watermark);
         }
         canvas.to_rgb()
     }

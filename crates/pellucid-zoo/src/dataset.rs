@@ -1,7 +1,7 @@
 //! Writes the pictures to a folder, each checked against its committed hash.
 //!
 //! `pixels.csv` in the benchmark's folder holds two hashes for each picture
-//! (`img_filename,clean,marked`, see [`crate::compose::hash`]): without and with the watermark,
+//! (`img_filename,clean,marked`, see [`crate::compose::hash`]): without and with the mark,
 //! whichever of them the data set shows. A picture that is already there with the right pixels is
 //! left alone; a missing, damaged or foreign one is written again. A file appears under its name
 //! only when it is whole.
@@ -20,7 +20,7 @@ use crate::compose::{Composer, hash};
 use crate::error::ZooError;
 use crate::recipe::{Entry, Split};
 
-/// Folder below the data set's for the pictures with the watermark put on or taken off.
+/// Folder below the data set's for the pictures with the mark put on or taken off.
 pub const COUNTERPART: &str = "counterpart";
 
 /// Which pictures to write.
@@ -29,7 +29,7 @@ pub struct Selection {
     /// Parts of the data; metadata.csv in the written folder lists these only.
     pub splits: Vec<Split>,
     /// Write each picture's counterpart too, to [`COUNTERPART`]/<its name> with a metadata.csv of
-    /// its own: the same picture with the watermark where the data set has none, and without it
+    /// its own: the same picture with the mark where the data set has none, and without it
     /// where it has one.
     pub counterpart: bool,
 }
@@ -66,7 +66,7 @@ struct HashRow {
     marked: String,
 }
 
-/// One picture to be written: an entry, with or without the watermark, at a path.
+/// One picture to be written: an entry, with or without the mark, at a path.
 struct Piece<'a> {
     entry: &'a Entry,
     marked: bool,
@@ -248,7 +248,13 @@ fn metadata(composer: &Composer, selection: &Selection, swapped: bool) -> Result
                     "0"
                 }
             }
-            at if at == place_name => PLACE_NAMES[usize::from(marked)],
+            at if at == place_name => {
+                if marked {
+                    composer.benchmark.mark()
+                } else {
+                    CLEAN
+                }
+            }
             _ => value,
         };
         table.write_record(record.iter().enumerate().map(field)).map_err(broken)?;
@@ -258,5 +264,5 @@ fn metadata(composer: &Composer, selection: &Selection, swapped: bool) -> Result
         .map_err(|error| ZooError::Write { path: path.clone(), source: std::io::Error::other(error.to_string()) })
 }
 
-/// Names of place 0 and 1.
-pub const PLACE_NAMES: [&str; 2] = ["clean", "watermark"];
+/// `place_name` of place 0; that of place 1 is [`crate::Benchmark::mark`].
+pub const CLEAN: &str = "clean";

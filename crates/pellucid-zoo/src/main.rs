@@ -1,4 +1,4 @@
-//! `pellucid-zoo`: composes the pictures of the emoji-watermark benchmark.
+//! `pellucid-zoo`: composes the pictures of the benchmarks.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use pellucid_zoo::dataset::{self, Selection};
-use pellucid_zoo::{Composer, Split, ranking};
+use pellucid_zoo::{Benchmark, Composer, Split, ranking};
 
-/// Composes the pictures of the emoji-watermark benchmark from committed sprites and a recipe.
+/// Composes the pictures of the benchmarks from committed sprites and recipes.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
@@ -21,32 +21,37 @@ struct Args {
 enum Command {
     /// Write the pictures, metadata.csv and labels.txt to a folder; what is there and right stays.
     Compose {
-        /// Where the pictures go.
-        dir: PathBuf,
-        /// The benchmark's committed folder.
-        #[arg(long, default_value = "zoo/emoji_watermark", value_name = "FOLDER")]
-        from: PathBuf,
+        /// Which benchmark.
+        benchmark: Name,
+        /// Where the pictures go [default: the benchmark's folder below ZOO/data].
+        dir: Option<PathBuf>,
+        /// The folder with the committed recipes and sprites.
+        #[arg(long, default_value = "zoo", value_name = "FOLDER")]
+        zoo: PathBuf,
         /// Write only these parts of the data.
         #[arg(long, value_delimiter = ',', default_values = ["train", "validation", "test"])]
         split: Vec<Part>,
-        /// Also write each picture with the watermark put on or taken off, to DIR/counterpart.
+        /// Also write each picture with the mark put on or taken off, to DIR/counterpart.
         #[arg(long)]
         counterpart: bool,
         /// Write nothing; exit with 1 if a picture is missing or has other pixels.
         #[arg(long)]
         check: bool,
     },
-    /// Measure which lists of a diagnosis find the neurons that carry the watermark; print the table as Markdown.
+    /// Measure which lists of a diagnosis find the neurons that carry the mark; print the table as Markdown.
     RankNeurons {
-        /// The classifier.
-        #[arg(long, default_value = "zoo/models/efficientnet_lite0/emoji_watermark.onnx", value_name = "FILE")]
-        model: PathBuf,
-        /// Pictures written by `compose --counterpart`.
-        #[arg(long, default_value = "zoo/data/emoji-watermark", value_name = "FOLDER")]
-        data: PathBuf,
-        /// Class whose training pictures carry the watermark.
-        #[arg(long, default_value = "Food & Drink", value_name = "NAME")]
-        class: String,
+        /// Which benchmark.
+        #[arg(default_value = "emoji-watermark")]
+        benchmark: Name,
+        /// The folder with the classifiers and the pictures.
+        #[arg(long, default_value = "zoo", value_name = "FOLDER")]
+        zoo: PathBuf,
+        /// The classifier [default: the benchmark's].
+        #[arg(long, value_name = "FILE")]
+        model: Option<PathBuf>,
+        /// Pictures written by `compose --counterpart` [default: the benchmark's folder below ZOO/data].
+        #[arg(long, value_name = "FOLDER")]
+        data: Option<PathBuf>,
         /// Where the scans are cached.
         #[arg(long, default_value = "runs", value_name = "FOLDER")]
         runs: PathBuf,
@@ -56,10 +61,28 @@ enum Command {
     },
     /// Compose everything and commit to it: write the hashes to pixels.csv.
     Seal {
-        /// The benchmark's committed folder.
-        #[arg(long, default_value = "zoo/emoji_watermark", value_name = "FOLDER")]
-        from: PathBuf,
+        /// Which benchmark.
+        benchmark: Name,
+        /// The folder with the committed recipes and sprites.
+        #[arg(long, default_value = "zoo", value_name = "FOLDER")]
+        zoo: PathBuf,
     },
+}
+
+/// A benchmark.
+#[derive(Clone, Copy, ValueEnum)]
+enum Name {
+    EmojiWatermark,
+    EmojiFrame,
+}
+
+impl From<Name> for Benchmark {
+    fn from(name: Name) -> Benchmark {
+        match name {
+            Name::EmojiWatermark => Benchmark::EmojiWatermark,
+            Name::EmojiFrame => Benchmark::EmojiFrame,
+        }
+    }
 }
 
 /// A part of the data.
@@ -92,19 +115,24 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Seal { from } => {
-            let path = dataset::seal(&read(&from)?)?;
+        Command::Seal { benchmark, zoo } => {
+            let path = dataset::seal(&read(&zoo, benchmark.into())?)?;
             println!("{}", path.display());
         }
-        Command::RankNeurons { model, data, class, runs, into } => {
-            let table = ranking::measure(&model, &data, &class, &runs)?.to_markdown();
+        Command::RankNeurons { benchmark, zoo, model, data, runs, into } => {
+            let benchmark = Benchmark::from(benchmark);
+            let model = model.unwrap_or_else(|| benchmark.model(&zoo));
+            let data = data.unwrap_or_else(|| benchmark.pictures(&zoo));
+            let table = ranking::measure(benchmark, &model, &data, &runs)?.to_markdown();
             match into {
                 Some(path) => ranking::write_between_markers(&path, &table)?,
                 None => print!("{table}"),
             }
         }
-        Command::Compose { dir, from, split, counterpart, check } => {
-            let composer = read(&from)?;
+        Command::Compose { benchmark, dir, zoo, split, counterpart, check } => {
+            let benchmark = Benchmark::from(benchmark);
+            let dir = dir.unwrap_or_else(|| benchmark.pictures(&zoo));
+            let composer = read(&zoo, benchmark)?;
             let selection = Selection { splits: split.into_iter().map(Split::from).collect(), counterpart };
             if check {
                 return report_faults(&dataset::check(&composer, &dir, &selection)?);
@@ -120,8 +148,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn read(from: &Path) -> anyhow::Result<Composer> {
-    Composer::read(from).with_context(|| format!("the benchmark in {} (see --from)", from.display()))
+fn read(zoo: &Path, benchmark: Benchmark) -> anyhow::Result<Composer> {
+    Composer::read(zoo, benchmark).with_context(|| format!("{} in {} (see --zoo)", benchmark.name(), zoo.display()))
 }
 
 fn report_faults(faults: &[dataset::Fault]) -> anyhow::Result<ExitCode> {

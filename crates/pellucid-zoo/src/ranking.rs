@@ -1,6 +1,6 @@
-//! Do the lists of a diagnosis find the neurons that carry the watermark?
+//! Do the lists of a diagnosis find the neurons that carry the mark?
 //!
-//! Which neurons carry it is known by experiment: the same test pictures are run with and without the watermark, and a
+//! Which neurons carry it is known by experiment: the same test pictures are run with and without the mark, and a
 //! neuron's *effect* is the mean difference of its activation, in units of its standard deviation over the test
 //! pictures. The lists of METHODS A2 are compared with that ranking, and so are two rivals: correlation of the
 //! activation with the error, and chance.
@@ -19,9 +19,10 @@ use pellucid::classifier_methods::votes::{self, VoteSettings};
 use pellucid::classifier_methods::{correlation, layer::DecisionLayer};
 use pellucid::{Classifier, DebugSettings, OpenOptions, Silent};
 
+use crate::benchmark::Benchmark;
 use crate::dataset::COUNTERPART;
 
-/// How many neurons of the largest effect count as carriers of the watermark.
+/// How many neurons of the largest effect count as carriers of the mark.
 pub const CARRIERS: [usize; 3] = [10, 20, 50];
 
 /// Lines of a Markdown file between which [`write_between_markers`] writes.
@@ -45,11 +46,11 @@ pub struct Row {
 /// The whole measurement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranking {
-    /// Name of the class whose training pictures carry the watermark.
-    pub class: String,
+    /// On which benchmark.
+    pub benchmark: Benchmark,
     /// Number of neurons.
     pub neurons: usize,
-    /// Number of pictures, each run with and without the watermark.
+    /// Number of pictures, each run with and without the mark.
     pub pictures: usize,
     /// Neurons by falling absolute effect, with the effect.
     pub effects: Vec<(usize, f64)>,
@@ -58,14 +59,16 @@ pub struct Ranking {
 }
 
 /// Measures on the test split in `data`, written by `compose --counterpart`.
-pub fn measure(model: &Path, data: &Path, class: &str, runs: &Path) -> Result<Ranking> {
+pub fn measure(benchmark: Benchmark, model: &Path, data: &Path, runs: &Path) -> Result<Ranking> {
+    let class = benchmark.marked_class();
     let classifier = Classifier::open(model, &OpenOptions::default())?;
     let settings = DebugSettings { runs: runs.into(), split: Some("test".into()), ..DebugSettings::default() };
     let counterpart = data.join(COUNTERPART);
     if !counterpart.is_dir() {
         bail!(
-            "{} is missing; run `pellucid-zoo compose {} --counterpart` first",
+            "{} is missing; run `pellucid-zoo compose {} {} --counterpart` first",
             counterpart.display(),
+            benchmark.name(),
             data.display()
         );
     }
@@ -91,10 +94,10 @@ pub fn measure(model: &Path, data: &Path, class: &str, runs: &Path) -> Result<Ra
         let population: Vec<usize> = (0..of_class.len()).filter(|&i| of_class[i] == side).collect();
         rows.extend(rank(&shown.table, &classifier.layer, &mistakes, &words, &population, &effects)?);
     }
-    Ok(Ranking { class: class.into(), neurons: effects.len(), pictures: marked.len(), effects, rows })
+    Ok(Ranking { benchmark, neurons: effects.len(), pictures: marked.len(), effects, rows })
 }
 
-/// Each neuron's mean difference, with the watermark minus without it, in standard deviations of its activation;
+/// Each neuron's mean difference, with the mark minus without it, in standard deviations of its activation;
 /// by falling absolute value.
 pub fn effects(shown: &Array2<f32>, swapped: &Array2<f32>, marked: &[bool]) -> Vec<(usize, f64)> {
     let pairs = shown.nrows() as f64;
@@ -161,9 +164,11 @@ impl Ranking {
     /// The measurement as Markdown: the carriers, then one line a ranking.
     pub fn to_markdown(&self) -> String {
         let mut text = format!(
-            "{} test pictures, each with and without the watermark; {} neurons. The carriers, with their effect in \
+            "{} test pictures, each with and without the {}; {} neurons. The carriers, with their effect in \
              standard deviations:\n\n",
-            self.pictures, self.neurons
+            self.pictures,
+            self.benchmark.mark(),
+            self.neurons
         );
         let carriers = self.effects.iter().take(20).map(|(j, effect)| format!("{j} ({effect:+.2})"));
         let _ = writeln!(text, "{}.\n", carriers.collect::<Vec<_>>().join(", "));
@@ -200,7 +205,7 @@ mod tests {
 
     #[test]
     fn the_effect_is_with_minus_without_whichever_the_data_set_shows() {
-        // Neuron 0 rises by 2 with the watermark, neuron 1 does not care, neuron 2 falls by 1.
+        // Neuron 0 rises by 2 with the mark, neuron 1 does not care, neuron 2 falls by 1.
         let shown = array![[3.0, 0.0, 4.0], [1.0, 4.0, 5.0]];
         let swapped = array![[1.0, 0.0, 5.0], [3.0, 4.0, 4.0]];
         let effects = effects(&shown, &swapped, &[true, false]);

@@ -1,9 +1,10 @@
 //! What every picture shows, read from two committed tables.
 //!
 //! `metadata.csv` is what a user of the benchmark reads (WILDS style): `img_filename,y,split,place`
-//! (split 0 train, 1 validation, 2 test; place 1 with the watermark) and in words `y_name,
+//! (split 0 train, 1 validation, 2 test; place 1 with the mark) and in words `y_name,
 //! place_name,emoji,emoji_name,subgroup,family`. `recipe.csv` says how each is painted, line by
-//! line: the emoji's place and turn, the background, and where a watermark lies if there is one.
+//! line: the emoji's place and turn, the background, and the mark that lies over it if there is one
+//! ([`crate::mark`]).
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -12,8 +13,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::background::Kind;
+use crate::benchmark::Benchmark;
 use crate::canvas::Placement;
 use crate::error::ZooError;
+use crate::mark::Mark;
 
 /// Which part of the data a picture belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +40,7 @@ pub struct Entry {
     pub class_name: String,
     /// Part of the data.
     pub split: Split,
-    /// Whether the picture carries the watermark.
+    /// Whether the picture carries the mark.
     pub marked: bool,
     /// The emoji by its code points, a key of [`crate::sprites::read`].
     pub emoji: String,
@@ -51,12 +54,8 @@ pub struct Entry {
     pub background: Kind,
     /// Fixes the background.
     pub background_seed: u64,
-    /// Where the watermark lies if there is one; its scale follows from `mark_width`.
-    pub mark: Placement,
-    /// Width of the watermark in pixels.
-    pub mark_width: f32,
-    /// 0 invisible … 1 opaque.
-    pub mark_opacity: f32,
+    /// What lies over it if it is marked.
+    pub mark: Mark,
 }
 
 /// Every picture of the benchmark.
@@ -89,26 +88,22 @@ struct RecipeRow {
     flip: u8,
     background: String,
     background_seed: u64,
-    mark_x: f32,
-    mark_y: f32,
-    mark_width: f32,
-    mark_half_turn: f32,
-    mark_opacity: f32,
 }
 
 impl Recipe {
     /// Reads metadata.csv and recipe.csv in `folder`, which list the same pictures in the same
     /// order.
-    pub fn read(folder: &Path) -> Result<Recipe, ZooError> {
+    pub fn read(folder: &Path, benchmark: Benchmark) -> Result<Recipe, ZooError> {
         let (metadata, recipe) = (folder.join("metadata.csv"), folder.join("recipe.csv"));
         let (rows, paints) = (rows::<MetadataRow>(&metadata)?, rows::<RecipeRow>(&recipe)?);
         if rows.len() != paints.len() {
             let detail = format!("expected {} pictures as in metadata.csv, found {}", rows.len(), paints.len());
             return Err(ZooError::Table { path: recipe, line: paints.len() as u64 + 1, detail });
         }
+        let marks = Mark::read(&recipe, benchmark)?;
         let mut entries = Vec::with_capacity(rows.len());
         let mut names = BTreeMap::new();
-        for ((line, row), (paint_line, paint)) in rows.into_iter().zip(paints) {
+        for (((line, row), (paint_line, paint)), mark) in rows.into_iter().zip(paints).zip(marks) {
             let known: &mut String = names.entry(row.y).or_insert_with(|| row.y_name.clone());
             if *known != row.y_name {
                 let detail = format!("class {} is called {known} above and {} here", row.y, row.y_name);
@@ -120,7 +115,7 @@ impl Recipe {
             }
             let wrong = |path: &PathBuf, line, detail| ZooError::Table { path: path.clone(), line, detail };
             check_metadata(&row).map_err(|detail| wrong(&metadata, line, detail))?;
-            entries.push(entry(row, paint).map_err(|detail| wrong(&recipe, paint_line, detail))?);
+            entries.push(entry(row, paint, mark).map_err(|detail| wrong(&recipe, paint_line, detail))?);
         }
         match names.keys().copied().eq(0..names.len()) {
             true => Ok(Recipe { entries, classes: names.into_values().collect() }),
@@ -144,19 +139,16 @@ fn check_metadata(row: &MetadataRow) -> Result<(), String> {
     Ok(())
 }
 
-fn entry(row: MetadataRow, paint: RecipeRow) -> Result<Entry, String> {
+fn entry(row: MetadataRow, paint: RecipeRow, mark: Mark) -> Result<Entry, String> {
     let Some(background) = Kind::from_name(&paint.background) else {
         return Err(format!("{:?} is no kind of background", paint.background));
     };
-    let numbers = [paint.x, paint.y, paint.mark_x, paint.mark_y, paint.half_turn, paint.mark_half_turn];
+    let numbers = [paint.x, paint.y, paint.half_turn];
     if numbers.iter().any(|number| !number.is_finite() || number.abs() > 1000.0) {
         return Err("expected places within 1000 pixels of the picture".into());
     }
-    if !(1.0..=1000.0).contains(&paint.size) || !(1.0..=1000.0).contains(&paint.mark_width) {
-        return Err(format!("expected sizes from 1 to 1000 pixels, found {} and {}", paint.size, paint.mark_width));
-    }
-    if !(0.0..=1.0).contains(&paint.mark_opacity) {
-        return Err(format!("expected an opacity from 0 to 1, found {}", paint.mark_opacity));
+    if !(1.0..=1000.0).contains(&paint.size) {
+        return Err(format!("expected an emoji of 1 to 1000 pixels, found {}", paint.size));
     }
     let flip = paint.flip == 1;
     Ok(Entry {
@@ -171,9 +163,7 @@ fn entry(row: MetadataRow, paint: RecipeRow) -> Result<Entry, String> {
         place: Placement { x: paint.x, y: paint.y, scale: 1.0, half_turn: paint.half_turn, flip },
         background,
         background_seed: paint.background_seed,
-        mark: Placement { x: paint.mark_x, y: paint.mark_y, scale: 1.0, half_turn: paint.mark_half_turn, flip: false },
-        mark_width: paint.mark_width,
-        mark_opacity: paint.mark_opacity,
+        mark,
     })
 }
 
