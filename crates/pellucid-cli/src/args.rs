@@ -3,12 +3,15 @@
 
 use anyhow::{Context, Result, bail};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use pellucid::classifier_methods::attribution::{AttributionSettings, Method};
 use pellucid::classifier_methods::counterfactual::Variant;
+use pellucid::classifier_methods::illusion::{IllusionSettings, ObjectiveKind};
 use pellucid::graph::TapNames;
 use pellucid::runtime::{Device, SessionOptions};
+use pellucid::vision::canvas::Parameterisation;
 use pellucid::vision::preprocess::{ChannelOrder, Layout, PreprocessingOverrides, ResizeRule};
 use pellucid::vision::resize::Filter;
-use pellucid::{DebugSettings, GradientSettings, MistakeNames, OpenOptions, Tolerances};
+use pellucid::{DebugSettings, GradientSettings, MistakeNames, OpenOptions, PictureSettings, Question, Tolerances};
 use std::path::PathBuf;
 
 /// See what a vision model does, why it fails, and repair it.
@@ -56,6 +59,10 @@ pub enum Command {
     Debug(DebugArgs),
     /// Explain the answer on one picture
     Why(WhyArgs),
+    /// Picture what neurons respond to, for a class
+    Picture(PictureArgs),
+    /// Show which parts of one picture speak for a class or a neuron
+    Attribute(AttributeArgs),
     /// Run the main job on the benchmark with a known false correlation
     Demo(DemoArgs),
     /// Differentiate any value of a model with respect to its inputs or other values
@@ -165,6 +172,146 @@ pub struct WhyArgs {
     pub out: Option<PathBuf>,
     #[command(flatten)]
     pub open: OpenArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct PictureArgs {
+    /// The ONNX classifier
+    pub model: PathBuf,
+    /// Neurons: components of the features (several may be named)
+    #[arg(long, num_args = 1.., value_name = "J", required_unless_present_any = ["channel", "pair"], conflicts_with = "channel")]
+    pub neuron: Vec<usize>,
+    /// A layer whose channels are pictured instead of neurons
+    #[arg(long, value_name = "VALUE", requires = "channel")]
+    pub layer: Option<String>,
+    /// Channels of that layer
+    #[arg(long, num_args = 1.., value_name = "J", requires = "layer")]
+    pub channel: Vec<usize>,
+    /// Picture the neurons for this class (may be given again)
+    #[arg(long, value_name = "NAME")]
+    pub class: Vec<String>,
+    /// A neuron and the class it is pictured for, as J:NAME (may be given again)
+    #[arg(long, value_name = "J:NAME", value_parser = pair)]
+    pub pair: Vec<(usize, String)>,
+    /// Picture each neuron also for so many classes that it speaks for most
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub served: usize,
+    /// The folder of an image-text guide: a CLIP in ONNX, or one of zoo/guides
+    #[arg(long, value_name = "FOLDER", help_heading = "Guide")]
+    pub guide: Option<PathBuf>,
+    /// Sentences that class names are put into, one a line with {} for the name
+    #[arg(long, value_name = "FILE", help_heading = "Guide")]
+    pub templates: Option<PathBuf>,
+    /// Words to label the pictures with, one a line; the class names by default
+    #[arg(long, value_name = "FILE", help_heading = "Guide")]
+    pub vocabulary: Option<PathBuf>,
+    /// A data set to compare with: its top-activating crops, its largest activations
+    #[arg(long, value_name = "DATA", help_heading = "Run")]
+    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub ascent: AscentArgs,
+    #[command(flatten)]
+    pub open: OpenArgs,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct AttributeArgs {
+    /// The ONNX classifier
+    pub model: PathBuf,
+    /// The picture
+    pub picture: PathBuf,
+    /// The class to explain; the model's answer by default
+    #[arg(long, value_name = "NAME", conflicts_with = "neuron")]
+    pub class: Option<String>,
+    /// The neuron to explain
+    #[arg(long, value_name = "J")]
+    pub neuron: Option<usize>,
+    /// Methods (several may be named)
+    #[arg(long, num_args = 1.., default_values = ["grad-cam", "integrated-gradients", "smooth-grad"])]
+    pub method: Vec<MethodName>,
+    /// Points between gray and the picture (integrated-gradients)
+    #[arg(long, default_value_t = 32)]
+    pub points: usize,
+    /// Noisy copies (smooth-grad)
+    #[arg(long, default_value_t = 16)]
+    pub copies: usize,
+    /// Seed of noise, of the random order and of the shuffled weights
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Where to write the maps; nowhere by default
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub open: OpenArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum MethodName {
+    /// The last feature map, weighted by gradients
+    GradCam,
+    /// Gradients along the way from gray to the picture
+    IntegratedGradients,
+    /// The mean gradient on noisy copies
+    SmoothGrad,
+}
+
+/// How pictures are optimised.
+#[derive(Debug, ClapArgs)]
+pub struct AscentArgs {
+    /// What is increased; guided needs --guide
+    #[arg(long, default_value = "guided", help_heading = "Picture")]
+    pub objective: ObjectiveName,
+    /// Steps at most
+    #[arg(long, default_value_t = 450, help_heading = "Picture")]
+    pub steps: usize,
+    /// Side of the pictures in pixels; the model's input size by default
+    #[arg(long, value_name = "PIXELS", help_heading = "Picture")]
+    pub side: Option<usize>,
+    /// Pictures per neuron and class, with different seeds
+    #[arg(long, default_value_t = 2, help_heading = "Picture")]
+    pub seeds: usize,
+    /// What the parameters of a picture are
+    #[arg(long, default_value = "fourier", help_heading = "Picture")]
+    pub parameters: ParametersName,
+    /// Do not rotate, shift, resize and tint the picture between steps
+    #[arg(long, help_heading = "Picture")]
+    pub no_augment: bool,
+    /// Weight of the class logit beside the activation
+    #[arg(long, default_value_t = 0.5, value_name = "WEIGHT", help_heading = "Picture")]
+    pub class_weight: f32,
+    /// First learning rate
+    #[arg(long, default_value_t = 0.009, value_name = "RATE", help_heading = "Picture")]
+    pub learning_rate: f32,
+    /// Start at this picture instead of noise
+    #[arg(long, value_name = "PICTURE", help_heading = "Picture")]
+    pub start: Option<PathBuf>,
+    /// Pictures optimised at once, at most; fewer where --memory asks for it
+    #[arg(long, default_value_t = 8, value_name = "N", help_heading = "Picture")]
+    pub batch: usize,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ObjectiveName {
+    /// Activation and class logit, times the guide's likeness to the class
+    Guided,
+    /// The same as published
+    Reference,
+    /// Activation and class logit
+    Unguided,
+    /// The plain channel
+    Channel,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ParametersName {
+    /// Fourier coefficients, larger for low frequencies
+    Fourier,
+    /// Phases of Fourier coefficients; magnitudes as in photographs
+    Phase,
+    /// Pixels, smoothed by total variation
+    Pixel,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -387,6 +534,85 @@ impl GradientArgs {
     }
 }
 
+impl PictureArgs {
+    /// Validated settings.
+    pub fn settings(&self) -> Result<PictureSettings> {
+        let run = self.run.settings()?;
+        let layer = self.layer.is_some();
+        Ok(PictureSettings {
+            runs: run.runs,
+            name: run.name,
+            force: run.force,
+            neurons: if layer { self.channel.clone() } else { self.neuron.clone() },
+            layer: self.layer.clone(),
+            classes: self.class.clone(),
+            pairs: self.pair.clone(),
+            served: self.served,
+            guide: self.guide.clone(),
+            templates: self.templates.clone(),
+            vocabulary: self.vocabulary.clone(),
+            data: self.data.clone(),
+            split: run.split,
+            start: self.ascent.start.clone(),
+            illusion: self.ascent.settings(run.seed),
+            command: run.command,
+        })
+    }
+}
+
+impl AttributeArgs {
+    /// Validated settings.
+    pub fn settings(&self) -> (Question, Vec<Method>, AttributionSettings) {
+        let question = match (&self.class, self.neuron) {
+            (Some(class), _) => Question::Class(class.clone()),
+            (None, Some(neuron)) => Question::Neuron(neuron),
+            (None, None) => Question::Answer,
+        };
+        let method = |name: &MethodName| match name {
+            MethodName::GradCam => Method::GradCam,
+            MethodName::IntegratedGradients => Method::IntegratedGradients,
+            MethodName::SmoothGrad => Method::SmoothGrad,
+        };
+        let settings = AttributionSettings {
+            steps: self.points,
+            copies: self.copies,
+            seed: self.seed,
+            ..AttributionSettings::default()
+        };
+        (question, self.method.iter().map(method).collect(), settings)
+    }
+}
+
+impl AscentArgs {
+    fn settings(&self, seed: u64) -> IllusionSettings {
+        let mut settings = IllusionSettings {
+            objective: match self.objective {
+                ObjectiveName::Guided => ObjectiveKind::Guided,
+                ObjectiveName::Reference => ObjectiveKind::Reference,
+                ObjectiveName::Unguided => ObjectiveKind::Unguided,
+                ObjectiveName::Channel => ObjectiveKind::Channel,
+            },
+            steps: self.steps,
+            side: self.side,
+            seeds: self.seeds,
+            seed,
+            parameterisation: match self.parameters {
+                ParametersName::Fourier => Parameterisation::Fourier,
+                ParametersName::Phase => Parameterisation::Phase,
+                ParametersName::Pixel => Parameterisation::Pixel,
+            },
+            class_weight: self.class_weight,
+            learning_rate: self.learning_rate,
+            largest_batch: self.batch,
+            ..IllusionSettings::default()
+        };
+        if self.no_augment {
+            settings.augmentation = None;
+        }
+        settings
+    }
+}
+
 impl RunArgs {
     /// Validated settings without an examination.
     pub fn settings(&self) -> Result<DebugSettings> {
@@ -466,6 +692,11 @@ fn size(text: &str) -> Result<(u32, u32)> {
     let side =
         |t: &str| t.parse::<u32>().ok().filter(|s| *s > 0).context("expected N or WxH, for example 224 or 224x160");
     Ok((side(w)?, side(h)?))
+}
+
+fn pair(text: &str) -> Result<(usize, String)> {
+    let (neuron, class) = text.split_once(':').context("expected J:NAME, for example 17:balloon")?;
+    Ok((neuron.trim().parse().context("expected a neuron's number before the colon")?, class.trim().to_owned()))
 }
 
 fn resize_rule(text: &str) -> Result<ResizeRule> {

@@ -38,6 +38,8 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Scan(a) => commands::scan::run(&args, a),
         Command::Debug(a) => commands::debug::run(&args, a),
         Command::Why(a) => commands::why::run(&args, a),
+        Command::Picture(a) => commands::picture::run(&args, a),
+        Command::Attribute(a) => commands::attribute::run(&args, a),
         Command::Demo(a) => commands::demo::run(&args, a),
         Command::Gradient(a) => commands::gradient::run(&args, a),
         Command::Compare(a) => commands::compare::run(&args, a),

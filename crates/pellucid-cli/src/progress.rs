@@ -44,7 +44,7 @@ impl Progress for Bars {
         if !self.shown {
             return;
         }
-        let style = ProgressStyle::with_template("{msg:22} {bar:36} {pos}/{len} {per_sec} {eta} left")
+        let style = ProgressStyle::with_template("{msg:22} {bar:36} {pos}/{len} {per_sec} {eta} left {prefix}")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(total).with_style(style).with_message(stage.to_owned());
         self.with_bar(|b| *b = Some(bar));
@@ -54,6 +54,14 @@ impl Progress for Bars {
         self.with_bar(|b| {
             if let Some(bar) = b {
                 bar.inc(steps);
+            }
+        });
+    }
+
+    fn note(&self, words: &str) {
+        self.with_bar(|b| {
+            if let Some(bar) = b {
+                bar.set_prefix(words.to_owned());
             }
         });
     }

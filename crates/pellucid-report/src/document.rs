@@ -46,6 +46,27 @@ pub(crate) fn assemble(page: &Page, data: &str) -> String {
     )
 }
 
+/// A page without script and data: a title and a body.
+pub(crate) fn plain(title: &str, body: &Html) -> String {
+    let policy = format!(
+        "default-src 'none'; img-src data:; style-src '{}'; base-uri 'none'; form-action 'none'",
+        source_hash(STYLE)
+    );
+    let mut head = Html::new();
+    head.void("meta", &[("charset", "utf-8")]);
+    head.void("meta", &[("http-equiv", "Content-Security-Policy"), ("content", &policy)]);
+    head.void("meta", &[("name", "viewport"), ("content", "width=device-width, initial-scale=1")]);
+    head.void("meta", &[("name", "color-scheme"), ("content", "light dark")]);
+    head.element("title", &[], title);
+    let mut html = Html::new();
+    html.append(body);
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n{}<style>{STYLE}</style>\n</head>\n<body>\n{}</body>\n</html>\n",
+        head.into_string(),
+        html.into_string()
+    )
+}
+
 /// Allows this page's style and script by their hashes, pictures in the page, and nothing else.
 fn policy() -> String {
     format!(

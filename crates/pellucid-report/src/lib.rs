@@ -20,11 +20,13 @@ mod metadata;
 mod order;
 mod page;
 mod panels;
+mod pictures;
 mod redact;
 
 pub use album::{NoThumbnails, ThumbnailSource};
 pub use disk::write_atomically;
 pub use error::ReportError;
+pub use pictures::render_pictures;
 
 use album::Darkroom;
 use page::Page;

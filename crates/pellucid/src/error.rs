@@ -44,6 +44,15 @@ pub enum Error {
     /// The counterfactual search.
     #[error(transparent)]
     Counterfactual(#[from] pellucid_classifier::counterfactual::CounterfactualError),
+    /// A map of one picture.
+    #[error(transparent)]
+    Attribution(#[from] pellucid_classifier::attribution::AttributionError),
+    /// A guide.
+    #[error(transparent)]
+    Guide(#[from] pellucid_classifier::guide::GuideError),
+    /// A picture of a neuron.
+    #[error(transparent)]
+    Illusion(#[from] pellucid_classifier::illusion::IllusionError),
     /// The report.
     #[error(transparent)]
     Report(#[from] pellucid_report::ReportError),

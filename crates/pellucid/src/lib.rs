@@ -13,16 +13,19 @@
 //! names together, [`debug()`], [`scan()`], [`why()`] and [`inspect()`] are the jobs, and every result is a plain struct
 //! that serialises. The crates below it are re-exported for those who build their own jobs.
 
+mod attribute;
 mod classifier;
 mod debug;
 mod error;
 mod gradient;
 mod inspect;
+mod picture;
 mod run;
 mod thumbnails;
 mod verdict;
 mod why;
 
+pub use attribute::{Attributions, Question, attribute};
 pub use classifier::{Classifier, OpenOptions};
 pub use debug::{DebugOutcome, DebugSettings, Features, MistakeNames, ScanOutcome, debug, features, scan};
 pub use error::Error;
@@ -31,6 +34,7 @@ pub use gradient::{
     gradient_reach, read_arrays, write_arrays,
 };
 pub use inspect::{InspectedValue, Inspection, inspect};
+pub use picture::{PictureOutcome, PictureSettings, picture};
 pub use pellucid_classifier::progress::{Progress, Silent};
 pub use run::{Manifest, RunDirectory};
 pub use why::{Evidence, Why, why};

@@ -74,6 +74,13 @@ impl RunDirectory {
         Ok(path)
     }
 
+    /// Writes a file of bytes; gives its name.
+    pub fn write_bytes(&self, name: &str, bytes: &[u8]) -> Result<String, Error> {
+        let path = self.file(name);
+        std::fs::write(&path, bytes).map_err(|source| Error::Write { path, source })?;
+        Ok(name.to_owned())
+    }
+
     /// Writes `value` as readable JSON.
     pub fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<PathBuf, Error> {
         let path = self.file(name);

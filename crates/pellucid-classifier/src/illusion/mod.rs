@@ -9,8 +9,10 @@ mod adam;
 pub mod mask;
 mod network;
 mod optimise;
+pub mod results;
 mod settings;
 
+pub(crate) use network::cosine;
 pub use network::{Guidance, Network, Response, Studied};
 pub use optimise::{Illusion, optimise};
 pub use settings::{IllusionError, IllusionSettings, ObjectiveKind, Target};

@@ -1,5 +1,6 @@
 //! One file per command: arguments to settings, a job of the library, its result printed.
 
+pub mod attribute;
 pub mod compare;
 pub mod completions;
 pub mod debug;
@@ -7,5 +8,6 @@ pub mod demo;
 pub mod gradient;
 pub mod inspect;
 pub mod man;
+pub mod picture;
 pub mod scan;
 pub mod why;

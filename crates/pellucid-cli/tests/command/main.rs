@@ -5,5 +5,6 @@
 mod bad_input;
 mod conduct;
 mod interruption;
+mod picture;
 mod stage;
 mod zoo;

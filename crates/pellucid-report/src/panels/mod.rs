@@ -8,7 +8,8 @@ mod mistakes;
 mod neuron_card;
 mod neuron_list;
 mod next_steps;
-mod picture;
+pub(crate) mod picture;
+pub(crate) mod pictures;
 mod run_card;
 mod verdict;
 

@@ -1,0 +1,114 @@
+//! The plain results of a picture job, for reports and `results.json`.
+
+use super::settings::IllusionSettings;
+use crate::guide::{GuideCard, Label};
+use serde::{Deserialize, Serialize};
+
+/// Everything `pellucid picture` found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PictureResults {
+    /// Version of pellucid.
+    pub pellucid: String,
+    /// The command, without absolute paths.
+    pub command: String,
+    /// The model's file name.
+    pub model: String,
+    /// blake3 of the model, hexadecimal.
+    pub model_hash: String,
+    /// The layer whose channels are pictured; "features" are the neurons.
+    pub layer: String,
+    /// The data set's folder name, where one was given.
+    pub data: Option<String>,
+    /// The guide, where one led.
+    pub guide: Option<GuideCard>,
+    /// How the pictures were optimised.
+    pub settings: IllusionSettings,
+    /// One entry a neuron and class, in the order asked for.
+    pub neurons: Vec<PicturedNeuron>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// A neuron, pictured for a class.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PicturedNeuron {
+    /// Neuron, or channel of the layer.
+    pub neuron: usize,
+    /// Class index.
+    pub class: Option<usize>,
+    /// Class name.
+    pub class_name: Option<String>,
+    /// Its weight for the class in the decision layer; only for neurons.
+    pub weight: Option<f32>,
+    /// One picture a seed.
+    pub pictures: Vec<NeuronPicture>,
+    /// What the data set says of it.
+    pub data: Option<DataResponse>,
+}
+
+/// One finished picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NeuronPicture {
+    /// Its seed.
+    pub seed: u64,
+    /// PNG file in the run directory.
+    pub file: String,
+    /// PNG with everything dimmed where the neuron does not respond; absent where its map is constant or it has none.
+    pub masked: Option<String>,
+    /// Steps taken.
+    pub steps: usize,
+    /// The neuron's activation on the picture.
+    pub activation: f32,
+    /// The activation as a fraction of the data set's largest.
+    pub of_max: Option<f32>,
+    /// The activation as a fraction of the data set's 99th percentile.
+    pub of_p99: Option<f32>,
+    /// The class logit.
+    pub logit: Option<f32>,
+    /// Cosine of picture and class name by the guide.
+    pub similarity: Option<f32>,
+    /// What the picture is most like, of the vocabulary.
+    pub label: Option<Label>,
+    /// The model's own answer: class names and logits, largest first.
+    pub answer: Vec<(String, f32)>,
+    /// What is wrong with it, in words; empty for a sound picture.
+    pub flags: Vec<String>,
+}
+
+/// A neuron on a data set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataResponse {
+    /// Pictures.
+    pub samples: usize,
+    /// Largest activation.
+    pub max: f32,
+    /// 99th percentile of the activation.
+    pub p99: f32,
+    /// Whether no picture activates it.
+    pub dead: bool,
+    /// The crops that activate it most, strongest first.
+    pub top: Vec<TopCrop>,
+}
+
+/// Part of a data set's picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TopCrop {
+    /// The data set's file.
+    pub file: String,
+    /// Its class name.
+    pub class_name: String,
+    /// The neuron's activation on the whole picture.
+    pub activation: f32,
+    /// PNG file of the crop in the run directory.
+    pub crop: String,
+}
+
+impl PicturedNeuron {
+    /// `neuron 17 for "balloon"`.
+    pub fn title(&self) -> String {
+        match &self.class_name {
+            Some(class) => format!("Neuron {} for {class}", self.neuron),
+            None => format!("Neuron {}", self.neuron),
+        }
+    }
+}
