@@ -33,22 +33,26 @@ def pairs(count):
     return [(int(weight[c].argmax()), c) for c in classes]
 
 
-def run(arguments, kind, chosen):
-    """The results of one objective, a chunk of pairs at a time; finished chunks are kept."""
-    neurons = []
+def run(arguments, chosen):
+    """Results by objective, a chunk of pairs at a time for every objective; finished chunks are kept, so that the command
+    goes on where it stopped. `--finished` takes what is there."""
+    results = {kind: [] for kind in KINDS}
     for start in range(0, len(chosen), CHUNK):
-        name = f"table-{kind}-{start}"
-        out = arguments.runs / name / "results.json"
-        if not out.exists():
+        folders = {kind: arguments.runs / f"table-{kind}-{start}" for kind in KINDS}
+        for kind, folder in folders.items():
+            if (folder / "manifest.json").exists() or arguments.finished:
+                continue
             command = [arguments.pellucid, "picture", MODEL, "--objective", kind, "--steps", str(arguments.steps), "--seeds", "2",
                        "--learning-rate", str(arguments.learning_rate), "--data", DATA, "--split", "test", "--guide", GUIDE,
-                       "--runs", arguments.runs, "--name", name, "--force", "--quiet"]  # fmt: skip
+                       "--runs", arguments.runs, "--name", folder.name, "--force", "--quiet"]  # fmt: skip
             for neuron, index in chosen[start : start + CHUNK]:
                 command += ["--pair", f"{neuron}:{index}"]
             subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
-        for neuron in json.loads(out.read_text())["neurons"]:
-            neurons.append((out.parent, neuron))
-    return neurons
+        if all((folder / "manifest.json").exists() for folder in folders.values()):
+            for kind, folder in folders.items():
+                neurons = json.loads((folder / "results.json").read_text())["neurons"]
+                results[kind] += [(folder, neuron) for neuron in neurons]
+    return results
 
 
 class Judge:
@@ -119,17 +123,19 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=50)
     parser.add_argument("--steps", type=int, default=450)
     parser.add_argument("--learning-rate", type=float, default=0.009)
+    parser.add_argument("--finished", action="store_true", help="judge what is finished, run nothing")
     parser.add_argument("--into", type=Path)
     arguments = parser.parse_args()
     chosen = pairs(arguments.pairs)
-    judge = Judge()
+    judge, results = Judge(), run(arguments, chosen)
+    count = len(results["guided"])
     lines = [
-        f"{len(chosen)} neuron–class pairs of EfficientNet-Lite0, 2 seeds each, {arguments.steps} steps at a first learning rate of "
+        f"{count} neuron–class pairs of EfficientNet-Lite0, 2 seeds each, {arguments.steps} steps at a first learning rate of "
         f"{arguments.learning_rate}; brackets: 95 % of a bootstrap over pairs.", "",
         "| objective | activation / data set's largest | class logit | third network: class in top 5 | seeds that differ | forced choice of 5 (chance 20 %) |",
         "|---|---|---|---|---|---|",
     ]  # fmt: skip
-    lines += [row(judge, kind, run(arguments, kind, chosen)) for kind in KINDS]
+    lines += [row(judge, kind, results[kind]) for kind in KINDS]
     print("\n".join(lines))
     if arguments.into:
         text = arguments.into.read_text()

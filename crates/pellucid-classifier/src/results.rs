@@ -4,6 +4,7 @@
 //! `[0, 100]`, proportions in `[0, 1]`, and every list is sorted, so that equal runs give equal bytes. A number
 //! that does not exist (a share of nothing, a quantile of no samples) is NaN in memory and null in JSON.
 
+use crate::illusion::results::PicturedNeuron;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::path::PathBuf;
 
@@ -303,6 +304,9 @@ pub struct Diagnosis {
     pub summary: Summary,
     /// One entry per examined set of mistakes.
     pub findings: Vec<Finding>,
+    /// Pictures made for the first suspect neurons; their files lie in the run directory.
+    #[serde(default)]
+    pub pictures: Vec<PicturedNeuron>,
     /// How it was made.
     pub run: RunCard,
     /// The data set's folder, for reading thumbnails; never written into a report.

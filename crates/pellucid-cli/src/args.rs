@@ -410,6 +410,9 @@ pub struct ExamineArgs {
     /// Neurons shown per direction
     #[arg(long, default_value_t = 8, help_heading = "Mistakes")]
     pub neurons: usize,
+    /// Make pictures for so many suspect neurons: about half a minute each on two cores
+    #[arg(long, value_name = "N", help_heading = "Report")]
+    pub pictures: Option<usize>,
     /// Leave pictures and file names out of the report
     #[arg(long, help_heading = "Report")]
     pub no_pictures: bool,
@@ -649,6 +652,7 @@ impl ExamineArgs {
         };
         settings.diagnose.neurons = self.neurons;
         settings.report.pictures = !self.no_pictures;
+        settings.pictures = self.pictures.unwrap_or(settings.pictures);
     }
 }
 

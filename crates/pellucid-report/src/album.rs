@@ -17,6 +17,11 @@ pub trait ThumbnailSource: Sync {
     /// It should show what the model sees (turned as EXIF says, resized and cropped, not normalised), because heat maps
     /// are laid over the whole of it. Called from several threads.
     fn thumbnail(&self, sample: &Sample, max_side: u32) -> Option<Vec<u8>>;
+
+    /// The bytes of a PNG that the run made for a neuron; `None` where it cannot be read.
+    fn made(&self, _file: &str) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// A source that has no pictures.
@@ -27,6 +32,12 @@ impl ThumbnailSource for NoThumbnails {
     fn thumbnail(&self, _: &Sample, _: u32) -> Option<Vec<u8>> {
         None
     }
+}
+
+/// The files that the run made for neurons, by name.
+pub(crate) fn made(diagnosis: &Diagnosis, source: &dyn ThumbnailSource) -> BTreeMap<String, Vec<u8>> {
+    let files = diagnosis.pictures.iter().flat_map(|neuron| neuron.files());
+    files.filter_map(|file| source.made(&file).map(|bytes| (file, bytes))).collect()
 }
 
 /// Pictures at full size by the sample's row; `None` where there is none to be had.

@@ -94,10 +94,13 @@ pub fn render(
     let data = serde_json::to_string(&public).map_err(ReportError::Data)?;
     // The source knows the pictures by their real names, which the public copy may lack.
     let negatives = if options.pictures { album::collect(diagnosis, options, thumbnails) } else { Default::default() };
+    let (all, none) = (album::made(&public, thumbnails), std::collections::BTreeMap::new());
     let (mut darkroom, mut smallest) = (Darkroom::default(), 0);
     for allowance in ReportOptions::SHRINKING {
         let album = darkroom.album(&negatives, &public, options, allowance);
-        let page = Page { diagnosis: &public, options, album: &album };
+        // The last allowance leaves every picture out.
+        let made = if allowance.side > 0 { &all } else { &none };
+        let page = Page { diagnosis: &public, options, album: &album, made };
         let html = document::assemble(&page, &data);
         if html.len() <= options.max_bytes {
             return Ok(html);

@@ -15,6 +15,8 @@ pub(crate) struct Page<'a> {
     pub(crate) options: &'a ReportOptions,
     /// The pictures in the page.
     pub(crate) album: &'a Album,
+    /// The files that the run made for neurons, by name.
+    pub(crate) made: &'a std::collections::BTreeMap<String, Vec<u8>>,
 }
 
 impl<'a> Page<'a> {

@@ -18,6 +18,8 @@ pub(crate) fn publishable(diagnosis: &Diagnosis, options: &ReportOptions) -> Dia
     run.warnings.iter_mut().for_each(|warning| *warning = without_absolute_paths(warning, &root));
     public.verdict.iter_mut().for_each(|sentence| *sentence = without_root(sentence, &root));
     for_each_sample(&mut public, |sample| sample.file = relative(&sample.file, &root));
+    let crops = public.pictures.iter_mut().filter_map(|neuron| neuron.data.as_mut()).flat_map(|data| &mut data.top);
+    crops.for_each(|top| top.file = relative(&top.file, &root));
     if !options.pictures {
         forget_pictures(&mut public);
     }
@@ -25,6 +27,7 @@ pub(crate) fn publishable(diagnosis: &Diagnosis, options: &ReportOptions) -> Dia
 }
 
 fn forget_pictures(public: &mut Diagnosis) {
+    public.pictures.clear();
     for_each_sample(public, |sample| sample.file.clear());
     for finding in &mut public.findings {
         for neuron in finding.neurons_mut() {

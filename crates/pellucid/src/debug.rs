@@ -1,10 +1,13 @@
 //! The main job: scan, find the neurons behind the mistakes, report.
 
 use crate::error::some;
+use crate::picture::{Diagnosed, picture_suspects};
 use crate::run::{Manifest, RunDirectory};
 use crate::thumbnails::SeenByTheModel;
 use crate::{Classifier, Error, Progress, VERSION, verdict};
 use pellucid_classifier::diagnose::{self, DiagnoseSettings, Evidence};
+use pellucid_classifier::illusion::IllusionError;
+use pellucid_classifier::illusion::results::PicturedNeuron;
 use pellucid_classifier::maps;
 use pellucid_classifier::results::{Diagnosis, Finding, Mistakes, RunCard, Summary};
 use pellucid_classifier::scan::{self, FeatureTable, ScanReport, ScanSettings, ScanSource};
@@ -46,7 +49,9 @@ pub struct DebugSettings {
     pub mistakes: MistakeNames,
     /// How mistakes are examined.
     pub diagnose: DiagnoseSettings,
-    /// Seed of everything random (bootstrap).
+    /// Suspect neurons that pictures are made for; 0 makes none.
+    pub pictures: usize,
+    /// Seed of everything random (bootstrap, pictures).
     pub seed: u64,
     /// The report.
     pub report: ReportOptions,
@@ -63,6 +68,7 @@ impl Default for DebugSettings {
             split: None,
             mistakes: MistakeNames::default(),
             diagnose: DiagnoseSettings::default(),
+            pictures: 0,
             seed: 0,
             report: ReportOptions::default(),
             command: "pellucid debug".to_owned(),
@@ -232,7 +238,7 @@ pub fn debug(
     settings: &DebugSettings,
     progress: &dyn Progress,
 ) -> Result<DebugOutcome, Error> {
-    let scanned = scan_data(classifier, data.as_ref(), settings, progress)?;
+    let mut scanned = scan_data(classifier, data.as_ref(), settings, progress)?;
     let mut timings = vec![("scan".to_owned(), scanned.seconds)];
     let mut manifest = manifest("debug", classifier, &scanned, settings);
     let name = run_name(classifier, &scanned.data, settings, &manifest);
@@ -276,19 +282,38 @@ pub fn debug(
     )?;
     timings.push(("heat maps".to_owned(), start.elapsed().as_secs_f64()));
 
+    let start = Instant::now();
+    let diagnosed = Diagnosed { data: &scanned.data, table: &table, findings: &findings };
+    let made = picture_suspects(classifier, &diagnosed, settings, &directory, progress);
+    // Not every model has gradients; the diagnosis stands without pictures.
+    let pictures = match made {
+        Ok(pictures) => pictures,
+        Err(error @ Error::Illusion(IllusionError::Interrupted { .. })) => return Err(error),
+        Err(error) => {
+            scanned.warnings.push(format!("no pictures of neurons were made: {error}"));
+            Vec::new()
+        }
+    };
+    if settings.pictures > 0 {
+        timings.push(("pictures of neurons".to_owned(), start.elapsed().as_secs_f64()));
+    }
+
     let diagnosis = Diagnosis {
         verdict: verdict::write(&summary, &findings),
         run: run_card(classifier, &scanned, settings, timings.clone()),
+        pictures,
         summary,
         findings,
         data_root: scanned.data.root.clone(),
     };
-    let thumbnails = SeenByTheModel { data: &scanned.data, preprocessing, limits };
+    let thumbnails = SeenByTheModel { data: &scanned.data, preprocessing, limits, made: directory.path() };
     let page = pellucid_report::render(&diagnosis, &settings.report, &thumbnails)?;
     let report = directory.write("report.html", &page)?;
     directory.write_json("diagnosis.json", &diagnosis)?;
     manifest.timings = timings;
+    manifest.warnings = scanned.warnings;
     manifest.files = vec!["report.html".to_owned(), "diagnosis.json".to_owned()];
+    manifest.files.extend(diagnosis.pictures.iter().flat_map(PicturedNeuron::files));
     directory.finish(&manifest)?;
     Ok(DebugOutcome { diagnosis, directory: directory.path().to_path_buf(), report })
 }
@@ -319,7 +344,7 @@ fn by_name(names: &MistakeNames, classes: &[String], groups: &[String]) -> Resul
 }
 
 fn manifest(job: &str, classifier: &Classifier, scanned: &Scanned, settings: &DebugSettings) -> Manifest {
-    let chosen = (&settings.split, &settings.mistakes, &settings.diagnose, &settings.report);
+    let chosen = (&settings.split, &settings.mistakes, &settings.diagnose, &settings.pictures, &settings.report);
     let settings_text = format!("{chosen:?} {:?} {:?}", classifier.options.taps, classifier.preprocessing);
     Manifest {
         pellucid: VERSION.to_owned(),

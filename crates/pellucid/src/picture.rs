@@ -1,6 +1,7 @@
 //! Pictures of what neurons respond to, beside what the data set has to show for them (METHODS A4).
 
 mod response;
+mod suspects;
 
 use crate::error::some;
 use crate::run::{Manifest, RunDirectory};
@@ -19,6 +20,7 @@ use response::Responses;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+pub(crate) use suspects::{Diagnosed, picture_suspects};
 
 /// Pictures that a guide is calibrated on.
 const CALIBRATION: usize = 24;
@@ -149,19 +151,9 @@ pub fn picture(
         let shown = responses.as_ref().map(|r| r.of(target.channel, CROPS, &directory)).transpose()?;
         let mut pictures = Vec::new();
         for one in &made[at * illusion.seeds..(at + 1) * illusion.seeds] {
-            pictures.push(write(classifier, one, shown.as_ref(), guide.as_mut(), &vocabulary, &directory)?);
+            pictures.push(write(classifier, one, "", shown.as_ref(), guide.as_mut(), &vocabulary, &directory)?);
         }
-        neurons.push(PicturedNeuron {
-            neuron: target.channel,
-            class: target.class,
-            class_name: target.class.map(|c| class_name(classifier, c)),
-            weight: target
-                .class
-                .filter(|_| settings.layer.is_none())
-                .map(|c| classifier.layer.weight[[c, target.channel]]),
-            pictures,
-            data: shown,
-        });
+        neurons.push(pictured(classifier, target, pictures, shown, settings.layer.is_none()));
     }
     let results = PictureResults {
         pellucid: VERSION.to_owned(),
@@ -178,6 +170,24 @@ pub fn picture(
     finish(results, directory, manifest, start)
 }
 
+/// A target with its pictures; `is_neuron` tells it from a channel of another layer.
+fn pictured(
+    classifier: &Classifier,
+    target: &Target,
+    pictures: Vec<NeuronPicture>,
+    data: Option<DataResponse>,
+    is_neuron: bool,
+) -> PicturedNeuron {
+    PicturedNeuron {
+        neuron: target.channel,
+        class: target.class,
+        class_name: target.class.map(|c| class_name(classifier, c)),
+        weight: target.class.filter(|_| is_neuron).map(|c| classifier.layer.weight[[c, target.channel]]),
+        pictures,
+        data,
+    }
+}
+
 /// Writes the page and the data, the manifest last.
 fn finish(
     results: PictureResults,
@@ -192,13 +202,7 @@ fn finish(
     manifest.timings = vec![("pictures".to_owned(), start.elapsed().as_secs_f64())];
     manifest.warnings = results.warnings.clone();
     manifest.files = vec!["report.html".to_owned(), "results.json".to_owned()];
-    for neuron in &results.neurons {
-        for picture in &neuron.pictures {
-            manifest.files.push(picture.file.clone());
-            manifest.files.extend(picture.masked.clone());
-        }
-        manifest.files.extend(neuron.data.iter().flat_map(|d| d.top.iter().map(|t| t.crop.clone())));
-    }
+    manifest.files.extend(results.neurons.iter().flat_map(PicturedNeuron::files));
     manifest.files.sort();
     manifest.files.dedup();
     directory.finish(&manifest)?;
@@ -300,17 +304,18 @@ fn vocabulary(
     Ok(words.into_iter().map(embed).collect::<Result<_, _>>()?)
 }
 
-/// Writes one picture and says what it shows.
+/// Writes one picture, its file names ending in `suffix`, and says what it shows.
 fn write(
     classifier: &Classifier,
     one: &Illusion,
+    suffix: &str,
     data: Option<&DataResponse>,
     guide: Option<&mut Guide>,
     vocabulary: &[(String, Vec<f32>)],
     directory: &RunDirectory,
 ) -> Result<NeuronPicture, Error> {
     let class = one.target.class.map_or(String::new(), |c| format!("-class-{c}"));
-    let stem = format!("neuron-{}{class}-seed-{}", one.target.channel, one.seed);
+    let stem = format!("neuron-{}{class}-seed-{}{suffix}", one.target.channel, one.seed);
     let side = one.picture.width() as usize;
     let file = directory.write_bytes(&format!("{stem}.png"), &one.picture.to_png()?)?;
     let mask = one.map.as_ref().and_then(|map| mask::heat_mask(map.view(), side, side));
@@ -330,6 +335,7 @@ fn write(
         seed: one.seed,
         file,
         masked,
+        start: None,
         steps: one.steps,
         activation: one.activation,
         of_max: data.and_then(|d| fraction(d.max)),

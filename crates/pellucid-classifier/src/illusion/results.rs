@@ -55,6 +55,9 @@ pub struct NeuronPicture {
     pub file: String,
     /// PNG with everything dimmed where the neuron does not respond; absent where its map is constant or it has none.
     pub masked: Option<String>,
+    /// PNG of the real picture that it began as; absent where it began as noise.
+    #[serde(default)]
+    pub start: Option<String>,
     /// Steps taken.
     pub steps: usize,
     /// The neuron's activation on the picture.
@@ -104,6 +107,16 @@ pub struct TopCrop {
 }
 
 impl PicturedNeuron {
+    /// Its files in the run directory, each once, sorted.
+    pub fn files(&self) -> Vec<String> {
+        let of = |p: &NeuronPicture| [Some(p.file.clone()), p.masked.clone(), p.start.clone()];
+        let mut files: Vec<String> = self.pictures.iter().flat_map(of).flatten().collect();
+        files.extend(self.data.iter().flat_map(|data| data.top.iter().map(|top| top.crop.clone())));
+        files.sort();
+        files.dedup();
+        files
+    }
+
     /// `neuron 17 for "balloon"`.
     pub fn title(&self) -> String {
         match &self.class_name {

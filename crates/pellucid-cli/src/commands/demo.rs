@@ -6,6 +6,9 @@ use anyhow::{Result, bail};
 use pellucid::Classifier;
 use std::process::ExitCode;
 
+/// Suspect neurons that the demo pictures: a minute or two on two cores.
+const PICTURES: usize = 3;
+
 pub fn run(args: &Args, demo: &DemoArgs) -> Result<ExitCode> {
     let model = demo.zoo.join("models/efficientnet_lite0/emoji_watermark.onnx");
     let data = demo.zoo.join("data/emoji-watermark");
@@ -20,6 +23,7 @@ pub fn run(args: &Args, demo: &DemoArgs) -> Result<ExitCode> {
     let classifier = Classifier::open(&model, &OpenArgs::default().options(&args.global))?;
     let mut settings = demo.run.settings()?;
     settings.split.get_or_insert_with(|| "test".to_owned());
+    settings.pictures = PICTURES;
     demo.examine.apply(&mut settings);
     debug::examine(args, &classifier, &data, &settings, &demo.examine.fail_on)
 }

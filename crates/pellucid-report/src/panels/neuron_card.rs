@@ -2,6 +2,7 @@
 
 use super::neuron_list::{anchor, direction_words, tone};
 use super::picture::{absent, picture};
+use super::pictures;
 use crate::charts::{Scale, axis, strip};
 use crate::format::{NONE, count, number, percent, percent_range, share, signed};
 use crate::heat;
@@ -76,6 +77,7 @@ fn card(h: &mut Html, page: &Page, finding: &Finding, neuron: &Neuron, id: &str)
             }
         });
         h.within("p", &[("class", "reading")], |h| reading(h, page, finding, neuron));
+        made_pictures(h, page, finding, neuron);
         top_pictures(h, page, neuron);
         standing(h, page, finding, neuron);
         h.within("dl", &[("class", "facts")], |h| facts(h, neuron));
@@ -117,6 +119,14 @@ fn reading(h: &mut Html, page: &Page, finding: &Finding, neuron: &Neuron) {
             " Doubtful: it is silent on {} of the mistakes, where it cannot be too strong.",
             share(neuron.silent_share)
         ));
+    }
+}
+
+/// Pictures that the run made for the neuron, where it made any.
+fn made_pictures(h: &mut Html, page: &Page, finding: &Finding, neuron: &Neuron) {
+    let own = page.diagnosis.pictures.iter().filter(|p| p.neuron == neuron.index && p.class == finding.class);
+    for pictured in own.filter(|_| !page.made.is_empty()) {
+        pictures::made(h, pictured, &|file: &str| page.made.get(file).cloned());
     }
 }
 

@@ -26,16 +26,21 @@ pub(crate) fn neuron(h: &mut Html, neuron: &PicturedNeuron, files: Files) {
                 h.element("span", &[("class", "tag")], &format!("weight {}", signed(f64::from(weight))));
             }
         });
-        body(h, neuron, files);
+        made(h, neuron, files);
+        crops(h, neuron, files);
     });
 }
 
-/// The pictures and crops without a card around them.
-pub(crate) fn body(h: &mut Html, neuron: &PicturedNeuron, files: Files) {
+/// The pictures alone.
+pub(crate) fn made(h: &mut Html, neuron: &PicturedNeuron, files: Files) {
     h.element("h5", &[], "What it would like to see (made by optimisation, not photographed)");
     h.within("div", &[("class", "made")], |h| {
         neuron.pictures.iter().for_each(|picture| figure(h, neuron, picture, files));
     });
+}
+
+/// The real crops beside them.
+fn crops(h: &mut Html, neuron: &PicturedNeuron, files: Files) {
     let Some(data) = neuron.data.as_ref().filter(|data| !data.top.is_empty()) else { return };
     h.element("h5", &[], "The real crops that activate it most");
     h.within("div", &[("class", "made crops")], |h| {
@@ -52,20 +57,27 @@ pub(crate) fn body(h: &mut Html, neuron: &PicturedNeuron, files: Files) {
 }
 
 fn figure(h: &mut Html, neuron: &PicturedNeuron, picture: &NeuronPicture, files: Files) {
-    for (file, what) in [(Some(&picture.file), "picture"), (picture.masked.as_ref(), "where it responds")] {
+    let shown = [
+        (picture.start.as_ref(), "the real picture it began as"),
+        (Some(&picture.file), "picture"),
+        (picture.masked.as_ref(), "where it responds"),
+    ];
+    for (file, what) in shown {
         let Some(file) = file else { continue };
         h.within("figure", &[], |h| {
             image(h, file, &format!("{}, seed {}, {what}", neuron.title(), picture.seed), files);
             h.within("figcaption", &[], |h| match what {
                 "picture" => caption(h, picture),
-                _ => h.text("where it responds; the rest is dimmed"),
+                "where it responds" => h.text("where it responds; the rest is dimmed"),
+                other => h.text(other),
             });
         });
     }
 }
 
 fn caption(h: &mut Html, picture: &NeuronPicture) {
-    h.within("b", &[], |h| h.text(&format!("seed {}", picture.seed)));
+    let begin = if picture.start.is_some() { "changed until it responds" } else { "from noise" };
+    h.within("b", &[], |h| h.text(&format!("{begin}, seed {}", picture.seed)));
     let mut facts = vec![format!("activation {}", number(f64::from(picture.activation)))];
     facts.extend(picture.of_max.map(|f| format!("{} of the data set's largest", percent(100.0 * f64::from(f)))));
     facts.extend(picture.of_p99.map(|f| format!("{} of its 99th percentile", percent(100.0 * f64::from(f)))));

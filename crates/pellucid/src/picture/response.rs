@@ -6,7 +6,7 @@ use crate::run::RunDirectory;
 use crate::{Classifier, Error, Progress};
 use ndarray::{Array2, ArrayD, Axis};
 use pellucid_classifier::illusion::results::{DataResponse, TopCrop};
-use pellucid_classifier::scan::{self, ScanSource};
+use pellucid_classifier::scan::{self, FeatureTable, ScanSource};
 use pellucid_classifier::statistics::quantile;
 use pellucid_runtime::{Layout, Pooling, TappedModel, VerifiedMap};
 use pellucid_vision::dataset::Dataset;
@@ -54,6 +54,27 @@ impl<'a> Responses<'a> {
             }
         };
         Ok(Responses { classifier, data, index, activations, channels, mapped })
+    }
+
+    /// From features that are in memory.
+    pub(super) fn known(
+        classifier: &'a Classifier,
+        data: &'a Arc<Dataset>,
+        table: &FeatureTable,
+        settings: &PictureSettings,
+    ) -> Responses<'a> {
+        let mut channels = settings.neurons.clone();
+        channels.sort_unstable();
+        channels.dedup();
+        let activations = table.features.select(Axis(1), &channels);
+        Responses {
+            classifier,
+            data,
+            index: table.index.clone(),
+            activations,
+            channels,
+            mapped: classifier.tapped.clone(),
+        }
     }
 
     /// The range of `channel`, and its `count` strongest crops, written into `directory`.
