@@ -19,7 +19,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenize
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parent / "guides/tiny_clip"
 TEXTS = ["a photo of a balloon", "Flamingo!", "a close-up picture of food, apple pie", "zebra's 2 stripes"]
-CONTEXT, SIDE = 24, 32
+CONTEXT, SIDE = 40, 32
 
 
 def tokenizer(names: list[str]) -> CLIPTokenizerFast:
@@ -94,9 +94,10 @@ def main() -> None:
             embedding = text(batch["input_ids"], batch["attention_mask"])
         reference[f"ids.{index}"] = batch["input_ids"][0].numpy()
         reference[f"text.{index}"] = torch.nn.functional.normalize(embedding)[0].numpy()
+    # Of the towers' own size: resizing has tests of its own.
     rng = np.random.default_rng(0)
-    ramp = np.stack(np.meshgrid(np.arange(48), np.arange(40), indexing="xy"), -1)
-    picture = np.concatenate([ramp * 5, rng.integers(0, 255, (40, 48, 1))], -1).astype(np.uint8)
+    ramp = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE), indexing="xy"), -1)
+    picture = np.concatenate([ramp * 7, rng.integers(0, 255, (SIDE, SIDE, 1))], -1).astype(np.uint8)
     Image.fromarray(picture).save(OUT / "picture.png")
     with torch.no_grad():
         seen = processor(Image.open(OUT / "picture.png"), return_tensors="pt")["pixel_values"]
