@@ -74,11 +74,14 @@ $(RIVALS_READY):
 parity: build $(RIVALS_READY) ## Compare gradients with PyTorch's at the networks' published size (about 40 minutes, 20 GiB).
 	@$(RIVALS)/venv/bin/python benches/parity/parity.py --pellucid $(RELEASE)/pellucid --optimum $(RIVALS)/optimum $(PARITY)
 
-.PHONY: bench bench-classifier bench-gradients
-bench: bench-classifier bench-gradients ## Compare speed and memory with PyTorch, side by side (about 30 minutes).
+.PHONY: bench bench-classifier bench-gradients bench-pictures
+bench: bench-classifier bench-gradients bench-pictures ## Compare speed and memory with PyTorch, side by side (about 30 minutes).
 
 bench-classifier: setup pictures $(RIVALS_READY) ## The part of bench on scans and counterfactuals.
 	@$(RIVALS)/venv/bin/python benches/rivals/classifier.py --pellucid $(RELEASE)/pellucid $(BENCH)
+
+bench-pictures: build $(RIVALS_READY) ## The part of bench on pictures of neurons.
+	@$(RIVALS)/venv/bin/python benches/rivals/illusion.py --pellucid $(RELEASE)/pellucid $(BENCH)
 
 bench-gradients: build $(RIVALS_READY) ## The part of bench on gradients.
 	@$(RIVALS)/venv/bin/python benches/gradients/bench.py --pellucid $(RELEASE)/pellucid $(BENCH)
