@@ -2,8 +2,9 @@
 
 use crate::error::some;
 use crate::{Classifier, Error};
-use ndarray::Axis;
+use ndarray::{Array2, Axis};
 use pellucid_classifier::attribution::{self, Attribution, AttributionSettings, Method, Subject};
+use pellucid_classifier::statistics::quantile;
 use pellucid_vision::heat::{self, Alignment};
 use pellucid_vision::picture::Picture;
 use pellucid_vision::preprocess::Layout;
@@ -66,10 +67,19 @@ pub fn attribute(
         &options.session,
     )?;
     let draw = |map: &Attribution| match map.flag {
-        None => heat::render(&seen, map.map.view(), Alignment::Centres, 0.55).and_then(|p| p.to_png().ok()),
+        None => heat::render(&seen, shown(&map.map).view(), Alignment::Centres, 0.55).and_then(|p| p.to_png().ok()),
         Some(_) => None,
     };
     Ok(Attributions { subject, title, drawn: maps.iter().map(draw).collect(), maps, seen: seen.to_png()? })
+}
+
+/// What is drawn of a map: what speaks for the subject, up to its 99th percentile, since single pixels of a gradient stand
+/// far above the rest.
+fn shown(map: &Array2<f32>) -> Array2<f32> {
+    let mut values: Vec<f64> = map.iter().map(|v| f64::from(v.max(0.0))).collect();
+    values.sort_by(f64::total_cmp);
+    let high = quantile(&values, 0.99) as f32;
+    if high > 0.0 { map.mapv(|v| v.clamp(0.0, high)) } else { map.clone() }
 }
 
 fn subject(

@@ -2,6 +2,7 @@
 
 use crate::stage::{Ran, Stage, repository};
 use pellucid::graph::{ElementType, Graph, Model, Node, Value};
+use pellucid::vision::picture::Picture;
 use std::path::Path;
 
 const RED: &str = "0";
@@ -42,7 +43,7 @@ fn a_neuron_that_looks_for_red_is_pictured_red() {
 }
 
 fn image(path: &Path) -> Vec<u8> {
-    pellucid::vision::picture::Picture::open(path, &Default::default()).unwrap().into_data()
+    Picture::open(path, &Default::default()).unwrap().into_data()
 }
 
 #[test]
@@ -130,4 +131,37 @@ fn a_guide_whose_sides_do_not_fit_is_refused_with_both_sizes() {
     let graph = Graph::new(vec![ids], nodes, Vec::new(), &["text_embeds"]).unwrap();
     Model::new("text_model.onnx", graph, 17).write(stage.at("torn/text_model.onnx")).unwrap();
     picture(&stage, RED, &["--class", "red", "--guide", "torn"]).refused(&["24 numbers", "text embeddings 1"]);
+}
+
+#[test]
+fn an_attribution_adds_up_finds_the_place_and_passes_its_checks() {
+    let stage = Stage::new();
+    // Red on the left, nothing on the right.
+    let halves = Picture::from_fn(8, 8, |x, _| if x < 4 { [220, 20, 20] } else { [127; 3] });
+    stage.write("halves.png", halves.to_png().unwrap());
+    let found =
+        stage.run(&["attribute", "model.onnx", "halves.png", "--neuron", RED, "--out", "maps", "--json"]).fine();
+    let maps = found.json()["maps"].clone();
+    for map in maps.as_array().unwrap() {
+        if map["method"] == "integrated-gradients" {
+            assert!((map["completeness"].as_f64().unwrap() - 1.0).abs() < 1e-3, "{map}");
+            assert!(map["deletion"].as_f64() < map["deletion_random"].as_f64(), "{map}");
+            assert!(map["insertion"].as_f64() > map["insertion_random"].as_f64(), "{map}");
+        }
+        if map["method"] == "smooth-grad" {
+            // The neuron is a mean: every pixel counts the same.
+            assert!(map["flag"].as_str().unwrap().starts_with("constant"), "{map}");
+        }
+    }
+    assert!(stage.at("maps/seen.png").is_file() && !stage.at("maps/smooth-grad.png").exists());
+}
+
+#[test]
+fn attributions_of_what_does_not_exist_are_refused() {
+    let stage = Stage::with_mistakes();
+    let attribute = |more: &[&str]| stage.run(&[&["attribute", "model.onnx", "data/red/0.png"][..], more].concat());
+    attribute(&["--neuron", "6"]).refused(&["no neuron 6", "there are 6"]);
+    attribute(&["--class", "yellow"]).refused(&["no class 'yellow'", "red, green, blue"]);
+    attribute(&["--points", "0"]).refused(&["--points must be 1 or more"]);
+    stage.run(&["attribute", "model.onnx", "data/red/none.png"]).refused(&["none.png"]);
 }
