@@ -6,12 +6,16 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use pellucid::classifier_methods::attribution::{AttributionSettings, Method};
 use pellucid::classifier_methods::counterfactual::Variant;
 use pellucid::classifier_methods::illusion::{IllusionSettings, ObjectiveKind};
+use pellucid::classifier_methods::repair::suspects::Route;
+use pellucid::classifier_methods::repair::train::Selection;
+use pellucid::classifier_methods::repair::{Edit, RepairSettings};
 use pellucid::graph::TapNames;
 use pellucid::runtime::{Device, SessionOptions};
 use pellucid::vision::canvas::Parameterisation;
 use pellucid::vision::preprocess::{ChannelOrder, Layout, PreprocessingOverrides, ResizeRule};
 use pellucid::vision::resize::Filter;
 use pellucid::{DebugSettings, GradientSettings, MistakeNames, OpenOptions, PictureSettings, Question, Tolerances};
+use pellucid::{DebugSettings, GradientSettings, MistakeNames, OpenOptions, RepairOptions, Tolerances};
 use std::path::PathBuf;
 
 /// See what a vision model does, why it fails, and repair it.
@@ -57,6 +61,13 @@ pub enum Command {
     Scan(ScanArgs),
     /// Find the neurons behind a model's mistakes and write a report
     Debug(DebugArgs),
+    /// Mitigate a false correlation: edit the decision layer, measure the effect, write the edited model
+    Repair(RepairArgs),
+    /// Apply, take back or show the patch of a repair
+    Patch {
+        #[command(subcommand)]
+        command: PatchCommand,
+    },
     /// Explain the answer on one picture
     Why(WhyArgs),
     /// Picture what neurons respond to, for a class
@@ -156,6 +167,164 @@ pub struct DebugArgs {
     pub run: RunArgs,
     #[command(flatten)]
     pub examine: ExamineArgs,
+    /// Then repair: edit the decision layer against the class that most mistakes land on (every split takes part)
+    #[arg(long, help_heading = "Repair")]
+    pub repair: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct RepairArgs {
+    /// The ONNX classifier
+    pub model: PathBuf,
+    /// A folder per class, metadata.csv, CSV, JSONL or Parquet; with train, val and test splits, or they are made
+    pub data: PathBuf,
+    #[command(flatten)]
+    pub how: RepairHow,
+    /// Leave pictures out of the report
+    #[arg(long, help_heading = "Report")]
+    pub no_pictures: bool,
+    /// Exit with 1 if the edited model fails: accuracy<0.9, worst-class<0.8 or worst-group<0.8 (may be given again)
+    #[arg(long, value_name = "CONDITION", help_heading = "Report", value_parser = condition)]
+    pub fail_on: Vec<Condition>,
+    #[command(flatten)]
+    pub open: OpenArgs,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// How a repair is made.
+#[derive(Debug, ClapArgs)]
+pub struct RepairHow {
+    /// The class whose cue is at fault; by default the one that most mistakes land on
+    #[arg(long, value_name = "NAME", help_heading = "Repair")]
+    pub class: Option<String>,
+    /// The neurons at fault
+    #[arg(long, value_name = "NEURON", num_args = 1.., conflicts_with = "auto", help_heading = "Repair")]
+    pub neurons: Vec<usize>,
+    /// Find the neurons in the validation split's mistakes: gap (default) or votes (as published)
+    #[arg(long, value_name = "ROUTE", num_args = 0..=1, default_missing_value = "gap", help_heading = "Repair")]
+    pub auto: Option<RouteName>,
+    /// Neurons that --auto takes at most
+    #[arg(long, default_value_t = 5, help_heading = "Repair")]
+    pub count: usize,
+    /// The edit that is written: erase, ratio, reference, reference-waterbirds, class-weighted, focal, group-balanced or zero
+    #[arg(long, default_value = "erase", help_heading = "Repair")]
+    pub edit: Edit,
+    /// Try only the edit that is written, without the others beside it
+    #[arg(long, help_heading = "Repair")]
+    pub alone: bool,
+    /// λ₃ of the published loss; by grid on validation for `ratio`, 0.01 for `reference`
+    #[arg(long, value_name = "NUMBER", help_heading = "Repair")]
+    pub strength: Option<f64>,
+    /// o, what the ratio is drawn to; by grid on validation for `ratio`, 1 for `reference`
+    #[arg(long, value_name = "NUMBER", help_heading = "Repair")]
+    pub target: Option<f64>,
+    /// What chooses epochs and settings on validation
+    #[arg(long, default_value = "worst-slice", help_heading = "Repair")]
+    pub select: SelectionName,
+    /// Adam's learning rate, where the edit does not fix it
+    #[arg(long, default_value_t = 1e-3, value_name = "NUMBER", help_heading = "Repair")]
+    pub learning_rate: f64,
+    /// Epochs at most
+    #[arg(long, default_value_t = 20, help_heading = "Repair")]
+    pub epochs: usize,
+    /// Also write the edited model here
+    #[arg(long, value_name = "FILE.onnx", help_heading = "Repair")]
+    pub out: Option<PathBuf>,
+}
+
+impl RepairHow {
+    /// Validated settings.
+    pub fn options(&self) -> Result<RepairOptions> {
+        for (name, value) in [("strength", self.strength), ("learning-rate", Some(self.learning_rate))] {
+            if value.is_some_and(|v| !v.is_finite() || v < 0.0) {
+                bail!("--{name} must be a number of at least 0");
+            }
+        }
+        if self.count == 0 || self.epochs == 0 {
+            bail!("--count and --epochs must be at least 1");
+        }
+        let settings = RepairSettings {
+            neurons: self.neurons.clone(),
+            route: self.auto.map_or(Route::Gap, RouteName::route),
+            count: self.count,
+            edits: if self.alone { Vec::new() } else { Edit::ALL.to_vec() },
+            edit: self.edit,
+            strength: self.strength,
+            target: self.target,
+            selection: self.select.selection(),
+            rate: self.learning_rate,
+            epochs: self.epochs,
+            ..RepairSettings::default()
+        };
+        Ok(RepairOptions { class: self.class.clone(), settings, out: self.out.clone() })
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum RouteName {
+    /// Neurons that stand in both lists of the evidence gap
+    Gap,
+    /// The published votes of the counterfactuals
+    Votes,
+}
+
+impl RouteName {
+    fn route(self) -> Route {
+        match self {
+            RouteName::Gap => Route::Gap,
+            RouteName::Votes => Route::Votes,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum SelectionName {
+    /// Accuracy over all
+    Overall,
+    /// Accuracy of the worst class
+    WorstClass,
+    /// Accuracy of the worst class with or without the suspects active
+    WorstSlice,
+}
+
+impl SelectionName {
+    fn selection(self) -> Selection {
+        match self {
+            SelectionName::Overall => Selection::Overall,
+            SelectionName::WorstClass => Selection::WorstClass,
+            SelectionName::WorstSlice => Selection::WorstSlice,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PatchCommand {
+    /// Write MODEL with the patch in it
+    Apply {
+        /// The model that the patch was made for
+        model: PathBuf,
+        /// patch.safetensors of a repair
+        patch: PathBuf,
+        /// Where to write the edited model
+        #[arg(long, value_name = "FILE.onnx")]
+        out: PathBuf,
+    },
+    /// Write MODEL, which holds the patch, as it was before, to the byte of its weights
+    Revert {
+        /// The edited model
+        model: PathBuf,
+        /// patch.safetensors of the repair
+        patch: PathBuf,
+        /// Where to write the restored model
+        #[arg(long, value_name = "FILE.onnx")]
+        out: PathBuf,
+    },
+    /// Say what a patch changes, and in which model
+    Show {
+        /// patch.safetensors of a repair
+        patch: PathBuf,
+    },
 }
 
 #[derive(Debug, ClapArgs)]

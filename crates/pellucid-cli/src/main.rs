@@ -37,6 +37,8 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Inspect(a) => commands::inspect::run(&args, a),
         Command::Scan(a) => commands::scan::run(&args, a),
         Command::Debug(a) => commands::debug::run(&args, a),
+        Command::Repair(a) => commands::repair::run(&args, a),
+        Command::Patch { command } => commands::patch::run(&args, command),
         Command::Why(a) => commands::why::run(&args, a),
         Command::Picture(a) => commands::picture::run(&args, a),
         Command::Attribute(a) => commands::attribute::run(&args, a),

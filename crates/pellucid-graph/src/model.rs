@@ -196,6 +196,11 @@ impl Model {
             .push(StringStringEntryProto { key: Some(key.to_owned()), value: Some(value.to_owned()) });
     }
 
+    /// Takes a note out.
+    pub fn remove_metadata(&mut self, key: &str) {
+        self.rest.metadata_props.retain(|e| e.key() != key);
+    }
+
     /// Names of the model-local functions.
     pub fn functions(&self) -> Vec<String> {
         self.rest.functions.iter().map(|f| f.name().to_owned()).collect()

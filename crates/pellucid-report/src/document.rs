@@ -8,7 +8,7 @@ use crate::panels::{self, Panel};
 use base64::Engine;
 use sha2::{Digest, Sha256};
 
-const STYLE: &str = include_str!("../../../web/report.css");
+pub(crate) const STYLE: &str = include_str!("../../../web/report.css");
 const SCRIPT: &str = include_str!("../../../web/report.js");
 
 /// Side of the square that a picture is drawn in, in SVG units.
@@ -76,7 +76,7 @@ fn policy() -> String {
     )
 }
 
-fn source_hash(content: &str) -> String {
+pub(crate) fn source_hash(content: &str) -> String {
     format!("sha256-{}", base64::engine::general_purpose::STANDARD.encode(Sha256::digest(content)))
 }
 

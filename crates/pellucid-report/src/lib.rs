@@ -22,11 +22,13 @@ mod page;
 mod panels;
 mod pictures;
 mod redact;
+mod repair;
 
 pub use album::{NoThumbnails, ThumbnailSource};
 pub use disk::write_atomically;
 pub use error::ReportError;
 pub use pictures::render_pictures;
+pub use repair::{Changed, render_repair};
 
 use album::Darkroom;
 use page::Page;

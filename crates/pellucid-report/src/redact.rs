@@ -4,7 +4,7 @@
 //! holds nothing that identifies one: no file name, no heat map, no warning that could quote a file name.
 
 use crate::ReportOptions;
-use pellucid_classifier::results::{Diagnosis, Sample};
+use pellucid_classifier::results::{Diagnosis, RunCard, Sample};
 use std::path::Path;
 
 /// The public copy.
@@ -24,6 +24,15 @@ pub(crate) fn publishable(diagnosis: &Diagnosis, options: &ReportOptions) -> Dia
         forget_pictures(&mut public);
     }
     public
+}
+
+/// A run card without absolute paths.
+pub(crate) fn run_card(run: &mut RunCard) {
+    let root = Path::new("");
+    for text in [&mut run.command, &mut run.model, &mut run.data, &mut run.preprocessing, &mut run.heat_maps] {
+        *text = without_absolute_paths(text, root);
+    }
+    run.warnings.iter_mut().for_each(|warning| *warning = without_absolute_paths(warning, root));
 }
 
 fn forget_pictures(public: &mut Diagnosis) {

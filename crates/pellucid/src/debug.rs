@@ -103,14 +103,14 @@ pub struct ScanOutcome {
 }
 
 /// A scanned data set.
-struct Scanned {
-    data: Arc<Dataset>,
-    report: ScanReport,
-    warnings: Vec<String>,
-    seconds: f64,
+pub(crate) struct Scanned {
+    pub data: Arc<Dataset>,
+    pub report: ScanReport,
+    pub warnings: Vec<String>,
+    pub seconds: f64,
 }
 
-fn scan_data(
+pub(crate) fn scan_data(
     classifier: &Classifier,
     data: &Path,
     settings: &DebugSettings,
@@ -159,7 +159,7 @@ fn check_classes(classifier: &Classifier, data: &Dataset) -> Result<(), Error> {
     })
 }
 
-fn class_names(classifier: &Classifier, data: &Dataset) -> Vec<String> {
+pub(crate) fn class_names(classifier: &Classifier, data: &Dataset) -> Vec<String> {
     let logits = classifier.layer.bias.len();
     classifier.class_names.clone().filter(|n| n.len() == logits).unwrap_or_else(|| data.classes.clone())
 }
@@ -318,15 +318,17 @@ pub fn debug(
     Ok(DebugOutcome { diagnosis, directory: directory.path().to_path_buf(), report })
 }
 
+/// The place of `name` among the `known` names of a `kind`; a number is a place where no name is so written.
+pub(crate) fn find(kind: &'static str, known: &[String], name: &str) -> Result<usize, Error> {
+    let by_number = || name.parse::<usize>().ok().filter(|i| *i < known.len());
+    known.iter().position(|k| k == name).or_else(by_number).ok_or_else(|| Error::Unknown {
+        kind,
+        name: name.to_owned(),
+        known: some(known),
+    })
+}
+
 fn by_name(names: &MistakeNames, classes: &[String], groups: &[String]) -> Result<Vec<Mistakes>, Error> {
-    let find = |kind, known: &[String], name: &String| {
-        let by_number = || name.parse::<usize>().ok().filter(|i| *i < known.len());
-        known.iter().position(|k| k == name).or_else(by_number).ok_or_else(|| Error::Unknown {
-            kind,
-            name: name.clone(),
-            known: some(known),
-        })
-    };
     let mut chosen = Vec::new();
     for name in &names.class {
         chosen.push(Mistakes::TrueClass { class: find("class", classes, name)? });
@@ -345,6 +347,8 @@ fn by_name(names: &MistakeNames, classes: &[String], groups: &[String]) -> Resul
 
 fn manifest(job: &str, classifier: &Classifier, scanned: &Scanned, settings: &DebugSettings) -> Manifest {
     let chosen = (&settings.split, &settings.mistakes, &settings.diagnose, &settings.pictures, &settings.report);
+pub(crate) fn manifest(job: &str, classifier: &Classifier, scanned: &Scanned, settings: &DebugSettings) -> Manifest {
+    let chosen = (&settings.split, &settings.mistakes, &settings.diagnose, &settings.report);
     let settings_text = format!("{chosen:?} {:?} {:?}", classifier.options.taps, classifier.preprocessing);
     Manifest {
         pellucid: VERSION.to_owned(),
@@ -362,7 +366,12 @@ fn manifest(job: &str, classifier: &Classifier, scanned: &Scanned, settings: &De
 }
 
 /// `<model>-<data>-<hash>`: other inputs get another directory, the same inputs the same one.
-fn run_name(classifier: &Classifier, data: &Dataset, settings: &DebugSettings, manifest: &Manifest) -> String {
+pub(crate) fn run_name(
+    classifier: &Classifier,
+    data: &Dataset,
+    settings: &DebugSettings,
+    manifest: &Manifest,
+) -> String {
     if let Some(name) = &settings.name {
         return name.clone();
     }
@@ -390,7 +399,7 @@ fn shortened(warnings: &[String]) -> Vec<String> {
     shown
 }
 
-fn run_card(
+pub(crate) fn run_card(
     classifier: &Classifier,
     scanned: &Scanned,
     settings: &DebugSettings,

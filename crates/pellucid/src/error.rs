@@ -53,6 +53,25 @@ pub enum Error {
     /// A picture of a neuron.
     #[error(transparent)]
     Illusion(#[from] pellucid_classifier::illusion::IllusionError),
+    /// The repair.
+    #[error(transparent)]
+    Repair(#[from] pellucid_classifier::repair::RepairError),
+    /// The patch of a decision layer.
+    #[error(transparent)]
+    Patch(#[from] crate::patch::PatchError),
+    /// The data set has too few pictures to be split.
+    #[error(
+        "{data} has no {split} split, and its {pictures} pictures are too few to make one; a repair needs pictures to train on, \
+         to choose by and to measure with"
+    )]
+    TooFewToSplit {
+        /// The data set.
+        data: PathBuf,
+        /// Which split is missing.
+        split: &'static str,
+        /// Pictures there are.
+        pictures: usize,
+    },
     /// The report.
     #[error(transparent)]
     Report(#[from] pellucid_report::ReportError),

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! This crate is the small stable surface over the others: [`Classifier::open`] puts model, preprocessing and class
-//! names together, [`debug()`], [`scan()`], [`why()`] and [`inspect()`] are the jobs, and every result is a plain struct
+//! names together, [`debug()`], [`repair()`], [`scan()`], [`why()`] and [`inspect()`] are the jobs, and every result is a plain struct
 //! that serialises. The crates below it are re-exported for those who build their own jobs.
 
 mod attribute;
@@ -20,6 +20,8 @@ mod error;
 mod gradient;
 mod inspect;
 mod picture;
+mod patch;
+mod repair;
 mod run;
 mod thumbnails;
 mod verdict;
@@ -35,7 +37,9 @@ pub use gradient::{
 };
 pub use inspect::{InspectedValue, Inspection, inspect};
 pub use picture::{PictureOutcome, PictureSettings, picture};
+pub use patch::{Patch, PatchError, PatchSummary, PatchedTensor, patch_model, patch_summary};
 pub use pellucid_classifier::progress::{Progress, Silent};
+pub use repair::{DividedFeatures, RepairOptions, RepairOutcome, divide, repair};
 pub use run::{Manifest, RunDirectory};
 pub use why::{Evidence, Why, why};
 

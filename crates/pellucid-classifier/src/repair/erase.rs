@@ -8,7 +8,7 @@
 //! e(f) = f − s · aᵀ(f − m) / aᵀs                     m: mean features
 //! ```
 //!
-//! takes just that away: aᵀe(f) is the same for every picture, and no other linear map with that property moves the
+//! takes just that away (a and s are read off training and validation pictures, and no group label): aᵀe(f) is the same for every picture, and no other linear map with that property moves the
 //! features less (the rank-one case of LEACE, Belrose et al. 2023, arXiv 2306.03819, with a ridge). It is linear, so it folds
 //! into the decision layer: W e(f) + b = W′f + b′. The layer is then fitted again on the erased features, each class
 //! and slice counting alike, with a pull towards where it began. That is a convex problem of one minimum, so neither seed, batch,

@@ -21,6 +21,7 @@ use crate::scan::FeatureTable;
 use crate::statistics::{summarise, wilson};
 use erase::{Erasure, balanced};
 use loss::{Loss, RatioNorm, RatioPenalty};
+use ndarray::Axis;
 use results::{CausalCheck, ClassEdit, Figures, NeuronEdit, ProposedGroup, Tried};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -469,8 +470,12 @@ impl<'a> Bench<'a> {
     }
 
     fn erased(&self) -> Option<(DecisionLayer, String)> {
-        let [active, _] = self.active.as_ref()?;
-        let erasure = Erasure::fit(&self.train.features, &self.train.labels, active)?;
+        let [in_train, in_validation] = self.active.as_ref()?;
+        // Where the cue is one of the class, training shows hardly a picture of the class without it, or of another
+        // with it: the few on validation tell as much about the direction. The layer is fitted to training alone.
+        let features = ndarray::concatenate![Axis(0), self.train.features, self.validation.features];
+        let labels = [self.train.labels.as_slice(), &self.validation.labels].concat();
+        let erasure = Erasure::fit(&features, &labels, &[in_train.as_slice(), in_validation].concat())?;
         Some(self.best_pull(|pull| erase::erase(self.layer, &self.train, &erasure, pull)))
     }
 

@@ -3,7 +3,7 @@
 use super::compare::Comparison;
 use super::suspects::Suspect;
 use super::train::Selection;
-use crate::results::{Interval, Proportion, RunCard};
+use crate::results::{Proportion, RunCard};
 use serde::{Deserialize, Serialize};
 
 /// The edits that are tried.
@@ -177,7 +177,7 @@ pub struct ProposedGroup {
 /// Everything that `pellucid repair` found and did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Repair {
-    /// The class whose cue is at fault, its name, and why it was taken.
+    /// The class whose cue is at fault, and its name.
     pub class: (usize, String),
     /// The neurons, and by which route.
     pub suspects: Vec<Suspect>,
@@ -218,16 +218,4 @@ pub struct RepairRun {
     pub repair: Repair,
     /// How.
     pub run: RunCard,
-}
-
-/// The mean of values with a 95 % interval over seeds (t is not used: the quantiles of the values themselves).
-pub fn over_seeds(values: &[f64]) -> Interval {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
-    Interval {
-        value: mean,
-        low: sorted.first().copied().unwrap_or(f64::NAN),
-        high: sorted.last().copied().unwrap_or(f64::NAN),
-    }
 }

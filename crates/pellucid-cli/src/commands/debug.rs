@@ -5,7 +5,7 @@ use crate::output;
 use crate::progress::Bars;
 use anyhow::{Result, bail};
 use pellucid::classifier_methods::results::{Diagnosis, Proportion, Slice, Summary};
-use pellucid::{Classifier, DebugOutcome, DebugSettings};
+use pellucid::{Classifier, DebugOutcome, DebugSettings, RepairOptions};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -13,7 +13,14 @@ pub fn run(args: &Args, debug: &DebugArgs) -> Result<ExitCode> {
     let classifier = Classifier::open(&debug.model, &debug.open.options(&args.global))?;
     let mut settings = debug.run.settings()?;
     debug.examine.apply(&mut settings);
-    examine(args, &classifier, &debug.data, &settings, &debug.examine.fail_on)
+    let code = examine(args, &classifier, &debug.data, &settings, &debug.examine.fail_on)?;
+    if !debug.repair {
+        return Ok(code);
+    }
+    output::lines(&[String::new()])?;
+    // The diagnosis has answered --fail-on; the repair is made whatever it said.
+    super::repair::mend(args, &classifier, &debug.data, &settings, &RepairOptions::default(), &[])?;
+    Ok(code)
 }
 
 /// Runs the job, prints the verdict and the report's path, and gives the exit code that `fail_on` asks for.

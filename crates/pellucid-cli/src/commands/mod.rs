@@ -9,5 +9,7 @@ pub mod gradient;
 pub mod inspect;
 pub mod man;
 pub mod picture;
+pub mod patch;
+pub mod repair;
 pub mod scan;
 pub mod why;

@@ -1,0 +1,244 @@
+//! The repair job: scan, find the neurons, edit the decision layer, prove the effect, ship model and patch.
+
+use crate::debug::{class_names, find, manifest, run_card, run_name, scan_data};
+use crate::patch::Patch;
+use crate::run::RunDirectory;
+use crate::thumbnails::SeenByTheModel;
+use crate::{Classifier, DebugSettings, Error, Progress};
+use pellucid_classifier::layer::DecisionLayer;
+use pellucid_classifier::repair::results::RepairRun;
+use pellucid_classifier::repair::{self, RepairSettings, Splits};
+use pellucid_classifier::scan::FeatureTable;
+use pellucid_vision::dataset::Dataset;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Below this many pictures of a split that must be divided, no split is made.
+const DIVISIBLE: usize = 30;
+
+/// What is repaired, by the names that the user gives.
+#[derive(Debug, Clone, Default)]
+pub struct RepairOptions {
+    /// The class whose cue is at fault; the one that most mistakes land on where `None`.
+    pub class: Option<String>,
+    /// The method's settings; `class` above goes before theirs.
+    pub settings: RepairSettings,
+    /// Where the edited model is written beside the run directory; only into the run directory where `None`.
+    pub out: Option<PathBuf>,
+}
+
+/// What [`repair()`] made.
+#[derive(Debug, Clone)]
+pub struct RepairOutcome {
+    /// What was found and done, and how.
+    pub result: RepairRun,
+    /// The run directory.
+    pub directory: PathBuf,
+    /// The edited model.
+    pub model: PathBuf,
+    /// The patch.
+    pub patch: PathBuf,
+    /// The report.
+    pub report: PathBuf,
+}
+
+/// The rows of a feature table by split.
+#[derive(Debug, Clone)]
+pub struct DividedFeatures {
+    /// Training, validation and test.
+    pub parts: [FeatureTable; 3],
+    /// What was made up because the data set lacks it.
+    pub warnings: Vec<String>,
+}
+
+/// Repairs the decision layer of `classifier` with the pictures of `data`: `report.html`, `repair.json`, the edited model and
+/// `patch.safetensors` in the run directory.
+pub fn repair(
+    classifier: &Classifier,
+    data: impl AsRef<Path>,
+    settings: &DebugSettings,
+    options: &RepairOptions,
+    progress: &dyn Progress,
+) -> Result<RepairOutcome, Error> {
+    // Every split takes part, whichever a diagnosis looked at.
+    let scanning = DebugSettings { split: None, ..settings.clone() };
+    let mut scanned = scan_data(classifier, data.as_ref(), &scanning, progress)?;
+    // The data set's own remark on that is none of the user's concern here.
+    scanned.warnings.retain(|w| !w.starts_with("all splits"));
+    let mut timings = vec![("scan".to_owned(), scanned.seconds)];
+    let start = Instant::now();
+    let table = scanned.report.load(&scanned.data, classifier.tapped.classes(), classifier.tapped.features())?;
+    let classes = class_names(classifier, &scanned.data);
+    let mut how = options.settings.clone();
+    how.seed = settings.seed;
+    if let Some(name) = &options.class {
+        how.class = Some(find("class", &classes, name)?);
+    }
+    let mut manifest = manifest("repair", classifier, &scanned, &scanning);
+    let asked = format!("{} {how:?} {:?}", manifest.settings_hash, options.out);
+    manifest.settings_hash = blake3::hash(asked.as_bytes()).to_hex().to_string();
+    let name = run_name(classifier, &scanned.data, &scanning, &manifest);
+    let directory = RunDirectory::open(&settings.runs, &name, &manifest, settings.force)?;
+
+    let divided = divide(&scanned.data, &table, settings.seed)?;
+    let [train, validation, test] = &divided.parts;
+    let splits = Splits { train, validation, test };
+    let mut made = repair::repair(&classifier.layer, splits, &classes, &scanned.data.groups, &how)?;
+    made.repair.warnings.splice(0..0, divided.warnings.iter().cloned());
+    for (group, rows) in made.repair.proposed.iter_mut().zip(&made.examples) {
+        group.examples = rows.iter().map(|&r| scanned.data.samples[validation.index[r]].file.clone()).collect();
+    }
+    timings.push(("repair".to_owned(), start.elapsed().as_secs_f64()));
+    let (model, patch) = ship(classifier, &made.layer, &made.repair, &directory, options.out.as_deref())?;
+    let run = run_card(classifier, &scanned, &scanning, timings.clone());
+    let result = RepairRun { repair: made.repair, run };
+    directory.write_json("repair.json", &result)?;
+    let (data, limits) = (&scanned.data, &classifier.options.limits);
+    let pictures = SeenByTheModel { data, preprocessing: &classifier.preprocessing, limits };
+    let samples = shown(data, &result, &classifier.layer, &made.layer, test);
+    let page = pellucid_report::render_repair(&result, &samples, &settings.report, &pictures)?;
+    let report = directory.write("report.html", &page)?;
+    manifest.timings = timings;
+    manifest.files = vec!["report.html".to_owned(), "repair.json".to_owned(), file(&model), file(&patch)];
+    directory.finish(&manifest)?;
+    Ok(RepairOutcome { result, directory: directory.path().to_path_buf(), model, patch, report })
+}
+
+fn file(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Writes the edited model and its patch; the model also to `out`.
+fn ship(
+    classifier: &Classifier,
+    layer: &DecisionLayer,
+    repair: &repair::Repair,
+    directory: &RunDirectory,
+    out: Option<&Path>,
+) -> Result<(PathBuf, PathBuf), Error> {
+    let neurons: Vec<String> = repair.suspects.iter().map(|s| s.neuron.to_string()).collect();
+    let note = format!(
+        "pellucid {} repair: edit '{}' for class '{}', neurons {}",
+        crate::VERSION,
+        repair.edit,
+        repair.class.1,
+        neurons.join(" ")
+    );
+    // Read afresh: the opened model's graph has taps and poolings added.
+    let mut original = crate::classifier::read(classifier.path())?;
+    original.embed_weights()?;
+    let patch = Patch::between(&original, &classifier.tapped.taps.layer, layer, &note)?;
+    let (patch_path, stem) = (directory.file("patch.safetensors"), classifier.path().file_stem().unwrap_or_default());
+    let write = |path: &Path, bytes: &[u8]| {
+        std::fs::write(path, bytes).map_err(|source| Error::Write { path: path.to_owned(), source })
+    };
+    write(&patch_path, &patch.to_bytes()?)?;
+    let edited = patch.apply(&original, &patch_path)?;
+    let model = directory.file(&format!("{}.repaired.onnx", stem.to_string_lossy()));
+    edited.write(&model)?;
+    if let Some(out) = out {
+        edited.write(out)?;
+    }
+    Ok((model, patch_path))
+}
+
+/// The test samples that a report shows: fixed and broken ones, as they were before and are after.
+fn shown(
+    data: &Dataset,
+    result: &RepairRun,
+    before: &DecisionLayer,
+    after: &DecisionLayer,
+    test: &FeatureTable,
+) -> Vec<pellucid_report::Changed> {
+    let place: BTreeMap<usize, usize> = test.index.iter().enumerate().map(|(row, &index)| (index, row)).collect();
+    let comparison = &result.repair.comparison;
+    let sample = |layer: &DecisionLayer, index: usize, row: usize| {
+        let logits = layer.logits(&test.features.select(ndarray::Axis(0), &[row]));
+        let probabilities = pellucid_classifier::layer::softmax(logits.row(0));
+        let predicted = pellucid_classifier::scan::predicted(&logits.row(0).to_vec());
+        pellucid_classifier::results::Sample {
+            index,
+            file: data.samples[index].file.clone(),
+            truth: test.labels[row],
+            predicted,
+            confidence: probabilities[predicted],
+            group: test.groups[row],
+            counterfactual: None,
+        }
+    };
+    let changed = |index: &usize| {
+        let row = *place.get(index)?;
+        Some(pellucid_report::Changed { before: sample(before, *index, row), after: sample(after, *index, row) })
+    };
+    comparison.fixed.iter().chain(&comparison.broken).filter_map(changed).collect()
+}
+
+/// Divides a table by the data set's splits. Without a validation split a fifth of the training pictures becomes one, without
+/// a test split a quarter; without any, half of the pictures train, a quarter chooses and a quarter measures. Divided
+/// class by class, from the seed, and said in the warnings.
+pub fn divide(data: &Dataset, table: &FeatureTable, seed: u64) -> Result<DividedFeatures, Error> {
+    let of = |name: &str| -> Vec<usize> {
+        let is = |&r: &usize| data.samples[table.index[r]].split.as_deref() == Some(name);
+        (0..table.index.len()).filter(is).collect()
+    };
+    let (mut train, mut validation, mut test) = (of("train"), of("val"), of("test"));
+    let mut warnings = Vec::new();
+    if train.is_empty() {
+        let known: Vec<usize> = validation.iter().chain(&test).copied().collect();
+        train = (0..table.index.len()).filter(|r| !known.contains(r)).collect();
+    }
+    let mut made = |from: &mut Vec<usize>, share: f64, split: &'static str| -> Result<Vec<usize>, Error> {
+        if from.len() < DIVISIBLE {
+            return Err(Error::TooFewToSplit { data: data.root.clone(), split, pictures: from.len() });
+        }
+        let taken = take(table, from, share, seed);
+        warnings.push(format!(
+            "the data set has no {split} split: {} of the training pictures, drawn class by class, were set aside as one",
+            taken.len()
+        ));
+        Ok(taken)
+    };
+    if train.is_empty() {
+        return Err(Error::TooFewToSplit { data: data.root.clone(), split: "training", pictures: table.index.len() });
+    }
+    if test.is_empty() {
+        test = made(&mut train, 0.25, "test")?;
+    }
+    if validation.is_empty() {
+        validation = made(&mut train, 0.2, "validation")?;
+    }
+    Ok(DividedFeatures { parts: [&train, &validation, &test].map(|rows| select(table, rows)), warnings })
+}
+
+/// Moves `share` of each class's rows out of `from`.
+fn take(table: &FeatureTable, from: &mut Vec<usize>, share: f64, seed: u64) -> Vec<usize> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut classes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    from.iter().for_each(|&r| classes.entry(table.labels[r]).or_default().push(r));
+    let (mut kept, mut taken) = (Vec::new(), Vec::new());
+    for rows in classes.values_mut() {
+        rows.shuffle(&mut rng);
+        let count = (rows.len() as f64 * share).round() as usize;
+        taken.extend_from_slice(&rows[..count]);
+        kept.extend_from_slice(&rows[count..]);
+    }
+    kept.sort_unstable();
+    taken.sort_unstable();
+    *from = kept;
+    taken
+}
+
+fn select(table: &FeatureTable, rows: &[usize]) -> FeatureTable {
+    let axis = ndarray::Axis(0);
+    FeatureTable {
+        index: rows.iter().map(|&r| table.index[r]).collect(),
+        labels: rows.iter().map(|&r| table.labels[r]).collect(),
+        groups: rows.iter().map(|&r| table.groups[r]).collect(),
+        logits: table.logits.select(axis, rows),
+        features: table.features.select(axis, rows),
+    }
+}
