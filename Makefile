@@ -56,6 +56,11 @@ zoo-table: setup ## Measure which lists find the neurons of the shortcuts; rewri
 	@$(RELEASE)/pellucid-zoo compose emoji-frame --counterpart
 	@$(RELEASE)/pellucid-zoo rank-neurons emoji-frame --into docs/emoji-frame.md
 
+.PHONY: repair-table
+repair-table: setup pictures ## Measure every edit on both benchmarks over 5 seeds; rewrite the tables in docs/repair.md.
+	@$(RELEASE)/pellucid-zoo compose emoji-frame
+	@$(RELEASE)/pellucid-zoo repair --into docs/repair.md
+
 .PHONY: test
 test: setup ## Set up and run every test.
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --no-tests=pass; else $(CARGO) test --workspace; fi

@@ -20,6 +20,7 @@ pub mod dataset;
 mod draws;
 pub mod error;
 pub mod mark;
+pub mod mending;
 mod noise;
 pub mod ranking;
 pub mod recipe;

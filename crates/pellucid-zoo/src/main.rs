@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use pellucid_zoo::dataset::{self, Selection};
-use pellucid_zoo::{Benchmark, Composer, Split, ranking};
+use pellucid_zoo::{Benchmark, Composer, Split, mending, ranking};
 
 /// Composes the pictures of the benchmarks from committed sprites and recipes.
 #[derive(Parser)]
@@ -56,6 +56,21 @@ enum Command {
         #[arg(long, default_value = "runs", value_name = "FOLDER")]
         runs: PathBuf,
         /// Write the table between the markers of this Markdown file instead of printing it.
+        #[arg(long, value_name = "FILE")]
+        into: Option<PathBuf>,
+    },
+    /// Measure which edit of the decision layer mitigates each benchmark's correlation; print the tables as Markdown.
+    Repair {
+        /// The folder with the classifiers and the pictures, which `compose` wrote.
+        #[arg(long, default_value = "zoo", value_name = "FOLDER")]
+        zoo: PathBuf,
+        /// Bootstrap samples of the training and validation pictures.
+        #[arg(long, default_value_t = 5)]
+        seeds: u64,
+        /// Where the scans are cached.
+        #[arg(long, default_value = "runs", value_name = "FOLDER")]
+        runs: PathBuf,
+        /// Write the tables between the markers of this Markdown file instead of printing them.
         #[arg(long, value_name = "FILE")]
         into: Option<PathBuf>,
     },
@@ -119,13 +134,25 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let path = dataset::seal(&read(&zoo, benchmark.into())?)?;
             println!("{}", path.display());
         }
+        Command::Repair { zoo, seeds, runs, into } => {
+            let mut tables = Vec::new();
+            for benchmark in Benchmark::ALL {
+                let (model, data) = (benchmark.model(&zoo), benchmark.pictures(&zoo));
+                tables.push(mending::measure(benchmark, &model, &data, &runs, seeds)?.to_markdown());
+            }
+            let table = tables.join("\n");
+            match into {
+                Some(path) => ranking::write_between_markers(&path, mending::MARKERS, &table)?,
+                None => print!("{table}"),
+            }
+        }
         Command::RankNeurons { benchmark, zoo, model, data, runs, into } => {
             let benchmark = Benchmark::from(benchmark);
             let model = model.unwrap_or_else(|| benchmark.model(&zoo));
             let data = data.unwrap_or_else(|| benchmark.pictures(&zoo));
             let table = ranking::measure(benchmark, &model, &data, &runs)?.to_markdown();
             match into {
-                Some(path) => ranking::write_between_markers(&path, &table)?,
+                Some(path) => ranking::write_between_markers(&path, ranking::MARKERS, &table)?,
                 None => print!("{table}"),
             }
         }

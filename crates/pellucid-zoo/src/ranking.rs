@@ -188,10 +188,10 @@ impl Ranking {
     }
 }
 
-/// Replaces what stands between [`MARKERS`] in the file at `path`.
-pub fn write_between_markers(path: &Path, table: &str) -> Result<()> {
+/// Replaces what stands between the lines `markers` in the file at `path`.
+pub fn write_between_markers(path: &Path, markers: [&str; 2], table: &str) -> Result<()> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let [begin, end] = MARKERS;
+    let [begin, end] = markers;
     let missing = || format!("{}: expected the lines {begin} and {end}, in this order", path.display());
     let (head, rest) = text.split_once(begin).with_context(missing)?;
     let (_, tail) = rest.split_once(end).with_context(missing)?;
@@ -217,7 +217,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("page.md");
         std::fs::write(&path, format!("before\n{}\nold\n{}\nafter\n", MARKERS[0], MARKERS[1])).unwrap();
-        write_between_markers(&path, "new\n").unwrap();
+        write_between_markers(&path, MARKERS, "new\n").unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, format!("before\n{}\nnew\n{}\nafter\n", MARKERS[0], MARKERS[1]));
         assert!(write_between_markers(&folder.path().join("gone.md"), "x").is_err());
