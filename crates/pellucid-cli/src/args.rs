@@ -14,8 +14,9 @@ use pellucid::runtime::{Device, SessionOptions};
 use pellucid::vision::canvas::Parameterisation;
 use pellucid::vision::preprocess::{ChannelOrder, Layout, PreprocessingOverrides, ResizeRule};
 use pellucid::vision::resize::Filter;
-use pellucid::{DebugSettings, GradientSettings, MistakeNames, OpenOptions, PictureSettings, Question, Tolerances};
-use pellucid::{DebugSettings, GradientSettings, MistakeNames, OpenOptions, RepairOptions, Tolerances};
+use pellucid::{
+    DebugSettings, GradientSettings, MistakeNames, OpenOptions, PictureSettings, Question, RepairOptions, Tolerances,
+};
 use std::path::PathBuf;
 
 /// See what a vision model does, why it fails, and repair it.

@@ -281,7 +281,19 @@ fn edits(h: &mut Html, repair: &Repair) {
          A slice is a class with or without the suspects active; nothing here but the group-balanced edit saw group labels.",
     );
     h.within("table", &[("class", "slices")], |h| {
-        columns(h, &["Edit", "Overall", "Worst group", "Worst class", "Worst slice", "Chosen on validation", "Time"]);
+        columns(
+            h,
+            &[
+                "Edit",
+                "What it does",
+                "Overall",
+                "Worst group",
+                "Worst class",
+                "Worst slice",
+                "Chosen on validation",
+                "Time",
+            ],
+        );
         h.within("tbody", &[], |h| repair.tried.iter().for_each(|tried| edit_row(h, tried, tried.edit == repair.edit)));
     });
 }
@@ -294,9 +306,9 @@ fn edit_row(h: &mut Html, tried: &Tried, shipped: bool) {
     };
     h.within("tr", &[], |h| {
         h.within("th", &[("scope", "row"), ("class", "who")], |h| {
-            let name = format!("{}: {}", tried.edit.name(), tried.edit.description());
-            if shipped { h.element("b", &[], &name) } else { h.text(&name) }
+            if shipped { h.element("b", &[], tried.edit.name()) } else { h.text(tried.edit.name()) }
         });
+        h.element("td", &[], tried.edit.description());
         for text in [
             figure(Some(*overall)),
             figure(*worst_group),

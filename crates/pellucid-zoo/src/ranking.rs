@@ -220,6 +220,6 @@ mod tests {
         write_between_markers(&path, MARKERS, "new\n").unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, format!("before\n{}\nnew\n{}\nafter\n", MARKERS[0], MARKERS[1]));
-        assert!(write_between_markers(&folder.path().join("gone.md"), "x").is_err());
+        assert!(write_between_markers(&folder.path().join("gone.md"), MARKERS, "x").is_err());
     }
 }

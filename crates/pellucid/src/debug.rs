@@ -345,10 +345,8 @@ fn by_name(names: &MistakeNames, classes: &[String], groups: &[String]) -> Resul
     Ok(chosen)
 }
 
-fn manifest(job: &str, classifier: &Classifier, scanned: &Scanned, settings: &DebugSettings) -> Manifest {
-    let chosen = (&settings.split, &settings.mistakes, &settings.diagnose, &settings.pictures, &settings.report);
 pub(crate) fn manifest(job: &str, classifier: &Classifier, scanned: &Scanned, settings: &DebugSettings) -> Manifest {
-    let chosen = (&settings.split, &settings.mistakes, &settings.diagnose, &settings.report);
+    let chosen = (&settings.split, &settings.mistakes, &settings.diagnose, &settings.pictures, &settings.report);
     let settings_text = format!("{chosen:?} {:?} {:?}", classifier.options.taps, classifier.preprocessing);
     Manifest {
         pellucid: VERSION.to_owned(),

@@ -19,8 +19,8 @@ mod debug;
 mod error;
 mod gradient;
 mod inspect;
-mod picture;
 mod patch;
+mod picture;
 mod repair;
 mod run;
 mod thumbnails;
@@ -36,9 +36,9 @@ pub use gradient::{
     gradient_reach, read_arrays, write_arrays,
 };
 pub use inspect::{InspectedValue, Inspection, inspect};
-pub use picture::{PictureOutcome, PictureSettings, picture};
 pub use patch::{Patch, PatchError, PatchSummary, PatchedTensor, patch_model, patch_summary};
 pub use pellucid_classifier::progress::{Progress, Silent};
+pub use picture::{PictureOutcome, PictureSettings, picture};
 pub use repair::{DividedFeatures, RepairOptions, RepairOutcome, divide, repair};
 pub use run::{Manifest, RunDirectory};
 pub use why::{Evidence, Why, why};

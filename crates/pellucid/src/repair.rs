@@ -98,7 +98,7 @@ pub fn repair(
     let result = RepairRun { repair: made.repair, run };
     directory.write_json("repair.json", &result)?;
     let (data, limits) = (&scanned.data, &classifier.options.limits);
-    let pictures = SeenByTheModel { data, preprocessing: &classifier.preprocessing, limits };
+    let pictures = SeenByTheModel { data, preprocessing: &classifier.preprocessing, limits, made: directory.path() };
     let samples = shown(data, &result, &classifier.layer, &made.layer, test);
     let page = pellucid_report::render_repair(&result, &samples, &settings.report, &pictures)?;
     let report = directory.write("report.html", &page)?;
