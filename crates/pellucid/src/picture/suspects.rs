@@ -14,7 +14,7 @@ use pellucid_vision::dataset::Dataset;
 use std::sync::Arc;
 
 /// Steps of a picture: enough to see what drives a neuron, within a minute or two for three neurons on two cores.
-const STEPS: usize = 60;
+const STEPS: usize = 100;
 /// What lies around a picture that is turned and moved: gray, as a black frame would be evidence of its own.
 const FRAME: f32 = 0.5;
 
