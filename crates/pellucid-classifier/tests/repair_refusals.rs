@@ -172,3 +172,39 @@ fn equal_seeds_give_equal_layers() {
     let settings = RepairSettings { edit: Edit::Ratio, seed: 5, ..named(&[3]) };
     assert_eq!(stage.repair(&settings).unwrap().layer, stage.repair(&settings).unwrap().layer);
 }
+
+#[test]
+fn an_edit_that_cannot_be_made_is_refused_rather_than_shipped_unchanged() {
+    let mut stage = Stage::new();
+    for table in [&mut stage.train, &mut stage.validation, &mut stage.test] {
+        table.groups.iter_mut().for_each(|g| *g = None);
+    }
+    let error = stage.repair(&RepairSettings { edit: Edit::GroupBalanced, ..named(&[3]) }).unwrap_err();
+    assert!(matches!(error, RepairError::NotPossible { edit: Edit::GroupBalanced, .. }), "{error}");
+    assert!(error.to_string().contains("no groups"), "{error}");
+}
+
+#[test]
+fn between_two_classes_the_one_that_mistakes_land_on_is_at_fault_and_not_the_worst() {
+    // Class 0 reads the cue of feature 1; class 1 with the cue is called 0, so class 1 is the worst.
+    let layer = DecisionLayer { weight: array![[1.5, 3.0], [-1.5, -3.0]], bias: array![-1.0, 1.0] };
+    let table = |rows: usize| {
+        let features = Array2::from_shape_fn((rows, 2), |(i, j)| match j {
+            0 => f32::from(u8::from(i % 2 == 0)) * 0.6 + 0.1,
+            _ => f32::from(u8::from(i % 4 < 2)) + (i % 5) as f32 * 0.01,
+        });
+        FeatureTable {
+            index: (0..rows).collect(),
+            labels: (0..rows).map(|i| i % 2).collect(),
+            groups: vec![None; rows],
+            logits: layer.logits(&features),
+            features,
+        }
+    };
+    let (train, other) = (table(80), table(40));
+    let splits = Splits { train: &train, validation: &other, test: &other };
+    let names = ["a".to_owned(), "b".to_owned()];
+    let settings = RepairSettings { edit: Edit::Zero, edits: vec![Edit::Zero], ..RepairSettings::default() };
+    let done = repair(&layer, splits, &names, &[], &settings).unwrap().repair;
+    assert_eq!((done.class.0, done.suspects[0].neuron), (0, 1), "{:?}", done.suspects);
+}

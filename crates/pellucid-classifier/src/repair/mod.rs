@@ -68,6 +68,14 @@ pub enum RepairError {
         /// The split.
         split: &'static str,
     },
+    /// The edit that was to be shipped cannot be made from these data.
+    #[error("'{edit}' cannot be made: {reason}; choose another --edit, class or neurons")]
+    NotPossible {
+        /// The edit.
+        edit: Edit,
+        /// Why not.
+        reason: &'static str,
+    },
     /// No mistakes to learn from.
     #[error("the model makes no mistakes on the validation split: there is nothing to repair")]
     NoMistakes,
@@ -186,6 +194,10 @@ pub fn repair(
         }
         let start = Instant::now();
         let Some((edited, chosen)) = bench.make(edit)? else {
+            // Shipping the layer as it was under the edit's name would be a lie.
+            if edit == settings.edit {
+                return Err(RepairError::NotPossible { edit, reason: bench.missing(edit) });
+            }
             warnings.push(format!("'{edit}' was left out: {}", bench.missing(edit)));
             continue;
         };
@@ -238,16 +250,15 @@ fn predictions(layer: &DecisionLayer, table: &FeatureTable) -> Vec<usize> {
     layer.logits(&table.features).rows().into_iter().map(|z| crate::scan::predicted(&z.to_vec())).collect()
 }
 
-/// The class given, else the one that most mistakes land on, else the worst.
+/// The class given, else the one that most mistakes land on (of equals the first), as a cue of the class makes them do.
 fn class_at_fault(settings: &RepairSettings, summary: &Summary) -> Result<usize, RepairError> {
     if let Some(class) = settings.class {
         return Ok(class);
     }
-    if summary.accuracy.count == summary.accuracy.total {
-        return Err(RepairError::NoMistakes);
-    }
-    let sink = crate::diagnose::sink(summary).map(|(class, _)| class);
-    sink.or(summary.worst_class).ok_or(RepairError::NoMistakes)
+    let mut landed: BTreeMap<usize, usize> = BTreeMap::new();
+    summary.confusions.iter().for_each(|c| *landed.entry(c.predicted).or_default() += c.count);
+    let most = landed.into_iter().max_by_key(|&(class, count)| (count, std::cmp::Reverse(class)));
+    most.map(|(class, _)| class).ok_or(RepairError::NoMistakes)
 }
 
 fn check_presence(splits: Splits<'_>, class: usize, name: &str) -> Result<(), RepairError> {
