@@ -81,6 +81,8 @@ pub enum Command {
     Gradient(GradientArgs),
     /// Compare a model's values with arrays saved elsewhere; exit code 1 if any lies too far off
     Compare(CompareArgs),
+    /// Explain a text-to-image diffusion model step by step
+    Diffusion(crate::commands::diffusion::DiffusionArgs),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -653,7 +655,8 @@ impl std::fmt::Display for Condition {
 }
 
 impl Global {
-    fn session(&self) -> SessionOptions {
+    /// Device and threads.
+    pub fn session(&self) -> SessionOptions {
         SessionOptions { device: self.device, threads: self.threads, ..SessionOptions::default() }
     }
 }

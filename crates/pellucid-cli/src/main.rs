@@ -45,6 +45,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Demo(a) => commands::demo::run(&args, a),
         Command::Gradient(a) => commands::gradient::run(&args, a),
         Command::Compare(a) => commands::compare::run(&args, a),
+        Command::Diffusion(a) => commands::diffusion::run(&args, a),
         Command::Completions { shell } => commands::completions::run(&args, *shell),
         Command::Man => commands::man::run(&args),
     }

@@ -1,10 +1,13 @@
 //! Reads, rewrites and writes ONNX graphs, and finds the places in them worth looking at.
 //!
 //! The flow: [`Model::read`] opens a file (weights stay where they are), [`Graph`] is the pleasant in-memory form that
-//! rewrites work on, [`taps`] names the decision layer, the features and the feature map, and
+//! rewrites work on, [`taps`] names the decision layer, the features and the feature map, [`attention`] and [`blocks`] the
+//! places of a diffusion model, and
 //! [`Model::to_referencing_bytes`] turns the result into plain ONNX again without copying a weight. This crate never
 //! runs a model; `pellucid-runtime` does.
 
+pub mod attention;
+pub mod blocks;
 mod external;
 pub mod grad;
 mod graph;

@@ -10,6 +10,7 @@ mod device;
 mod gradients;
 mod library;
 mod observe;
+pub mod progress;
 mod session;
 mod taps;
 

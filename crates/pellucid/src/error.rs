@@ -72,6 +72,9 @@ pub enum Error {
         /// Pictures there are.
         pictures: usize,
     },
+    /// The diffusion pipeline.
+    #[error(transparent)]
+    Diffusion(#[from] pellucid_diffusion::DiffusionError),
     /// The report.
     #[error(transparent)]
     Report(#[from] pellucid_report::ReportError),

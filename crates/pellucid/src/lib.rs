@@ -16,6 +16,7 @@
 mod attribute;
 mod classifier;
 mod debug;
+pub mod diffusion;
 mod error;
 mod gradient;
 mod inspect;
@@ -44,6 +45,7 @@ pub use run::{Manifest, RunDirectory};
 pub use why::{Evidence, Why, why};
 
 pub use pellucid_classifier as classifier_methods;
+pub use pellucid_diffusion as diffusion_methods;
 pub use pellucid_graph as graph;
 pub use pellucid_report as report;
 pub use pellucid_runtime as runtime;

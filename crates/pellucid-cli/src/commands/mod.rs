@@ -5,6 +5,7 @@ pub mod compare;
 pub mod completions;
 pub mod debug;
 pub mod demo;
+pub mod diffusion;
 pub mod gradient;
 pub mod inspect;
 pub mod man;

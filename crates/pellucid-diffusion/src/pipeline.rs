@@ -1,0 +1,507 @@
+//! A diffusers folder exported to ONNX, as `optimum` lays it out, ready to be sampled and explained.
+
+use crate::config::{SchedulerConfig, read_json};
+use crate::denoiser::{Conditions, Denoiser, DenoiserInputs, stacked, with_float_interface};
+use crate::error::DiffusionError;
+use crate::schedule::NoiseSchedule;
+use crate::tokens::{TextTokenizer, Tokens};
+use ndarray::{Array4, ArrayD, ArrayView3, Axis, Ix4, IxDyn};
+use pellucid_graph::observed::Observations;
+use pellucid_graph::{ElementType, Model, grad};
+use pellucid_runtime::{Array, Batching, DEFAULT_MEMORY, Runtime, Session, SessionOptions, observe};
+use pellucid_vision::picture::Picture;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// How a pipeline is opened.
+#[derive(Debug, Clone)]
+pub struct PipelineOptions {
+    /// The ONNX Runtime library; found by itself where `None`.
+    pub library: Option<PathBuf>,
+    /// Device and threads.
+    pub session: SessionOptions,
+    /// Bound on activations, in bytes.
+    pub memory: u64,
+}
+
+impl Default for PipelineOptions {
+    fn default() -> Self {
+        Self { library: None, session: SessionOptions::default(), memory: DEFAULT_MEMORY }
+    }
+}
+
+/// A prompt ready for the denoiser.
+#[derive(Debug, Clone)]
+pub struct Prompt {
+    /// As typed.
+    pub text: String,
+    /// Its tokens and words; `None` for a model without text.
+    pub tokens: Option<Tokens>,
+    /// What the denoiser is told.
+    pub conditional: Conditions,
+    /// What it is told for the unconditional half of guidance; `None` where the model takes no condition.
+    pub unconditional: Option<Conditions>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// A text encoder and its tokenizer.
+#[derive(Debug)]
+struct TextEncoder {
+    session: Session,
+    model: Model,
+    tokenizer: TextTokenizer,
+    vocabulary: Option<usize>,
+}
+
+/// A pipeline: models, schedule and sizes.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The runtime.
+    pub runtime: Runtime,
+    /// The options it was opened with.
+    pub options: PipelineOptions,
+    /// What the scheduler's config says.
+    pub scheduler: SchedulerConfig,
+    /// ᾱ and the step.
+    pub schedule: NoiseSchedule,
+    /// Shape of one latent: channels, height, width.
+    pub latent: [usize; 3],
+    /// The factor between latents of the denoiser and of the decoder.
+    pub scaling: f32,
+    /// Added to a latent after it is divided by the factor.
+    pub shift: f32,
+    /// The U-Net as the file has it, with a float32 interface.
+    pub unet: Model,
+    /// blake3 over every file that decides what the pipeline computes.
+    pub hash: String,
+    denoiser: Option<Denoiser>,
+    prepared: Option<(Model, Observations)>,
+    encoders: Vec<TextEncoder>,
+    decoder: Option<Session>,
+}
+
+/// Context of a text encoder whose configs do not say it: CLIP's.
+const CONTEXT: usize = 77;
+
+impl Pipeline {
+    /// Opens the pipeline in `folder`.
+    ///
+    /// # Errors
+    /// Names the component that is missing, the config entry that is unknown, or what the runtime refuses.
+    pub fn open(folder: impl AsRef<Path>, options: &PipelineOptions) -> Result<Self, DiffusionError> {
+        let folder = folder.as_ref();
+        let index = folder.join("model_index.json");
+        if !index.exists() {
+            return Err(missing(folder, "index", "model_index.json: give the pipeline's folder"));
+        }
+        read_json(&index)?;
+        if !folder.join("unet").is_dir() && folder.join("transformer").is_dir() {
+            let reason = "transformer/: joint attention (Stable Diffusion 3, Flux and their like) is not supported yet; \
+                          expected a pipeline with a U-Net in unet/";
+            return Err(DiffusionError::Unsupported { folder: folder.to_path_buf(), reason: reason.to_owned() });
+        }
+        let scheduler_file = component(folder, "scheduler", "scheduler/scheduler_config.json")?;
+        let scheduler = SchedulerConfig::read(&scheduler_file)?;
+        let unet_file = component(folder, "U-Net", "unet/model.onnx")?;
+        let runtime = Runtime::load(options.library.as_deref())?;
+        let mut unet = Model::read(&unet_file)?;
+        with_float_interface(&mut unet);
+        let latent = latent_shape(folder, &unet)?;
+        let encoders = text_encoders(folder, &runtime, &unet, options)?;
+        let (decoder, scaling, shift) = decoder(folder, &runtime, options)?;
+        let hash = hash(folder)?;
+        let schedule = NoiseSchedule::new(&scheduler);
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            runtime,
+            options: options.clone(),
+            scheduler,
+            schedule,
+            latent,
+            scaling,
+            shift,
+            unet,
+            hash,
+            denoiser: None,
+            prepared: None,
+            encoders,
+            decoder,
+        })
+    }
+
+    /// The folder's name.
+    pub fn name(&self) -> String {
+        self.folder.file_name().map_or_else(|| self.folder.display().to_string(), |n| n.to_string_lossy().into_owned())
+    }
+
+    /// Whether the model is told anything but latent and timestep.
+    pub fn is_conditional(&self) -> bool {
+        self.unet.graph.inputs.len() > 2
+    }
+
+    /// Tokens, words and embeddings of `text`; for a class-conditional model `text` is the class's number.
+    pub fn prompt(&mut self, text: &str) -> Result<Prompt, DiffusionError> {
+        if !self.is_conditional() {
+            let warnings =
+                if text.is_empty() { Vec::new() } else { vec!["the model takes no prompt; it is ignored".to_owned()] };
+            return Ok(Prompt {
+                text: text.to_owned(),
+                tokens: None,
+                conditional: Vec::new(),
+                unconditional: None,
+                warnings,
+            });
+        }
+        if self.encoders.is_empty() {
+            return self.class_prompt(text);
+        }
+        let (conditional, tokens) = self.encode(text)?;
+        let (unconditional, _) = self.encode("")?;
+        let mut warnings = Vec::new();
+        if let Some(cut) = tokens.cut.as_ref() {
+            warnings.push(format!(
+                "the prompt is longer than the context of {} tokens; cut off: '{cut}'",
+                tokens.ids.len()
+            ));
+        }
+        Ok(Prompt {
+            text: text.to_owned(),
+            tokens: Some(tokens),
+            conditional,
+            unconditional: Some(unconditional),
+            warnings,
+        })
+    }
+
+    fn class_prompt(&self, text: &str) -> Result<Prompt, DiffusionError> {
+        let inputs = DenoiserInputs::find(&self.unet)?.others;
+        let expected = "the number of a class, since the model has no text encoder".to_owned();
+        let wrong =
+            || DiffusionError::Setting { name: "prompt", found: format!("'{text}'"), expected: expected.clone() };
+        let class: i64 = text.trim().parse().map_err(|_| wrong())?;
+        let [name] = inputs.as_slice() else {
+            let reason = format!("its U-Net takes {}, and there is no text encoder to make them", inputs.join(", "));
+            return Err(DiffusionError::Unsupported { folder: self.folder.clone(), reason });
+        };
+        let conditional = vec![(name.clone(), Array::I64(ArrayD::from_elem(IxDyn(&[1]), class)))];
+        Ok(Prompt { text: text.to_owned(), tokens: None, conditional, unconditional: None, warnings: Vec::new() })
+    }
+
+    /// The conditions of one text: hidden states side by side where there are two encoders, with SDXL's pooled
+    /// embedding and sizes.
+    fn encode(&mut self, text: &str) -> Result<(Conditions, Tokens), DiffusionError> {
+        let several = self.encoders.len() > 1;
+        let mut states: Vec<ArrayD<f32>> = Vec::new();
+        let (mut pooled, mut tokens) = (None, None);
+        for encoder in &mut self.encoders {
+            let encoded = encoder.tokenizer.encode(text)?;
+            let (state, pool) = encoder.run(&encoded, several)?;
+            states.push(state);
+            pooled = pool.or(pooled);
+            tokens.get_or_insert(encoded);
+        }
+        let odd = |reason: String| DiffusionError::Unsupported { folder: self.folder.clone(), reason };
+        let hidden =
+            stacked(Axis(2), &states).map_err(|e| odd(format!("the text encoders' outputs do not fit: {e}")))?;
+        let scale = self.pixels_per_latent();
+        let [_, height, width] = self.latent;
+        let mut conditions = Vec::new();
+        for name in DenoiserInputs::find(&self.unet)?.others {
+            let array = match name.as_str() {
+                "text_embeds" => pooled.clone(),
+                "time_ids" => {
+                    let (h, w) = ((height * scale) as f32, (width * scale) as f32);
+                    ArrayD::from_shape_vec(IxDyn(&[1, 6]), vec![h, w, 0.0, 0.0, h, w]).ok()
+                }
+                _ if name.contains("encoder_hidden_states") => Some(hidden.clone()),
+                _ => None,
+            };
+            let array =
+                array.ok_or_else(|| odd(format!("its U-Net has the input '{name}', which nothing here makes")))?;
+            conditions.push((name, Array::F32(array)));
+        }
+        let tokens = tokens.ok_or_else(|| odd("it has no text encoder".to_owned()))?;
+        Ok((conditions, tokens))
+    }
+
+    fn pixels_per_latent(&self) -> usize {
+        if self.decoder.is_some() { 8 } else { 1 }
+    }
+
+    /// The U-Net in the form that taps and gradients are written for, with every value's shape.
+    pub fn prepared(&mut self) -> Result<&(Model, Observations), DiffusionError> {
+        if self.prepared.is_none() {
+            let model = grad::prepare(&self.unet, &[])?;
+            let shapes = self.input_shapes();
+            let observed = observe(&self.runtime, &model, &shapes)?;
+            self.prepared = Some((model, observed));
+        }
+        self.prepared.as_ref().ok_or_else(|| missing(&self.folder, "U-Net", "unet/model.onnx"))
+    }
+
+    /// Full shapes (batch 1) of the U-Net's inputs.
+    pub fn input_shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        let mut shapes = BTreeMap::new();
+        let [c, h, w] = self.latent;
+        let context = self.encoders.first().map_or(1, |e| e.tokenizer.context);
+        for input in &self.unet.graph.inputs {
+            let declared = input.shape().unwrap_or_default();
+            let free = |d: &Option<i64>, default: usize| d.and_then(|d| usize::try_from(d).ok()).unwrap_or(default);
+            let shape = match declared.as_slice() {
+                [_, _, _, _] => vec![1, c, h, w],
+                [_, tokens, width] => vec![1, free(tokens, context), free(width, 1)],
+                [_, width] => vec![1, free(width, 6)],
+                [one] => vec![free(one, 1)],
+                _ => Vec::new(),
+            };
+            shapes.insert(input.name().to_owned(), shape);
+        }
+        if let (Some(encoder), Ok(inputs)) = (self.encoders.first(), DenoiserInputs::find(&self.unet)) {
+            for name in inputs.others {
+                if let Some([_, tokens, _]) = shapes.get_mut(&name).map(Vec::as_mut_slice) {
+                    *tokens = encoder.tokenizer.context;
+                }
+            }
+        }
+        shapes
+    }
+
+    /// The compiled U-Net, with batches that fit the memory bound.
+    pub fn denoiser(&mut self) -> Result<&mut Denoiser, DiffusionError> {
+        if self.denoiser.is_none() {
+            let memory = self.options.memory;
+            let baked = grad::baked_batch(&self.unet).and_then(|b| usize::try_from(b).ok());
+            let batch = Batching::fit(&self.prepared()?.1, None, memory, 64).size;
+            let model = if baked.is_some() { self.runtime.widen(&self.unet)? } else { self.unet.clone() };
+            self.denoiser = Some(Denoiser::new(&self.runtime, &model, &self.options.session, batch)?);
+        }
+        self.denoiser.as_mut().ok_or_else(|| missing(&self.folder, "U-Net", "unet/model.onnx"))
+    }
+
+    /// ε of every row of `x` (N × Ch × H × W) at `t` under guidance `w`: ε_u + w(ε_c − ε_u). The half that does not count
+    /// (ε_u at w = 1, ε_c at w = 0) is not computed.
+    pub fn epsilon(
+        &mut self,
+        x: &Array4<f32>,
+        t: usize,
+        prompt: &Prompt,
+        guidance: f32,
+    ) -> Result<Array4<f32>, DiffusionError> {
+        let schedule = self.schedule.clone();
+        let denoiser = self.denoiser()?;
+        let raw = match &prompt.unconditional {
+            Some(free) if guidance == 0.0 => denoiser.predict(x, t, free)?,
+            Some(free) if guidance != 1.0 => {
+                let (u, c) = denoiser.predict_both(x, t, free, &prompt.conditional)?;
+                guide(&u, &c, guidance)
+            }
+            _ => denoiser.predict(x, t, &prompt.conditional)?,
+        };
+        Ok(schedule.epsilon(&raw.view(), &x.view(), t))
+    }
+
+    /// ε_u (where the model has a condition) and ε_c of every row of `x`.
+    pub fn both_epsilons(
+        &mut self,
+        x: &Array4<f32>,
+        t: usize,
+        prompt: &Prompt,
+    ) -> Result<(Option<Array4<f32>>, Array4<f32>), DiffusionError> {
+        let schedule = self.schedule.clone();
+        let denoiser = self.denoiser()?;
+        let as_epsilon = |raw: Array4<f32>| schedule.epsilon(&raw.view(), &x.view(), t);
+        match &prompt.unconditional {
+            Some(free) => {
+                let (u, c) = denoiser.predict_both(x, t, free, &prompt.conditional)?;
+                Ok((Some(as_epsilon(u)), as_epsilon(c)))
+            }
+            None => Ok((None, as_epsilon(denoiser.predict(x, t, &prompt.conditional)?))),
+        }
+    }
+
+    /// Pictures of latents (N × Ch × H × W) as N × 3 × h × w in [−1, 1], not clamped; the latents themselves for a model of
+    /// pixels.
+    pub fn decode(&mut self, latents: &Array4<f32>) -> Result<Array4<f32>, DiffusionError> {
+        let Some(decoder) = &mut self.decoder else { return Ok(latents.clone()) };
+        let (scaling, shift) = (self.scaling, self.shift);
+        let input = Array::F32(latents.mapv(|v| v / scaling + shift).into_dyn());
+        let name = decoder.inputs().into_iter().next().unwrap_or_default();
+        let output = decoder.run(&[(&name, &input)])?.into_iter().next().and_then(Array::into_f32);
+        let model = self.folder.join("vae_decoder/model.onnx");
+        output
+            .and_then(|o| o.into_dimensionality::<Ix4>().ok())
+            .ok_or_else(|| DiffusionError::Shape { model, reason: "it gives no N × 3 × H × W picture".to_owned() })
+    }
+
+    /// Length of the text context in tokens; 0 without text.
+    pub fn context(&self) -> usize {
+        self.encoders.first().map_or(0, |e| e.tokenizer.context)
+    }
+}
+
+/// ε_u + w(ε_c − ε_u).
+pub(crate) fn guide(u: &Array4<f32>, c: &Array4<f32>, guidance: f32) -> Array4<f32> {
+    ndarray::Zip::from(u).and(c).map_collect(|&u, &c| u + guidance * (c - u))
+}
+
+/// One decoded picture (3 × h × w or 1 × h × w, in [−1, 1]) as 8-bit RGB.
+pub fn picture(decoded: ArrayView3<'_, f32>) -> Picture {
+    let (channels, height, width) = decoded.dim();
+    let level = |v: f32| ((v.clamp(-1.0, 1.0) + 1.0) * 127.5).round() as u8;
+    Picture::from_fn(width as u32, height as u32, |x, y| {
+        [0, 1, 2].map(|c: usize| level(decoded[[c.min(channels - 1), y as usize, x as usize]]))
+    })
+}
+
+impl TextEncoder {
+    /// Hidden states (1 × tokens × width) and the pooled embedding. Of several encoders the last layer but one counts.
+    fn run(&mut self, tokens: &Tokens, several: bool) -> Result<(ArrayD<f32>, Option<ArrayD<f32>>), DiffusionError> {
+        if let Some(vocabulary) = self.vocabulary
+            && let Some(&bad) = tokens.ids.iter().find(|&&id| id < 0 || id as usize >= vocabulary)
+        {
+            let tokenizer = self.tokenizer.file.clone();
+            return Err(DiffusionError::Vocabulary { tokenizer, token: bad as u32, vocabulary });
+        }
+        let shape = IxDyn(&[1, tokens.ids.len()]);
+        let mut fed: Vec<(String, Array)> = Vec::new();
+        for input in &self.model.graph.inputs {
+            let values: Vec<i64> =
+                if input.name().contains("mask") { vec![1; tokens.ids.len()] } else { tokens.ids.clone() };
+            let narrow = values.iter().map(|&v| v as i32).collect();
+            let array = match input.element() {
+                Some(ElementType::I32) => ArrayD::from_shape_vec(shape.clone(), narrow).ok().map(Array::I32),
+                _ => ArrayD::from_shape_vec(shape.clone(), values).ok().map(Array::I64),
+            };
+            fed.extend(array.map(|a| (input.name().to_owned(), a)));
+        }
+        let fed: Vec<(&str, &Array)> = fed.iter().map(|(n, a)| (n.as_str(), a)).collect();
+        let names = self.session.outputs();
+        let outputs: Vec<(String, Array)> = names.into_iter().zip(self.session.run(&fed)?).collect();
+        let floats = || outputs.iter().filter_map(|(n, a)| Some((n.as_str(), a.as_f32()?)));
+        let layers: Vec<&ArrayD<f32>> =
+            floats().filter(|(n, a)| n.starts_with("hidden_states") && a.ndim() == 3).map(|o| o.1).collect();
+        let state = match layers.len() {
+            2.. if several => Some(layers[layers.len() - 2]),
+            _ => floats()
+                .find(|(n, _)| n.starts_with("last_hidden_state"))
+                .or_else(|| floats().find(|o| o.1.ndim() == 3))
+                .map(|o| o.1),
+        };
+        let pooled = floats().find(|(n, _)| *n == "text_embeds").map(|o| o.1.clone());
+        let model = self.model.path().to_path_buf();
+        let state = state.ok_or_else(|| DiffusionError::Shape {
+            model,
+            reason: "it gives no tokens × width hidden states".to_owned(),
+        })?;
+        Ok((state.clone(), pooled))
+    }
+}
+
+fn missing(folder: &Path, component: &'static str, expected: &str) -> DiffusionError {
+    DiffusionError::Missing { folder: folder.to_path_buf(), component, expected: expected.to_owned() }
+}
+
+fn component(folder: &Path, what: &'static str, file: &str) -> Result<PathBuf, DiffusionError> {
+    let path = folder.join(file);
+    if path.exists() { Ok(path) } else { Err(missing(folder, what, file)) }
+}
+
+fn latent_shape(folder: &Path, unet: &Model) -> Result<[usize; 3], DiffusionError> {
+    let config = read_json(&folder.join("unet/config.json")).unwrap_or(Value::Null);
+    let number = |key: &str| config.get(key).and_then(Value::as_u64).map(|n| n as usize);
+    let inputs = DenoiserInputs::find(unet)?;
+    let declared = unet.graph.inputs.iter().find(|v| v.name() == inputs.sample).and_then(pellucid_graph::Value::shape);
+    let at =
+        |i: usize| declared.as_ref().and_then(|d| d.get(i).copied().flatten()).and_then(|d| usize::try_from(d).ok());
+    let sides = config.get("sample_size").and_then(Value::as_array);
+    let side = |i: usize| sides.and_then(|s| s.get(i)?.as_u64()).map(|n| n as usize).or_else(|| number("sample_size"));
+    match (at(1).or_else(|| number("in_channels")), at(2).or_else(|| side(0)), at(3).or_else(|| side(1))) {
+        (Some(c), Some(h), Some(w)) if c * h * w > 0 => Ok([c, h, w]),
+        _ => Err(DiffusionError::Config {
+            file: folder.join("unet/config.json"),
+            reason: "the latent's size is unknown; expected in_channels and sample_size".to_owned(),
+        }),
+    }
+}
+
+fn text_encoders(
+    folder: &Path,
+    runtime: &Runtime,
+    unet: &Model,
+    options: &PipelineOptions,
+) -> Result<Vec<TextEncoder>, DiffusionError> {
+    let needs_text = DenoiserInputs::find(unet)?.others.iter().any(|n| n.contains("encoder_hidden_states"));
+    if !needs_text {
+        return Ok(Vec::new());
+    }
+    let mut encoders = Vec::new();
+    for (encoder, tokenizer) in [("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")] {
+        let file = folder.join(encoder).join("model.onnx");
+        if !file.exists() {
+            continue;
+        }
+        let config = read_json(&folder.join(encoder).join("config.json")).unwrap_or(Value::Null);
+        let number = |key: &str| config.get(key).and_then(Value::as_u64).map(|n| n as usize);
+        let mut model = Model::read(&file)?;
+        with_float_interface(&mut model);
+        encoders.push(TextEncoder {
+            tokenizer: TextTokenizer::open(
+                &folder.join(tokenizer),
+                number("max_position_embeddings").unwrap_or(CONTEXT),
+            )?,
+            vocabulary: number("vocab_size"),
+            session: runtime.session(&model, &options.session)?,
+            model,
+        });
+    }
+    if encoders.is_empty() {
+        return Err(missing(
+            folder,
+            "text encoder",
+            "text_encoder/model.onnx, since the U-Net takes encoder_hidden_states",
+        ));
+    }
+    Ok(encoders)
+}
+
+/// The decoder with its scaling and shift. A pipeline without one works on pixels.
+fn decoder(
+    folder: &Path,
+    runtime: &Runtime,
+    options: &PipelineOptions,
+) -> Result<(Option<Session>, f32, f32), DiffusionError> {
+    let index = read_json(&folder.join("model_index.json"))?;
+    let file = folder.join("vae_decoder/model.onnx");
+    if !file.exists() {
+        let named = ["vae_decoder", "vae"].iter().any(|n| index.get(n).is_some_and(|v| !v.is_null()));
+        return if named { Err(missing(folder, "decoder", "vae_decoder/model.onnx")) } else { Ok((None, 1.0, 0.0)) };
+    }
+    let config = read_json(&folder.join("vae_decoder/config.json")).unwrap_or(Value::Null);
+    let number = |key: &str, default: f64| config.get(key).and_then(Value::as_f64).unwrap_or(default) as f32;
+    let mut model = Model::read(&file)?;
+    with_float_interface(&mut model);
+    let session = runtime.session(&model, &options.session)?;
+    Ok((Some(session), number("scaling_factor", 0.18215), number("shift_factor", 0.0)))
+}
+
+/// blake3 over the models, their data files, and the configs, by name.
+fn hash(folder: &Path) -> Result<String, DiffusionError> {
+    let mut files = Vec::new();
+    let parts = ["unet", "text_encoder", "text_encoder_2", "vae_decoder", "tokenizer", "tokenizer_2", "scheduler"];
+    for part in parts {
+        let Ok(entries) = std::fs::read_dir(folder.join(part)) else { continue };
+        files.extend(entries.flatten().map(|e| e.path()).filter(|p| p.is_file()));
+    }
+    files.sort();
+    let mut hasher = blake3::Hasher::new();
+    for file in files {
+        hasher.update(file.strip_prefix(folder).unwrap_or(&file).to_string_lossy().as_bytes());
+        let read = std::fs::File::open(&file).and_then(|f| hasher.update_reader(f).map(|_| ()));
+        read.map_err(|e| DiffusionError::Config { file: file.clone(), reason: format!("cannot be read: {e}") })?;
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}

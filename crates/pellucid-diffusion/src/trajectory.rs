@@ -1,0 +1,255 @@
+//! The way from noise to picture, computed once and kept: every explainer reads it.
+//!
+//! With a folder, each step is written as it is finished (safetensors, whole or not at all), so that an interrupted run
+//! goes on where it stopped. A step is reused only if pipeline, prompt, seed, guidance and timesteps are the same.
+
+use crate::error::DiffusionError;
+use crate::noise::gaussian;
+use crate::pipeline::{Pipeline, Prompt, guide};
+use crate::schedule::Timesteps;
+use ndarray::{Array3, Array4, ArrayD, Axis, Dimension, IxDyn};
+use pellucid_runtime::progress::Progress;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// How the trajectory is computed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrajectorySettings {
+    /// Which timesteps.
+    pub timesteps: Timesteps,
+    /// Guidance w: ε̂ = ε_u + w(ε_c − ε_u). 1 is the condition alone, 0 none.
+    pub guidance: f32,
+    /// Seed of the initial noise.
+    pub seed: u64,
+}
+
+impl Default for TrajectorySettings {
+    fn default() -> Self {
+        Self { timesteps: Timesteps::Uniform { steps: 20, spacing: None }, guidance: 7.5, seed: 0 }
+    }
+}
+
+/// One step: what went in and what the model said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Timestep.
+    pub t: usize,
+    /// The next timestep; `None` after the last.
+    pub next: Option<usize>,
+    /// The noisy latent, 1 × Ch × H × W.
+    pub latent: Array4<f32>,
+    /// ε without the condition, where the model has one.
+    pub unconditional: Option<Array4<f32>>,
+    /// ε with the condition.
+    pub conditional: Array4<f32>,
+    /// x̂0 under guidance.
+    pub clean: Array4<f32>,
+    /// x̂0 decoded: 3 × h × w in [−1, 1], not clamped.
+    pub decoded: Array3<f32>,
+}
+
+impl Step {
+    /// ε under guidance `w`.
+    pub fn epsilon(&self, guidance: f32) -> Array4<f32> {
+        match &self.unconditional {
+            Some(u) => guide(u, &self.conditional, guidance),
+            None => self.conditional.clone(),
+        }
+    }
+}
+
+/// A finished trajectory.
+#[derive(Debug, Clone)]
+pub struct Trajectory {
+    /// The prompt.
+    pub prompt: Prompt,
+    /// How it was computed.
+    pub settings: TrajectorySettings,
+    /// Steps, from noise to picture.
+    pub steps: Vec<Step>,
+    /// The final latent x0, 1 × Ch × H × W.
+    pub last: Array4<f32>,
+    /// The picture: 3 × h × w in [−1, 1].
+    pub picture: Array3<f32>,
+    /// How many steps came from the cache.
+    pub reused: usize,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+impl Trajectory {
+    /// Samples `prompt` with `pipeline`, keeping every step. With `cache`, steps are read from and written to that folder.
+    ///
+    /// # Errors
+    /// [`DiffusionError::NotFinite`] names the step where NaN first appears; [`DiffusionError::Interrupted`] where the
+    /// user stopped it.
+    pub fn compute(
+        pipeline: &mut Pipeline,
+        prompt: &Prompt,
+        settings: &TrajectorySettings,
+        cache: Option<&Path>,
+        progress: &dyn Progress,
+    ) -> Result<Self, DiffusionError> {
+        let (timesteps, mut warnings) = settings.timesteps.resolve(&pipeline.scheduler)?;
+        if !settings.guidance.is_finite() {
+            let expected = "a finite number".to_owned();
+            return Err(DiffusionError::Setting { name: "guidance", found: settings.guidance.to_string(), expected });
+        }
+        warnings.extend(prompt.warnings.iter().cloned());
+        let cache = cache.map(|folder| Cache::new(folder, pipeline, prompt, settings)).transpose()?;
+        let [c, h, w] = pipeline.latent;
+        let noise = gaussian(settings.seed, c * h * w);
+        let mut latent = Array4::from_shape_fn((1, c, h, w), |i| noise[(i.1 * h + i.2) * w + i.3]);
+        let mut steps: Vec<Step> = Vec::with_capacity(timesteps.len());
+        let mut reused = 0;
+        progress.start("sampling", timesteps.len() as u64);
+        for (at, &t) in timesteps.iter().enumerate() {
+            if progress.interrupted() {
+                return Err(DiffusionError::Interrupted);
+            }
+            let next = timesteps.get(at + 1).copied();
+            let cached = cache.as_ref().and_then(|c| c.read(at, t, next)).filter(|s| s.latent == latent);
+            reused += usize::from(cached.is_some());
+            let step = match cached {
+                Some(step) => step,
+                None => take_step(pipeline, prompt, settings, &latent, at, (t, next))?,
+            };
+            if let Some(cache) = &cache {
+                cache.write(at, &step)?;
+            }
+            latent = pipeline.schedule.step(&step.clean.view(), &step.epsilon(settings.guidance).view(), next);
+            steps.push(step);
+            progress.advance(1);
+        }
+        progress.finish();
+        let picture = decoded(pipeline, &latent)?;
+        Ok(Self { prompt: prompt.clone(), settings: settings.clone(), steps, last: latent, picture, reused, warnings })
+    }
+
+    /// Guidance.
+    pub fn guidance(&self) -> f32 {
+        self.settings.guidance
+    }
+
+    /// The latent after step `at`: the next step's, or the last one.
+    pub fn after(&self, at: usize) -> &Array4<f32> {
+        self.steps.get(at + 1).map_or(&self.last, |s| &s.latent)
+    }
+}
+
+fn take_step(
+    pipeline: &mut Pipeline,
+    prompt: &Prompt,
+    settings: &TrajectorySettings,
+    latent: &Array4<f32>,
+    at: usize,
+    (t, next): (usize, Option<usize>),
+) -> Result<Step, DiffusionError> {
+    let (unconditional, conditional) = pipeline.both_epsilons(latent, t, prompt)?;
+    let epsilon = match &unconditional {
+        Some(u) => guide(u, &conditional, settings.guidance),
+        None => conditional.clone(),
+    };
+    let clean = pipeline.schedule.clean(&latent.view(), &epsilon.view(), t);
+    let count = clean.iter().filter(|v| !v.is_finite()).count();
+    if count > 0 {
+        let prediction = pipeline.schedule.prediction.to_string();
+        return Err(DiffusionError::NotFinite { step: at, t, prompt: prompt.text.clone(), count, prediction });
+    }
+    let decoded = decoded(pipeline, &clean)?;
+    Ok(Step { t, next, latent: latent.clone(), unconditional, conditional, clean, decoded })
+}
+
+fn decoded(pipeline: &mut Pipeline, latent: &Array4<f32>) -> Result<Array3<f32>, DiffusionError> {
+    Ok(pipeline.decode(latent)?.index_axis(Axis(0), 0).to_owned())
+}
+
+/// Steps on disk, under a name made from everything that decides them.
+struct Cache {
+    folder: PathBuf,
+}
+
+const FIELDS: [&str; 5] = ["latent", "unconditional", "conditional", "clean", "decoded"];
+
+impl Cache {
+    fn new(
+        folder: &Path,
+        pipeline: &Pipeline,
+        prompt: &Prompt,
+        settings: &TrajectorySettings,
+    ) -> Result<Self, DiffusionError> {
+        let mut hasher = blake3::Hasher::new();
+        let settings = serde_json::to_string(settings).unwrap_or_default();
+        for part in [env!("CARGO_PKG_VERSION"), &pipeline.hash, &prompt.text, &settings] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+        let folder = folder.join(&hasher.finalize().to_hex()[..24]);
+        std::fs::create_dir_all(&folder).map_err(|e| failed(&folder, "write", e))?;
+        Ok(Self { folder })
+    }
+
+    fn path(&self, at: usize) -> PathBuf {
+        self.folder.join(format!("step-{at:04}.safetensors"))
+    }
+
+    /// A step that was written whole; anything else is computed again.
+    fn read(&self, at: usize, t: usize, next: Option<usize>) -> Option<Step> {
+        let bytes = std::fs::read(self.path(at)).ok()?;
+        let tensors = SafeTensors::deserialize(&bytes).ok()?;
+        Some(Step {
+            t,
+            next,
+            latent: array(&tensors, "latent")?,
+            unconditional: array(&tensors, "unconditional"),
+            conditional: array(&tensors, "conditional")?,
+            clean: array(&tensors, "clean")?,
+            decoded: array(&tensors, "decoded")?,
+        })
+    }
+
+    fn write(&self, at: usize, step: &Step) -> Result<(), DiffusionError> {
+        let path = self.path(at);
+        if path.exists() && self.read(at, step.t, step.next).is_some_and(|old| old.latent == step.latent) {
+            return Ok(());
+        }
+        let arrays = [
+            Some(step.latent.view().into_dyn()),
+            step.unconditional.as_ref().map(|u| u.view().into_dyn()),
+            Some(step.conditional.view().into_dyn()),
+            Some(step.clean.view().into_dyn()),
+            Some(step.decoded.view().into_dyn()),
+        ];
+        let bytes: Vec<(&str, Vec<usize>, Vec<u8>)> = FIELDS
+            .into_iter()
+            .zip(arrays)
+            .filter_map(|(n, a)| a.map(|a| (n, a.shape().to_vec(), a.iter().flat_map(|v| v.to_le_bytes()).collect())))
+            .collect();
+        let mut views = HashMap::new();
+        for (name, shape, data) in &bytes {
+            let view = TensorView::new(Dtype::F32, shape.clone(), data).map_err(|e| failed(&path, "write", e))?;
+            views.insert((*name).to_owned(), view);
+        }
+        let part = path.with_extension(format!("{}.part", std::process::id()));
+        let file = safetensors::serialize(views, None).map_err(|e| failed(&path, "write", e))?;
+        let written = std::fs::write(&part, file).and_then(|()| std::fs::rename(&part, &path));
+        written.map_err(|e| {
+            // The write's own error is the one to report.
+            let _ = std::fs::remove_file(&part);
+            failed(&path, "write", e)
+        })
+    }
+}
+
+/// A float array of the file, if it is there in the right number of dimensions.
+fn array<D: Dimension>(tensors: &SafeTensors<'_>, name: &str) -> Option<ndarray::Array<f32, D>> {
+    let view = tensors.tensor(name).ok()?;
+    let values = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    ArrayD::from_shape_vec(IxDyn(view.shape()), values).ok()?.into_dimensionality().ok()
+}
+
+fn failed(path: &Path, action: &'static str, reason: impl std::fmt::Display) -> DiffusionError {
+    DiffusionError::Cache { path: path.to_path_buf(), action, reason: reason.to_string() }
+}
