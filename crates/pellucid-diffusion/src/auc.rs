@@ -157,11 +157,11 @@ fn blur(latent: &Array4<f32>) -> Array4<f32> {
     };
     let across = Array4::from_shape_fn((n, c, height, width), |(n, c, y, x)| {
         let at = |i: usize| latent[[n, c, y, mirror(x as isize + i as isize - 5, width)]];
-        kernel.iter().enumerate().map(|(i, k)| k * at(i)).sum()
+        kernel.iter().enumerate().map(|(i, k)| k * at(i)).sum::<f32>()
     });
     Array4::from_shape_fn((n, c, height, width), |(n, c, y, x)| {
         let at = |i: usize| across[[n, c, mirror(y as isize + i as isize - 5, height), x]];
-        kernel.iter().enumerate().map(|(i, k)| k * at(i)).sum()
+        kernel.iter().enumerate().map(|(i, k)| k * at(i)).sum::<f32>()
     })
 }
 

@@ -4,12 +4,15 @@
 //! pictures, without metadata → [`panels`] write the page, one file a panel → [`document`] adds the style, the script,
 //! the data and a content-security policy that allows exactly those → [`write_atomically`] puts it on disk.
 //!
+//! [`render_diffusion`] makes the other page, of a diffusion model's steps.
+//!
 //! The page needs no network, works from `file://`, and reads without JavaScript; the script in `web/report.js` adds
 //! sorting, filters, the heat-map controls and the selection of neurons. Nothing a user named (classes, groups, files)
 //! reaches the page except through [`markup::Html::text`] and its attributes, which escape.
 
 mod album;
 mod charts;
+mod diffusion;
 mod disk;
 mod document;
 mod error;
@@ -25,6 +28,7 @@ mod redact;
 mod repair;
 
 pub use album::{NoThumbnails, ThumbnailSource};
+pub use diffusion::{Curve, DiffusionPage, Map, RisePanel, StepPanel, render_diffusion};
 pub use disk::write_atomically;
 pub use error::ReportError;
 pub use pictures::render_pictures;

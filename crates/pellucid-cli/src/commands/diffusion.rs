@@ -5,6 +5,10 @@ use crate::output;
 use crate::progress::Bars;
 use anyhow::{Context, Result, bail};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use pellucid::diffusion::{ExplainSettings, Explained, StepFigures};
+use pellucid::diffusion_methods::cam::Score;
+use pellucid::diffusion_methods::rise::{MaskKind, Mode, Reading, RiseSettings, Target};
+use pellucid::diffusion_methods::similarity::Similarity;
 use pellucid::diffusion_methods::{Pipeline, PipelineOptions, Spacing, Timesteps, TrajectorySettings};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,6 +24,82 @@ pub struct DiffusionArgs {
 pub enum DiffusionCommand {
     /// Sample prompts and write the pictures
     Sample(SampleArgs),
+    /// Explain prompts step by step: words, DF-RISE, DF-CAM, recovery; writes a report
+    Explain(ExplainArgs),
+    /// Only the words' maps
+    Attention(ExplainArgs),
+    /// Only DF-RISE
+    Rise(ExplainArgs),
+    /// Only DF-CAM
+    Cam(ExplainArgs),
+    /// Whether the maps are faithful: deletion and insertion, against controls
+    Auc(ExplainArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ExplainArgs {
+    #[command(flatten)]
+    pub what: PromptArgs,
+    #[command(flatten)]
+    pub way: TrajectoryArgs,
+    #[command(flatten)]
+    pub rise: RiseArgs,
+    /// What DF-CAM differentiates
+    #[arg(long, default_value = "cond", help_heading = "DF-CAM")]
+    pub cam_score: CamScore,
+    /// Play deletion and insertion at this many steps (auc: 5)
+    #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "5", help_heading = "Faithfulness")]
+    pub faithfulness: Option<usize>,
+    /// Where run directories are made
+    #[arg(long, default_value = "runs", value_name = "FOLDER", help_heading = "Run")]
+    pub runs: PathBuf,
+    /// Name of the run (one prompt only); made from pipeline, prompt and seed by default
+    #[arg(long, help_heading = "Run")]
+    pub name: Option<String>,
+    /// Replace a run of that name with other inputs
+    #[arg(long, help_heading = "Run")]
+    pub force: bool,
+}
+
+/// How DF-RISE runs.
+#[derive(Debug, ClapArgs)]
+pub struct RiseArgs {
+    /// Most masks per step
+    #[arg(long, default_value_t = 500, help_heading = "DF-RISE")]
+    pub masks: usize,
+    /// What is compared: influence, x0, eps, prev, or reference as published
+    #[arg(long, default_value = "contrast", help_heading = "DF-RISE")]
+    pub rise: RiseName,
+    /// Cells per side of a mask; 0 masks single places
+    #[arg(long, help_heading = "DF-RISE")]
+    pub cells: Option<usize>,
+    /// Stop drawing masks at this split-half reliability; 1 never stops early
+    #[arg(long, default_value_t = 0.9, help_heading = "DF-RISE")]
+    pub reliability: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RiseName {
+    /// x̂0, local structure, kept against masked (default)
+    Contrast,
+    /// How much the rest of x̂0 changes
+    Influence,
+    /// x̂0, local structure
+    X0,
+    /// ε̂, local structure
+    Eps,
+    /// The next latent, local structure
+    Prev,
+    /// As the published code
+    Reference,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum CamScore {
+    /// What the prompt changes (default)
+    Cond,
+    /// The sum of the output, as published
+    Sum,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -134,7 +214,112 @@ impl TrajectoryArgs {
 pub fn run(args: &Args, diffusion: &DiffusionArgs) -> Result<ExitCode> {
     match &diffusion.command {
         DiffusionCommand::Sample(sample) => run_sample(args, sample),
+        DiffusionCommand::Explain(a) => run_explain(args, a, |_| ()),
+        DiffusionCommand::Attention(a) => run_explain(args, a, |s| (s.rise, s.cam) = (None, None)),
+        DiffusionCommand::Rise(a) => run_explain(args, a, |s| (s.words, s.cam) = (false, None)),
+        DiffusionCommand::Cam(a) => run_explain(args, a, |s| (s.words, s.rise) = (false, None)),
+        DiffusionCommand::Auc(a) => run_explain(args, a, |s| s.faithfulness_steps = s.faithfulness_steps.max(5)),
     }
+}
+
+impl RiseArgs {
+    /// Validated settings.
+    fn settings(&self, seed: u64) -> Result<RiseSettings> {
+        if !(0.0..=1.0).contains(&self.reliability) {
+            bail!("--reliability is {}; expected a number from 0 to 1", self.reliability);
+        }
+        let contrast = Reading { target: Target::X0, similarity: Similarity::Structure, mode: Mode::Contrast };
+        let (reading, cells) = match self.rise {
+            RiseName::Contrast => (contrast, 5),
+            RiseName::Influence => (Reading::influence(), 5),
+            RiseName::X0 => (Reading::structure(Target::X0), 0),
+            RiseName::Eps => (Reading::structure(Target::Eps), 0),
+            RiseName::Prev => (Reading::structure(Target::Prev), 0),
+            RiseName::Reference => (Reading::structure(Target::Reference), 0),
+        };
+        let masks = match self.cells.unwrap_or(cells) {
+            0 => MaskKind::Pixel,
+            cells => MaskKind::Grid { cells },
+        };
+        Ok(RiseSettings {
+            reading,
+            masks,
+            count: self.masks,
+            antithetic: self.rise != RiseName::Reference,
+            seed,
+            reliability: (self.reliability < 1.0).then_some(self.reliability),
+        })
+    }
+}
+
+impl ExplainArgs {
+    /// Validated settings.
+    fn settings(&self, prompts: usize) -> Result<ExplainSettings> {
+        if let Some(name) = &self.name
+            && (prompts != 1 || name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']))
+        {
+            bail!("--name '{name}' is not a plain folder name for one prompt");
+        }
+        Ok(ExplainSettings {
+            trajectory: self.way.settings(),
+            rise: Some(self.rise.settings(self.way.seed)?),
+            cam: Some(match self.cam_score {
+                CamScore::Cond => Score::Cond,
+                CamScore::Sum => Score::Sum,
+            }),
+            words: true,
+            faithfulness_steps: self.faithfulness.unwrap_or(0),
+            runs: self.runs.clone(),
+            name: self.name.clone(),
+            force: self.force,
+        })
+    }
+}
+
+fn run_explain(args: &Args, explain: &ExplainArgs, choose: impl Fn(&mut ExplainSettings)) -> Result<ExitCode> {
+    let texts = explain.what.texts()?;
+    let mut settings = explain.settings(texts.len())?;
+    choose(&mut settings);
+    let mut pipeline = explain.what.open(&args.global)?;
+    let bars = Bars::new(args.global.quiet);
+    let mut done = Vec::new();
+    for text in &texts {
+        let explained = pellucid::diffusion::explain(&mut pipeline, text, &settings, &bars)?;
+        output::warnings(&explained.explanation.warnings);
+        if !args.global.json {
+            output::lines(&describe(&explained))?;
+        }
+        done.push(explained);
+    }
+    if args.global.json {
+        output::json(&done)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(explained: &Explained) -> Vec<String> {
+    let e = &explained.explanation;
+    let mut lines = vec![format!("prompt       {}", e.prompt)];
+    lines.extend(e.notes.iter().map(|n| format!("note         {n}")));
+    let mean = |of: fn(&StepFigures) -> Option<f64>| {
+        let values: Vec<f64> = e.steps.iter().filter_map(of).collect();
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    };
+    if let (Some(reliability), Some(identity)) = (mean(|s| s.reliability), mean(|s| s.identity_correlation)) {
+        lines.push(format!(
+            "DF-RISE      reliability {reliability:.2}, identity control {identity:.2} (means over steps)"
+        ));
+    }
+    for f in &e.faithfulness {
+        lines.push(format!(
+            "t = {:<4}     {:22} deletion {:.3}  insertion {:.3}",
+            f.t, f.map, f.games.deletion.fixed_area, f.games.insertion.fixed_area
+        ));
+    }
+    let seconds: f64 = explained.timings.iter().map(|t| t.1).sum();
+    lines.push(format!("time         {seconds:.0} s"));
+    lines.push(format!("report       {}", explained.report.display()));
+    lines
 }
 
 fn run_sample(args: &Args, sample: &SampleArgs) -> Result<ExitCode> {

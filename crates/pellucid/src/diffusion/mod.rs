@@ -1,5 +1,11 @@
 //! Jobs on a diffusion pipeline: sample a prompt, explain it step by step, measure whether the explanations are faithful.
 
+mod explain;
+mod files;
+mod page;
+
+pub use explain::{ExplainSettings, Explained, Explanation, MapFaithfulness, StepFigures, explain};
+
 use crate::Error;
 use pellucid_diffusion::trajectory::{Trajectory, TrajectorySettings};
 use pellucid_diffusion::{Pipeline, picture};

@@ -1,0 +1,361 @@
+//! The main job on a prompt: trajectory once, then words, DF-RISE, DF-CAM and recovery at every step, as files and a report.
+
+use super::{file_name, files, page};
+use crate::run::{Manifest, RunDirectory};
+use crate::{Error, VERSION};
+use pellucid_diffusion::auc::{Control, Faithfulness, faithfulness};
+use pellucid_diffusion::cam::{Cam, CamMaps, Score};
+use pellucid_diffusion::recovery::{Recovery, Stage, recovery};
+use pellucid_diffusion::rise::{RiseMap, RiseSettings, rise};
+use pellucid_diffusion::trajectory::{Trajectory, TrajectorySettings};
+use pellucid_diffusion::words::{LayerInfo, WordMaps, word_maps};
+use pellucid_diffusion::{Pipeline, Prompt};
+use pellucid_runtime::progress::Progress;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What is explained, and where results go.
+#[derive(Debug, Clone)]
+pub struct ExplainSettings {
+    /// The trajectory.
+    pub trajectory: TrajectorySettings,
+    /// DF-RISE, unless it is left out.
+    pub rise: Option<RiseSettings>,
+    /// DF-CAM's score, unless it is left out.
+    pub cam: Option<Score>,
+    /// Whether words are explained.
+    pub words: bool,
+    /// Steps (numbers from 0, spread evenly) at which deletion and insertion are played; 0 leaves them out.
+    pub faithfulness_steps: usize,
+    /// Where run directories are made.
+    pub runs: PathBuf,
+    /// Name of the run; made from pipeline, prompt and seed where `None`.
+    pub name: Option<String>,
+    /// Whether a run of that name with other inputs is replaced.
+    pub force: bool,
+}
+
+impl Default for ExplainSettings {
+    fn default() -> Self {
+        Self {
+            trajectory: TrajectorySettings::default(),
+            rise: Some(RiseSettings::default()),
+            cam: Some(Score::Cond),
+            words: true,
+            faithfulness_steps: 0,
+            runs: PathBuf::from("runs"),
+            name: None,
+            force: false,
+        }
+    }
+}
+
+/// Figures of one step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepFigures {
+    /// Timestep.
+    pub t: usize,
+    /// By signal-to-noise ratio.
+    pub stage: Stage,
+    /// Mean recovery, 0…1.
+    pub level: f64,
+    /// DF-RISE: split-half Spearman correlation.
+    pub reliability: Option<f64>,
+    /// DF-RISE: Spearman correlation with the map made without the network.
+    pub identity_correlation: Option<f64>,
+    /// DF-RISE: masks used.
+    pub masks: Option<usize>,
+}
+
+/// How faithful a map is at a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MapFaithfulness {
+    /// Number of the step, from 0.
+    pub step: usize,
+    /// Timestep.
+    pub t: usize,
+    /// The map, or the control.
+    pub map: String,
+    /// Both games.
+    #[serde(flatten)]
+    pub games: Faithfulness,
+}
+
+/// What `explanation.json` holds; the maps themselves are in `maps.npz`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The pipeline's name.
+    pub model: String,
+    /// The prompt.
+    pub prompt: String,
+    /// How it was sampled.
+    pub trajectory: TrajectorySettings,
+    /// How DF-RISE ran.
+    pub rise: Option<RiseSettings>,
+    /// What DF-CAM differentiated.
+    pub cam: Option<Score>,
+    /// Steps, from noise to picture.
+    pub steps: Vec<StepFigures>,
+    /// Words of the prompt.
+    pub words: Vec<String>,
+    /// Attention layers, in order of computation.
+    pub layers: Vec<LayerInfo>,
+    /// DF-CAM's blocks, in order of computation.
+    pub blocks: Vec<String>,
+    /// Deletion and insertion, where asked for.
+    pub faithfulness: Vec<MapFaithfulness>,
+    /// What is left out and why.
+    pub notes: Vec<String>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// What an explained prompt gives.
+#[derive(Debug, Clone, Serialize)]
+pub struct Explained {
+    /// The run directory.
+    pub directory: PathBuf,
+    /// The report.
+    pub report: PathBuf,
+    /// The figures.
+    #[serde(flatten)]
+    pub explanation: Explanation,
+    /// Seconds each stage took.
+    pub timings: Vec<(String, f64)>,
+}
+
+/// Everything that was computed, for files and page.
+pub(super) struct Computed {
+    pub trajectory: Trajectory,
+    pub recovery: Recovery,
+    pub words: Option<WordMaps>,
+    pub cam: Vec<CamMaps>,
+    pub rise: Vec<RiseMap>,
+}
+
+/// Explains `prompt` step by step and writes `explanation.json`, `maps.npz`, pictures, `report.html` and `manifest.json`
+/// into a run directory. What an interrupted run finished is used again.
+pub fn explain(
+    pipeline: &mut Pipeline,
+    prompt: &str,
+    settings: &ExplainSettings,
+    progress: &dyn Progress,
+) -> Result<Explained, Error> {
+    let prompt = pipeline.prompt(prompt)?;
+    let mut manifest = manifest(pipeline, &prompt, settings);
+    let name = settings
+        .name
+        .clone()
+        .unwrap_or_else(|| format!("{}-{}-seed{}", pipeline.name(), file_name(&prompt.text), settings.trajectory.seed));
+    let directory = RunDirectory::open(&settings.runs, &name, &manifest, settings.force)?;
+    let mut clock = Clock { timings: Vec::new() };
+    let mut notes = Vec::new();
+    let cache = settings.runs.join(".cache/diffusion");
+    let trajectory = clock
+        .time("trajectory", || Trajectory::compute(pipeline, &prompt, &settings.trajectory, Some(&cache), progress))?;
+    let recovery = recovery(&pipeline.schedule, &trajectory);
+    let mut words = None;
+    if settings.words {
+        match clock.time("attention", || word_maps(pipeline, &trajectory, progress))? {
+            Ok(maps) => words = Some(maps),
+            Err(none) => notes.push(format!("No word maps: {}.", none.reason)),
+        }
+    }
+    let (blocks, cam) = match &settings.cam {
+        Some(score) => clock.time("DF-CAM", || cam_maps(pipeline, &trajectory, score, progress))?,
+        None => (Vec::new(), Vec::new()),
+    };
+    let rise = match &settings.rise {
+        Some(rise) => clock.time("DF-RISE", || {
+            rise_maps(pipeline, &trajectory, rise, &cache.join(&manifest.settings_hash[..24]), progress)
+        })?,
+        None => Vec::new(),
+    };
+    let computed = Computed { trajectory, recovery, words, cam, rise };
+    let faithfulness =
+        clock.time("faithfulness", || games(pipeline, &computed, settings.faithfulness_steps, progress))?;
+    let explanation = gather(pipeline, settings, &computed, blocks, faithfulness, notes);
+    let timings = clock.timings.clone();
+    clock.time("files", || write(pipeline, &directory, &computed, &explanation, &timings))?;
+    manifest.timings = clock.timings.clone();
+    manifest.warnings = explanation.warnings.clone();
+    manifest.files = ["explanation.json", "maps.npz", "report.html"].map(str::to_owned).to_vec();
+    directory.finish(&manifest)?;
+    let report = directory.file("report.html");
+    Ok(Explained { directory: directory.path().to_path_buf(), report, explanation, timings: clock.timings })
+}
+
+struct Clock {
+    timings: Vec<(String, f64)>,
+}
+
+impl Clock {
+    fn time<T>(&mut self, stage: &str, act: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = act();
+        self.timings.push((stage.to_owned(), start.elapsed().as_secs_f64()));
+        result
+    }
+}
+
+fn manifest(pipeline: &Pipeline, prompt: &Prompt, settings: &ExplainSettings) -> Manifest {
+    let hash = |text: &str| blake3::hash(text.as_bytes()).to_hex().to_string();
+    let all = serde_json::json!({
+        "prompt": prompt.text, "model": pipeline.hash, "trajectory": settings.trajectory, "rise": settings.rise,
+        "cam": settings.cam, "words": settings.words, "faithfulness": settings.faithfulness_steps, "version": VERSION,
+    });
+    Manifest {
+        pellucid: VERSION.to_owned(),
+        onnxruntime: pipeline.runtime.version(),
+        job: "diffusion explain".to_owned(),
+        model_hash: pipeline.hash.clone(),
+        data_hash: hash(&prompt.text),
+        settings_hash: hash(&all.to_string()),
+        seed: settings.trajectory.seed,
+        device: pipeline.options.session.device.to_string(),
+        timings: Vec::new(),
+        warnings: Vec::new(),
+        files: Vec::new(),
+    }
+}
+
+fn cam_maps(
+    pipeline: &mut Pipeline,
+    trajectory: &Trajectory,
+    score: &Score,
+    progress: &dyn Progress,
+) -> Result<(Vec<String>, Vec<CamMaps>), Error> {
+    let mut cam = Cam::new(pipeline)?;
+    progress.start("DF-CAM", trajectory.steps.len() as u64);
+    let mut maps = Vec::with_capacity(trajectory.steps.len());
+    for at in 0..trajectory.steps.len() {
+        if progress.interrupted() {
+            return Err(pellucid_diffusion::DiffusionError::Interrupted.into());
+        }
+        maps.push(cam.maps(trajectory, at, score)?);
+        progress.advance(1);
+    }
+    progress.finish();
+    Ok((cam.blocks.iter().map(pellucid_graph::blocks::Block::name).collect(), maps))
+}
+
+/// DF-RISE at every step; a step that is in `cache` is read from there.
+fn rise_maps(
+    pipeline: &mut Pipeline,
+    trajectory: &Trajectory,
+    settings: &RiseSettings,
+    cache: &Path,
+    progress: &dyn Progress,
+) -> Result<Vec<RiseMap>, Error> {
+    std::fs::create_dir_all(cache).map_err(|source| Error::Write { path: cache.to_path_buf(), source })?;
+    progress.start("DF-RISE, masked passes", (trajectory.steps.len() * settings.count) as u64);
+    let mut maps = Vec::with_capacity(trajectory.steps.len());
+    for at in 0..trajectory.steps.len() {
+        let file = cache.join(format!("rise-{at:04}.json"));
+        let known = std::fs::read(&file).ok().and_then(|b| serde_json::from_slice::<RiseMap>(&b).ok());
+        let map = match known {
+            Some(map) => map,
+            None => {
+                let map = rise(pipeline, trajectory, at, settings, progress)?;
+                let text =
+                    serde_json::to_string(&map).map_err(|e| Error::Write { path: file.clone(), source: e.into() })?;
+                pellucid_report::write_atomically(&file, &text)?;
+                map
+            }
+        };
+        // Masks that reliability made unnecessary count as done.
+        progress.advance((settings.count - map.masks.min(settings.count)) as u64);
+        maps.push(map);
+    }
+    progress.finish();
+    Ok(maps)
+}
+
+/// Deletion and insertion of every map and control at `count` steps, spread evenly.
+fn games(
+    pipeline: &mut Pipeline,
+    all: &Computed,
+    count: usize,
+    progress: &dyn Progress,
+) -> Result<Vec<MapFaithfulness>, Error> {
+    let steps = all.trajectory.steps.len();
+    let count = count.min(steps);
+    let size = (pipeline.latent[1], pipeline.latent[2]);
+    let mut results = Vec::new();
+    progress.start("faithfulness", count as u64);
+    for chosen in 0..count {
+        let at = (chosen * 2 + 1) * steps / (2 * count);
+        let mut maps = Vec::new();
+        if let Some(rise) = all.rise.get(at) {
+            maps.push(("DF-RISE".to_owned(), rise.map.clone()));
+            maps.push(("identity control".to_owned(), rise.identity.clone()));
+        }
+        maps.extend(all.cam.get(at).and_then(|c| c.overall.clone()).map(|m| ("DF-CAM".to_owned(), m)));
+        if let Some(words) = &all.words {
+            let union = (0..words.words.len())
+                .fold(ndarray::Array2::zeros(size), |sum: ndarray::Array2<f32>, k| sum + words.mean(at, k, size));
+            maps.push(("attention, all words".to_owned(), union));
+        }
+        for (name, control) in
+            [("random order", Control::Random), ("centre", Control::Centre), ("magnitude of x̂0", Control::Magnitude)]
+        {
+            maps.push((name.to_owned(), control.map(&all.trajectory, at, all.trajectory.settings.seed)));
+        }
+        for (map, values) in maps {
+            let games = faithfulness(pipeline, &all.trajectory, at, &values)?;
+            results.push(MapFaithfulness { step: at, t: all.trajectory.steps[at].t, map, games });
+        }
+        progress.advance(1);
+    }
+    progress.finish();
+    Ok(results)
+}
+
+fn gather(
+    pipeline: &Pipeline,
+    settings: &ExplainSettings,
+    all: &Computed,
+    blocks: Vec<String>,
+    faithfulness: Vec<MapFaithfulness>,
+    notes: Vec<String>,
+) -> Explanation {
+    let figures = |(at, step): (usize, &pellucid_diffusion::Step)| StepFigures {
+        t: step.t,
+        stage: all.recovery.stages[at],
+        level: all.recovery.levels[at],
+        reliability: all.rise.get(at).map(|r| r.reliability),
+        identity_correlation: all.rise.get(at).map(|r| r.identity_correlation),
+        masks: all.rise.get(at).map(|r| r.masks),
+    };
+    let words = all.words.as_ref();
+    Explanation {
+        model: pipeline.name(),
+        prompt: all.trajectory.prompt.text.clone(),
+        trajectory: settings.trajectory.clone(),
+        rise: settings.rise.clone(),
+        cam: settings.cam.clone(),
+        steps: all.trajectory.steps.iter().enumerate().map(figures).collect(),
+        words: words.map(|w| w.words.clone()).unwrap_or_default(),
+        layers: words.map(|w| w.layers.clone()).unwrap_or_default(),
+        blocks,
+        faithfulness,
+        notes,
+        warnings: all.trajectory.warnings.clone(),
+    }
+}
+
+fn write(
+    pipeline: &mut Pipeline,
+    directory: &RunDirectory,
+    all: &Computed,
+    explanation: &Explanation,
+    timings: &[(String, f64)],
+) -> Result<(), Error> {
+    directory.write_json("explanation.json", explanation)?;
+    crate::write_arrays(directory.file("maps.npz"), &files::arrays(all))?;
+    files::pictures(directory, all)?;
+    let page = page::page(pipeline, all, explanation, timings)?;
+    directory.write("report.html", &pellucid_report::render_diffusion(&page)?)?;
+    Ok(())
+}

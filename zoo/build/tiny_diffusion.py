@@ -1,0 +1,137 @@
+"""A small Stable Diffusion with random weights, and what diffusers samples with it: the parity cases of pellucid-diffusion.
+
+    python zoo/build/tiny_diffusion.py zoo/models/tiny_diffusion          # what is committed, about 1.5 MB
+    python zoo/build/tiny_diffusion.py FOLDER --full                      # Stable Diffusion 1.5's shape, 3.5 GB, never committed
+
+Same layout of blocks as Stable Diffusion 1 (43 modules in DF-CAM's published set), a few channels each. The references
+(`references.safetensors`) are latents and decoded pictures of diffusers' own DDIM: epsilon and v, with and without guidance.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import CLIPTextConfig, CLIPTextModel
+
+WORDS = ["a", "cat", "dog", "on", "red", "blue"]
+CONTEXT = 8
+PROMPT = "a cat on blue"
+STEPS = 5
+
+
+def build(full: bool):
+    torch.manual_seed(0)
+    channels = (320, 640, 1280, 1280) if full else (8, 8, 16, 16)
+    width, heads, groups, side, context = (768, 8, 32, 64, 77) if full else (16, 2, 4, 16, CONTEXT)
+    unet = UNet2DConditionModel(
+        sample_size=side, block_out_channels=channels, cross_attention_dim=width, attention_head_dim=heads, norm_num_groups=groups
+    )
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=4 + len(WORDS), hidden_size=width, intermediate_size=4 * width if full else 2 * width,
+            num_hidden_layers=12 if full else 1, num_attention_heads=12 if full else 2, max_position_embeddings=context,
+            bos_token_id=1, eos_token_id=2, pad_token_id=0,
+        )
+    )  # fmt: skip
+    blocks = 4 if full else 2
+    decoder = AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512) if full else (4, 8), norm_num_groups=groups, sample_size=side * 2 ** (blocks - 1),
+        down_block_types=("DownEncoderBlock2D",) * blocks, up_block_types=("UpDecoderBlock2D",) * blocks, latent_channels=4,
+        layers_per_block=2 if full else 1,
+    )  # fmt: skip
+    # Zero biases and unit norms hide mistakes; random ones do not.
+    for module in (unet, text, decoder):
+        for parameter in module.parameters():
+            if parameter.ndim == 1 and not full:
+                parameter.data += 0.1 * torch.randn_like(parameter)
+    return unet.eval(), text.eval(), decoder.eval(), context
+
+
+def tokenizer(context: int):
+    vocabulary = {w: i for i, w in enumerate(["<pad>", "<start>", "<end>", "<unk>", *WORDS])}
+    t = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    t.pre_tokenizer = pre_tokenizers.Whitespace()
+    t.post_processor = processors.TemplateProcessing(single="<start> $A <end>", special_tokens=[("<start>", 1), ("<end>", 2)])
+    t.enable_padding(length=context, pad_id=0, pad_token="<pad>")
+    return t
+
+
+class Positional(torch.nn.Module):
+    def __init__(self, call):
+        super().__init__()
+        self.module, self.call = call
+
+    def forward(self, *inputs):
+        return self.call(self.module, *inputs)
+
+
+def export(out: Path, name: str, module, call, inputs, names, results):
+    (out / name).mkdir(parents=True, exist_ok=True)
+    dynamic = {n: {0: "batch"} for n in (*names, *results)}
+    wrapped = Positional((module, call)).eval()
+    with torch.no_grad():
+        torch.onnx.export(
+            wrapped, inputs, str(out / name / "model.onnx"), input_names=list(names), output_names=list(results), dynamic_axes=dynamic,
+            opset_version=17, dynamo=False,
+        )  # fmt: skip
+
+
+@torch.no_grad()
+def sampled(unet, text, decoder, ids, noise, prediction: str, guidance: float):
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1,
+        prediction_type=prediction,
+    )  # fmt: skip
+    scheduler.set_timesteps(STEPS)
+    hidden = text(ids).last_hidden_state
+    x = noise.clone()
+    for t in scheduler.timesteps:
+        u, c = unet(torch.cat([x, x]), t, encoder_hidden_states=hidden).sample.chunk(2)
+        x = scheduler.step(u + guidance * (c - u), t, x).prev_sample
+    return x, decoder.decode(x / decoder.config.scaling_factor).sample, scheduler
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("out", type=Path)
+    arguments.add_argument("--full", action="store_true", help="Stable Diffusion 1.5's shape; needs 8 GB of memory")
+    a = arguments.parse_args()
+    unet, text, decoder, context = build(a.full)
+    unet.set_attn_processor(AttnProcessor())
+    text.set_attn_implementation("eager")
+    side, width = unet.config.sample_size, unet.config.cross_attention_dim
+    latent = torch.randn(2, 4, side, side)
+    export(
+        a.out, "unet", unet, lambda m, x, t, h: m(x, t, encoder_hidden_states=h, return_dict=False)[0],
+        (latent, torch.tensor([500, 500]), torch.randn(2, context, width)), ["sample", "timestep", "encoder_hidden_states"], ["out_sample"],
+    )  # fmt: skip
+    export(a.out, "text_encoder", text, lambda m, i: m(i).last_hidden_state, (torch.ones(2, context, dtype=torch.long),), ["input_ids"], ["last_hidden_state"])
+    export(a.out, "vae_decoder", decoder, lambda m, z: m.decode(z).sample, (latent,), ["latent_sample"], ["sample"])
+    tokens = tokenizer(context)
+    (a.out / "tokenizer").mkdir(exist_ok=True)
+    tokens.save(str(a.out / "tokenizer" / "tokenizer.json"))
+    ids = torch.tensor([tokens.encode("").ids, tokens.encode(PROMPT).ids])
+    for name, module in (("unet", unet), ("text_encoder", text)):
+        (a.out / name / "config.json").write_text(json.dumps(json.loads(module.config.to_json_string() if name == "text_encoder" else module.to_json_string()), indent=1, sort_keys=True))
+    (a.out / "vae_decoder" / "config.json").write_text(json.dumps({"_class_name": "AutoencoderKL", "scaling_factor": decoder.config.scaling_factor, "latent_channels": 4}, indent=1))
+    (a.out / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "OnnxRuntimeModel"], "text_encoder": ["diffusers", "OnnxRuntimeModel"],
+        "vae_decoder": ["diffusers", "OnnxRuntimeModel"], "tokenizer": ["transformers", "PreTrainedTokenizerFast"], "scheduler": ["diffusers", "DDIMScheduler"]}, indent=1))  # fmt: skip
+    noise = torch.randn(1, 4, side, side)
+    tensors = {"noise": noise}
+    for prediction in ("epsilon", "v_prediction") if not a.full else ("epsilon",):
+        for guidance in (1.0, 3.0) if not a.full else ():
+            x, picture, scheduler = sampled(unet, text, decoder, ids, noise, prediction, guidance)
+            tensors |= {f"{prediction}.{guidance:g}.latent": x, f"{prediction}.{guidance:g}.picture": picture}
+    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    scheduler.save_pretrained(a.out / "scheduler")
+    if not a.full:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, a.out / "references.safetensors")
+
+
+if __name__ == "__main__":
+    main()
