@@ -48,6 +48,10 @@ frame-pictures: ## Compose the pictures of the emoji-frame benchmark.
 demo: setup pictures ## Set up, compose the benchmark's pictures, find out why its classifier fails, write a report.
 	@$(RELEASE)/pellucid demo
 
+.PHONY: demo-diffusion
+demo-diffusion: setup build ## Explain a prompt of the emoji-scene model step by step, write a report.
+	@$(RELEASE)/pellucid diffusion explain zoo/models/emoji_diffusion "a frog left of a mushroom on yellow" --guidance 3 --seed 3
+
 .PHONY: zoo-table
 zoo-table: setup ## Measure which lists find the neurons of the shortcuts; rewrite the tables in docs/.
 	$(CARGO) build --release -p pellucid-zoo
