@@ -31,6 +31,8 @@ const MASKS: usize = 100;
 
 /// By map, then by step: area under ROC, deletion, insertion.
 type Figures = BTreeMap<String, Vec<[f64; 3]>>;
+/// Maps by name.
+type Named = Vec<(String, Array2<f32>)>;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -89,7 +91,7 @@ fn maps(
     trajectory: &Trajectory,
     words: &pellucid_diffusion::words::WordMaps,
     at: usize,
-) -> Result<Vec<(String, Array2<f32>)>, Box<dyn Error>> {
+) -> Result<Named, Box<dyn Error>> {
     let size = (pipeline.latent[1], pipeline.latent[2]);
     // "a OBJECT on BACKGROUND": the object is the second word.
     let mut maps = vec![("attention to the object's word".to_owned(), words.mean(at, 1, size))];

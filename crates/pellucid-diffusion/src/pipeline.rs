@@ -343,9 +343,13 @@ impl Pipeline {
     }
 }
 
-/// ε_u + w(ε_c − ε_u).
+/// ε_u + w(ε_c − ε_u); at w = 1 and w = 0 exactly one half, as where only that half is computed.
 pub(crate) fn guide(u: &Array4<f32>, c: &Array4<f32>, guidance: f32) -> Array4<f32> {
-    ndarray::Zip::from(u).and(c).map_collect(|&u, &c| u + guidance * (c - u))
+    match guidance {
+        1.0 => c.clone(),
+        0.0 => u.clone(),
+        w => ndarray::Zip::from(u).and(c).map_collect(|&u, &c| u + w * (c - u)),
+    }
 }
 
 /// One decoded picture (3 × h × w or 1 × h × w, in [−1, 1]) as 8-bit RGB.

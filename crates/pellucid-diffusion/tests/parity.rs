@@ -1,0 +1,60 @@
+//! Sampling equals diffusers' own DDIM on a small Stable Diffusion with random weights (`zoo/build/tiny_diffusion.py`), and
+//! the structure of Stable Diffusion 1 gives the published set of 43 blocks.
+
+#![allow(clippy::unwrap_used)]
+
+use ndarray::{ArrayD, Axis, Ix4, IxDyn};
+use pellucid_diffusion::cam::Cam;
+use pellucid_diffusion::{Pipeline, PipelineOptions, Prediction, Timesteps};
+use pellucid_graph::blocks::{BlockKind, Part};
+use safetensors::SafeTensors;
+use std::path::{Path, PathBuf};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../zoo/models/tiny_diffusion")
+}
+
+fn open() -> Pipeline {
+    let library = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.runtime"));
+    Pipeline::open(folder(), &PipelineOptions { library, ..PipelineOptions::default() }).unwrap()
+}
+
+fn array(tensors: &SafeTensors<'_>, name: &str) -> ndarray::Array4<f32> {
+    let view = tensors.tensor(name).unwrap();
+    let values = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    ArrayD::from_shape_vec(IxDyn(view.shape()), values).unwrap().into_dimensionality::<Ix4>().unwrap()
+}
+
+#[test]
+fn sampling_equals_ddim_of_diffusers() {
+    let bytes = std::fs::read(folder().join("references.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let mut pipeline = open();
+    let prompt = pipeline.prompt("a cat on blue").unwrap();
+    let (timesteps, _) = Timesteps::Uniform { steps: 5, spacing: None }.resolve(&pipeline.scheduler).unwrap();
+    for prediction in [Prediction::Epsilon, Prediction::VPrediction] {
+        for guidance in [1.0, 3.0] {
+            pipeline.schedule.prediction = prediction;
+            let mut x = array(&tensors, "noise");
+            for (at, &t) in timesteps.iter().enumerate() {
+                let epsilon = pipeline.epsilon(&x, t, &prompt, guidance).unwrap();
+                let clean = pipeline.schedule.clean(&x.view(), &epsilon.view(), t);
+                x = pipeline.schedule.step(&clean.view(), &epsilon.view(), timesteps.get(at + 1).copied());
+            }
+            let picture = pipeline.decode(&x).unwrap();
+            let expected = array(&tensors, &format!("{prediction}.{guidance}.picture"));
+            let off = (&picture - &expected).iter().fold(0.0f32, |m, d| m.max(d.abs()));
+            assert!(off < 1e-3, "{prediction}, guidance {guidance}: {off}");
+            assert_eq!(picture.len_of(Axis(1)), 3);
+        }
+    }
+}
+
+#[test]
+fn the_published_set_of_blocks_has_43_modules() {
+    let mut pipeline = open();
+    let blocks = Cam::new(&mut pipeline).unwrap().blocks;
+    let published = blocks.iter().filter(|b| !(b.part == Part::Mid && b.kind == BlockKind::Attention)).count();
+    let names: Vec<String> = blocks.iter().map(|b| b.name()).collect();
+    assert_eq!(published, 43, "{names:?}");
+}
