@@ -106,7 +106,7 @@ impl Map {
 
     /// Scales `values` from `low`…`high`; nothing where that is no range.
     pub fn between(values: &[f32], width: usize, low: f32, high: f32) -> Self {
-        if width == 0 || !(high > low) || !high.is_finite() || !low.is_finite() {
+        if width == 0 || !high.is_finite() || !low.is_finite() || high <= low {
             return Self::default();
         }
         let bytes: Vec<u8> =
