@@ -95,7 +95,7 @@
       });
     }
     tile("recovery", s.clean, s.recovery, percent(s.level) + " on average");
-    document.querySelectorAll(".strip li").forEach(function (li, k) {
+    document.querySelectorAll(".film li").forEach(function (li, k) {
       if (k === n) { li.setAttribute("aria-current", "step"); } else { li.removeAttribute("aria-current"); }
     });
     var x = 44 + (520 - 56) * n / Math.max(data.steps.length - 1, 1);
@@ -114,7 +114,7 @@
   function go(n) { chosen.step = Math.max(0, Math.min(data.steps.length - 1, n)); show(); }
   at("step").addEventListener("input", function () { go(Number(at("step").value)); });
   ["word", "layer", "block", "strength"].forEach(function (id) { if (at(id)) { at(id).addEventListener("input", show); } });
-  document.querySelectorAll(".strip li").forEach(function (li, k) { li.addEventListener("click", function () { go(k); }); });
+  document.querySelectorAll(".film li").forEach(function (li, k) { li.addEventListener("click", function () { go(k); }); });
   document.addEventListener("keydown", function (e) {
     if (/^(INPUT|SELECT|BUTTON)$/.test(e.target.tagName)) { return; }
     if (e.key === "ArrowRight") { go(chosen.step + 1); } else if (e.key === "ArrowLeft") { go(chosen.step - 1); }

@@ -348,7 +348,7 @@ fn tile(h: &mut Html, id: &'static str, title: &str, meaning: &str) {
 
 /// Every step's x̂0, small: the page without JavaScript, and a way to jump with it.
 fn strip(h: &mut Html, page: &DiffusionPage) {
-    h.within("ol", &[("class", "strip"), ("aria-label", "Clean picture at each step")], |h| {
+    h.within("ol", &[("class", "film"), ("aria-label", "Clean picture at each step")], |h| {
         for (at, step) in page.steps.iter().enumerate() {
             h.within("li", &[("data-step", &at.to_string())], |h| {
                 let alt = format!("x̂0 at step {}, t = {}", at + 1, step.t);
