@@ -481,7 +481,7 @@ mod tests {
     fn the_page_names_no_address_outside_itself() {
         let html = render_diffusion(&page()).unwrap();
         assert!(!html.contains("http://") && !html.contains("https://"));
-        assert!(html.contains("default-src 'none'"));
+        assert!(html.contains("default-src &#39;none&#39;"));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub enum PatchError {
         element: ElementType,
     },
     /// The layer has no bias to edit.
-    #[error("the decision layer '{0}' has no bias; export the model with one (it may be 0), since an edit moves both")]
+    #[error("the decision layer {0} has no bias; export the model with one (it may be 0), since an edit moves both")]
     NoBias(String),
     /// The weights are no constants of the file.
     #[error(

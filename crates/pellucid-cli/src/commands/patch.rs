@@ -3,18 +3,31 @@
 use crate::args::{Args, PatchCommand};
 use crate::output;
 use anyhow::Result;
+use std::path::Path;
 use std::process::ExitCode;
 
 pub fn run(args: &Args, command: &PatchCommand) -> Result<ExitCode> {
     match command {
-        PatchCommand::Apply { model, patch, out } => pellucid::patch_model(model, patch, out, false)?,
-        PatchCommand::Revert { model, patch, out } => pellucid::patch_model(model, patch, out, true)?,
-        PatchCommand::Show { patch } => return show(args, patch),
+        PatchCommand::Apply { model, patch, out } => write(args, model, patch, out, false),
+        PatchCommand::Revert { model, patch, out } => write(args, model, patch, out, true),
+        PatchCommand::Show { patch } => show(args, patch),
+    }
+}
+
+fn write(args: &Args, model: &Path, patch: &Path, out: &Path, revert: bool) -> Result<ExitCode> {
+    pellucid::patch_model(model, patch, out, revert)?;
+    let summary = pellucid::patch_summary(patch)?;
+    let tensors: Vec<&str> = summary.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    let changed = if revert { "restored" } else { "edited" };
+    if args.global.json {
+        output::json(&serde_json::json!({"model": out, changed: tensors}))?;
+    } else {
+        output::lines(&[format!("{}: {} {changed}", out.display(), tensors.join(" and "))])?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(args: &Args, patch: &std::path::Path) -> Result<ExitCode> {
+fn show(args: &Args, patch: &Path) -> Result<ExitCode> {
     let summary = pellucid::patch_summary(patch)?;
     if args.global.json {
         output::json(&summary)?;

@@ -41,10 +41,18 @@ fn every_command_prints_json_on_stdout_and_nothing_else() {
     let logits = pellucid::read_arrays(stage.at("g.npz")).unwrap().remove("logits_w").unwrap();
     pellucid::write_arrays(stage.at("ours.npz"), &[("x".to_owned(), x), ("logits_w".to_owned(), logits)].into())
         .unwrap();
+    stage.many();
+    let patch = "runs/mended/patch.safetensors";
+    let pipeline = repository("zoo/models/tiny_diffusion");
+    let pipeline = pipeline.to_str().unwrap();
     let commands = [
         &["inspect", "model.onnx"][..],
         &["scan", "model.onnx", "data"],
         &["debug", "model.onnx", "data"],
+        &["repair", "model.onnx", "many", "--name", "mended"],
+        &["patch", "show", patch],
+        &["patch", "apply", "model.onnx", patch, "--out", "again.onnx"],
+        &["diffusion", "sample", pipeline, "a cat", "--steps", "2"],
         &["why", "model.onnx", picture],
         &["why", "model.onnx", picture, "--out", "maps"],
         &["demo"],

@@ -51,6 +51,19 @@ impl Stage {
         stage
     }
 
+    /// Pictures enough for a repair to split, in `many/<split>/<class>/`: 30 of each colour, of which every fifth of `red` is
+    /// blue for the most part.
+    pub fn many(&self) {
+        for (class, colour) in COLOURS {
+            for i in 0..30 {
+                let wrong = class == "red" && i % 5 == 4;
+                let split = ["train", "val", "test"][i % 3];
+                let (colour, variant) = if wrong { (BLUE, i + 31) } else { (colour, i) };
+                self.picture(&format!("many/{split}/{class}/{i}.png"), colour, variant);
+            }
+        }
+    }
+
     /// Where everything lies.
     pub fn path(&self) -> &Path {
         self.folder.path()
@@ -173,12 +186,14 @@ const HEAD: [f32; 18] = [
     -1.0, -1.0, 4.0, 0.1, 0.2, 0.5,
 ];
 
-/// The colour backbone with one Gemm for each head: name, weights (classes × 6), classes.
+/// The colour backbone with one Gemm, of bias 0, for each head: name, weights (classes × 6), classes.
 pub fn colours_with(batch: Option<i64>, heads: &[(&str, Vec<f32>, usize)]) -> Model {
     let (mut nodes, mut constants) = backbone();
     for (name, weight, classes) in heads {
-        nodes.push(Node::new("Gemm", &["f", name], &[&format!("logits_{name}")]).with_int("transB", 1));
+        let bias = format!("{name}_bias");
+        nodes.push(Node::new("Gemm", &["f", name, &bias], &[&format!("logits_{name}")]).with_int("transB", 1));
         constants.push(Tensor::f32(name, &[*classes, NEURONS], weight));
+        constants.push(Tensor::f32(&bias, &[*classes], &vec![0.0; *classes]));
     }
     let outputs: Vec<String> = heads.iter().map(|(name, ..)| format!("logits_{name}")).collect();
     let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
