@@ -10,6 +10,7 @@ use pellucid::classifier_methods::repair::suspects::Route;
 use pellucid::classifier_methods::repair::train::Selection;
 use pellucid::classifier_methods::repair::{Edit, RepairSettings};
 use pellucid::graph::TapNames;
+use pellucid::graph::grad::Recompute;
 use pellucid::runtime::{Device, SessionOptions};
 use pellucid::vision::canvas::Parameterisation;
 use pellucid::vision::preprocess::{ChannelOrder, Layout, PreprocessingOverrides, ResizeRule};
@@ -127,6 +128,25 @@ pub struct GradientArgs {
     /// other files
     #[arg(long, value_name = "FILE.onnx")]
     pub graph: Option<PathBuf>,
+    /// Less memory for more time: compute the forward pass again in so many segments (8), or in as few as keep its values
+    /// within a bound (512MB); alone, in as many as need the least memory
+    #[arg(long, value_name = "SEGMENTS|SIZE", num_args = 0..=1, default_missing_value = "least", value_parser = recompute)]
+    pub recompute: Option<Recompute>,
+}
+
+/// `8`, `512MB`, `2GB` or `least`.
+fn recompute(text: &str) -> std::result::Result<Recompute, String> {
+    if text == "least" {
+        return Ok(Recompute::Least);
+    }
+    let unit = [("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1000)];
+    let upper = text.to_uppercase();
+    let sized = unit.iter().find_map(|(name, bytes)| Some((upper.strip_suffix(name)?, *bytes)));
+    let wrong = || format!("'{text}' is neither a number of segments (8) nor a size (512MB, 2GB)");
+    match sized {
+        Some((number, bytes)) => number.trim().parse().map(|n: u64| Recompute::Within(n * bytes)).map_err(|_| wrong()),
+        None => text.parse().map(Recompute::Segments).map_err(|_| wrong()),
+    }
 }
 
 #[derive(Debug, ClapArgs)]
@@ -706,7 +726,7 @@ impl OpenArgs {
 impl GradientArgs {
     /// Validated settings.
     pub fn settings(&self) -> GradientSettings {
-        GradientSettings { of: self.of.clone(), wrt: self.wrt.clone() }
+        GradientSettings { of: self.of.clone(), wrt: self.wrt.clone(), recompute: self.recompute.unwrap_or_default() }
     }
 }
 

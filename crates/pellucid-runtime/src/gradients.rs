@@ -7,7 +7,7 @@ use crate::array::Array;
 use crate::library::Runtime;
 use crate::observe::{ObserveError, observe};
 use crate::session::{RuntimeError, Session, SessionOptions};
-use pellucid_graph::grad::{self, GradientError, GradientModel, Objective, ObjectiveInput};
+use pellucid_graph::grad::{self, GradientError, GradientModel, Objective, ObjectiveInput, Recompute};
 use pellucid_graph::observed::Observations;
 use pellucid_graph::{ElementType, Model, Tensor};
 use std::collections::BTreeMap;
@@ -74,6 +74,8 @@ pub struct GradientOptions {
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// Whether the model's own outputs are left out of the result.
     pub gradients_only: bool,
+    /// What is computed again on the way back to save memory.
+    pub recompute: Recompute,
 }
 
 /// A differentiated model before it is compiled: for writing to a file, or for running elsewhere.
@@ -127,7 +129,8 @@ impl Runtime {
         })?;
         let known = self.known_constants(&prepared, &observed, &options.shapes)?;
         grad::fold_known(&mut prepared.graph, known);
-        let mut gradient = grad::differentiate(&prepared, &observed, objective, wrt).map_err(failed)?;
+        let mut gradient =
+            grad::differentiate_within(&prepared, &observed, objective, wrt, options.recompute).map_err(failed)?;
         if options.gradients_only {
             let own: Vec<String> = model.graph.outputs.iter().map(|v| v.name().to_owned()).collect();
             gradient.model.graph.outputs.retain(|v| !own.iter().any(|o| o == v.name()));
@@ -144,9 +147,18 @@ impl Runtime {
         wrt: &[&str],
         options: &GradientOptions,
     ) -> Result<GradientSession, GradientsError> {
-        let gradient = self.differentiate(model, objective, wrt, options)?.gradient;
-        let session = self.session(&gradient.model, &options.session)?;
-        Ok(GradientSession { session, gradient, runtime: self.clone(), options: options.session.clone() })
+        self.compile(self.differentiate(model, objective, wrt, options)?, &options.session)
+    }
+
+    /// Compiles what [`Runtime::differentiate`] gave.
+    pub fn compile(
+        &self,
+        differentiated: Differentiated,
+        options: &SessionOptions,
+    ) -> Result<GradientSession, GradientsError> {
+        let gradient = differentiated.gradient;
+        let session = self.session(&gradient.model, options)?;
+        Ok(GradientSession { session, gradient, runtime: self.clone(), options: options.clone() })
     }
 
     /// The values that depend on shapes only and are the same at every batch, as constants.

@@ -6,8 +6,8 @@ pub use npz::{NpzError, read_arrays, write_arrays};
 
 use crate::{Error, OpenOptions, classifier};
 use pellucid_graph::Model;
-use pellucid_graph::grad::{self, Index, Objective};
-use pellucid_runtime::{Array, GradientOptions, GradientsError, Runtime, observe};
+use pellucid_graph::grad::{self, Index, Objective, Recompute};
+use pellucid_runtime::{Array, Differentiated, GradientOptions, GradientsError, Runtime, SessionOptions, observe};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,6 +23,8 @@ pub struct GradientSettings {
     pub of: String,
     /// Values to differentiate with respect to; every float input if empty.
     pub wrt: Vec<String>,
+    /// What is computed again on the way back to save memory. [`Recompute::Within`] bounds all samples together here.
+    pub recompute: Recompute,
 }
 
 /// Values and gradients of one run.
@@ -48,58 +50,80 @@ impl Gradients {
     }
 }
 
-/// Differentiates the model at `path` for `inputs` (by name; one array may go without where the model has one input,
-/// under the empty name). Fails if a name is unknown, an index is out of range, or a node between has no rule, which is
-/// then named; and if a gradient holds NaN, naming where it began.
+/// A differentiated model with its inputs: to be run, to be written, or both.
+#[derive(Debug)]
+pub struct Differentiation {
+    runtime: Runtime,
+    session: SessionOptions,
+    inputs: BTreeMap<String, Array>,
+    differentiated: Differentiated,
+    of: String,
+}
+
+impl Differentiation {
+    /// Differentiates the model at `path` for `inputs` (by name; one array may go without where the model has one input,
+    /// under the empty name). Fails if a name is unknown, an index is out of range, or a node between has no rule, which
+    /// is then named; and if recomputing cannot keep the memory bound.
+    pub fn new(
+        path: impl AsRef<Path>,
+        inputs: &BTreeMap<String, Array>,
+        settings: &GradientSettings,
+        options: &OpenOptions,
+    ) -> Result<Self, Error> {
+        let model = classifier::read(path.as_ref())?;
+        let runtime = Runtime::load(options.library.as_deref())?;
+        let mut inputs = named(&model, inputs)?;
+        let model = fitted(&runtime, model, &inputs)?;
+        let (objective, indices) = objective(&model, &settings.of)?;
+        let wrt = wanted(&model, &settings.wrt);
+        let wrt: Vec<&str> = wrt.iter().map(String::as_str).collect();
+        let compile = GradientOptions {
+            shapes: single_shapes(&inputs),
+            recompute: per_sample(settings.recompute, &inputs),
+            ..GradientOptions::default()
+        };
+        let differentiated = runtime.differentiate(&model, &objective, &wrt, &compile)?;
+        if let Some(indices) = indices {
+            let array = ndarray::ArrayD::from_shape_vec(ndarray::IxDyn(&[indices.len()]), indices);
+            inputs.extend(array.ok().map(|a| (INDEX.to_owned(), Array::I64(a))));
+        }
+        let of = if settings.of.is_empty() { objective.values().join(", ") } else { settings.of.clone() };
+        Ok(Self { runtime, session: options.session.clone(), inputs, differentiated, of })
+    }
+
+    /// Writes the differentiated model to `out`: plain ONNX that returns the model's outputs, the objective and the
+    /// gradients (named as [`Gradients::arrays`] names them). Weights that lie in other files stay there, so such a model
+    /// must be written into their folder.
+    pub fn write(&self, out: impl AsRef<Path>) -> Result<(), Error> {
+        Ok(self.differentiated.gradient.model.write(out)?)
+    }
+
+    /// Runs it on its inputs. A gradient that holds NaN is an error that names where it began.
+    pub fn run(self) -> Result<Gradients, Error> {
+        let mut session = self.runtime.compile(self.differentiated, &self.session)?;
+        let fed: Vec<(&str, &Array)> = self.inputs.iter().map(|(n, a)| (n.as_str(), a)).collect();
+        let run = session.run_checked(&fed)?;
+        Ok(Gradients { outputs: run.outputs, objective: run.objective, gradients: run.gradients, of: self.of })
+    }
+}
+
+/// Differentiates and runs in one go: see [`Differentiation`].
 pub fn gradient(
     path: impl AsRef<Path>,
     inputs: &BTreeMap<String, Array>,
     settings: &GradientSettings,
     options: &OpenOptions,
 ) -> Result<Gradients, Error> {
-    let model = classifier::read(path.as_ref())?;
-    let runtime = Runtime::load(options.library.as_deref())?;
-    let mut inputs = named(&model, inputs)?;
-    let model = fitted(&runtime, model, &inputs)?;
-    let (objective, indices) = objective(&model, &settings.of)?;
-    let wrt = wanted(&model, &settings.wrt);
-    let wrt: Vec<&str> = wrt.iter().map(String::as_str).collect();
-    let compile = GradientOptions {
-        session: options.session.clone(),
-        shapes: single_shapes(&inputs),
-        ..GradientOptions::default()
-    };
-    let mut session = runtime.gradient(&model, &objective, &wrt, &compile)?;
-    if let Some(indices) = indices {
-        let array = ndarray::ArrayD::from_shape_vec(ndarray::IxDyn(&[indices.len()]), indices);
-        inputs.extend(array.ok().map(|a| (INDEX.to_owned(), Array::I64(a))));
-    }
-    let fed: Vec<(&str, &Array)> = inputs.iter().map(|(n, a)| (n.as_str(), a)).collect();
-    let run = session.run_checked(&fed)?;
-    let of = if settings.of.is_empty() { objective.values().join(", ") } else { settings.of.clone() };
-    Ok(Gradients { outputs: run.outputs, objective: run.objective, gradients: run.gradients, of })
+    Differentiation::new(path, inputs, settings, options)?.run()
 }
 
-/// Writes the differentiated model to `out`: plain ONNX that returns the model's outputs, the objective and the
-/// gradients (named as [`Gradients::arrays`] names them). `inputs` say the shapes. Weights that lie in other files stay
-/// there, so such a model must be written into their folder.
-pub fn gradient_graph(
-    path: impl AsRef<Path>,
-    inputs: &BTreeMap<String, Array>,
-    settings: &GradientSettings,
-    options: &OpenOptions,
-    out: impl AsRef<Path>,
-) -> Result<(), Error> {
-    let model = classifier::read(path.as_ref())?;
-    let runtime = Runtime::load(options.library.as_deref())?;
-    let inputs = named(&model, inputs)?;
-    let (objective, _) = objective(&model, &settings.of)?;
-    let wrt = wanted(&model, &settings.wrt);
-    let wrt: Vec<&str> = wrt.iter().map(String::as_str).collect();
-    let compile = GradientOptions { shapes: single_shapes(&inputs), ..GradientOptions::default() };
-    let differentiated = runtime.differentiate(&model, &objective, &wrt, &compile)?;
-    differentiated.gradient.model.write(out)?;
-    Ok(())
+/// The bound on memory is for all samples together, that of the compiled graph for one.
+fn per_sample(recompute: Recompute, inputs: &BTreeMap<String, Array>) -> Recompute {
+    let batch = inputs.values().filter_map(|a| a.shape().first().copied()).max().unwrap_or(1).max(1);
+    match recompute {
+        Recompute::Within(bytes) => Recompute::Within(bytes / batch as u64),
+        other => other,
+    }
 }
 
 /// The model, its batch freed if it is fixed at another size than the inputs have.
@@ -277,7 +301,7 @@ pub fn compare(
     let mut session = runtime.session(&tapped, &options.session)?;
     let mut found: BTreeMap<String, Array> = session.outputs().into_iter().zip(session.run(&fed)?).collect();
     if !gradients.is_empty() {
-        let settings = GradientSettings { of: of.to_owned(), wrt: gradients };
+        let settings = GradientSettings { of: of.to_owned(), wrt: gradients, ..GradientSettings::default() };
         let run = gradient(path, &inputs, &settings, options)?;
         found.extend(run.gradients.into_iter().map(|(n, a)| (format!("gradient.{n}"), a)));
         found.insert("objective".to_owned(), run.objective);

@@ -33,7 +33,7 @@ pub use classifier::{Classifier, OpenOptions};
 pub use debug::{DebugOutcome, DebugSettings, Features, MistakeNames, ScanOutcome, debug, features, scan};
 pub use error::Error;
 pub use gradient::{
-    Compared, GradientReach, GradientSettings, Gradients, NpzError, Tolerances, compare, gradient, gradient_graph,
+    Compared, Differentiation, GradientReach, GradientSettings, Gradients, NpzError, Tolerances, compare, gradient,
     gradient_reach, read_arrays, write_arrays,
 };
 pub use inspect::{InspectedValue, Inspection, inspect};

@@ -3,17 +3,18 @@
 use crate::args::{Args, GradientArgs, OpenArgs};
 use crate::output;
 use anyhow::{Result, bail};
-use pellucid::Gradients;
 use pellucid::runtime::Array;
+use pellucid::{Differentiation, Gradients};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 pub fn run(args: &Args, gradient: &GradientArgs) -> Result<ExitCode> {
     let inputs = read_inputs(&gradient.input)?;
     let options = OpenArgs::default().options(&args.global);
+    let differentiation = Differentiation::new(&gradient.model, &inputs, &gradient.settings(), &options)?;
     let mut lines = Vec::new();
     if let Some(graph) = &gradient.graph {
-        pellucid::gradient_graph(&gradient.model, &inputs, &gradient.settings(), &options, graph)?;
+        differentiation.write(graph)?;
         lines.push(format!("model      {}", graph.display()));
     }
     let Some(out) = &gradient.out else {
@@ -24,7 +25,7 @@ pub fn run(args: &Args, gradient: &GradientArgs) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     };
-    let result = pellucid::gradient(&gradient.model, &inputs, &gradient.settings(), &options)?;
+    let result = differentiation.run()?;
     pellucid::write_arrays(out, &result.arrays())?;
     if args.global.json {
         let arrays = result.arrays();

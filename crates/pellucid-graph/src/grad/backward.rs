@@ -4,6 +4,7 @@ use super::emit::Emitter;
 use super::error::{GradientError, Reason};
 use super::objective::{Objective, ObjectiveInput};
 use super::prepare;
+use super::recompute::{Recompute, Segments};
 use super::rules::{self, Found, Site};
 use super::shapes;
 use crate::graph::{Graph, Node};
@@ -53,13 +54,25 @@ pub fn differentiate(
     objective: &Objective,
     wrt: &[&str],
 ) -> Result<GradientModel, GradientError> {
+    differentiate_within(model, observed, objective, wrt, Recompute::Nothing)
+}
+
+/// As [`differentiate`], computing parts of the forward pass again on the way back to save memory: the same numbers.
+pub fn differentiate_within(
+    model: &Model,
+    observed: &Observations,
+    objective: &Objective,
+    wrt: &[&str],
+    recompute: Recompute,
+) -> Result<GradientModel, GradientError> {
     prepare::check(model)?;
+    let segments = Segments::plan(&model.graph, observed, recompute)?;
     for &value in wrt {
         check_wrt(&model.graph, observed, value)?;
     }
     let mut emitter = Emitter::new(model.graph.clone(), observed.clone());
     let built = objective.build(&mut emitter)?;
-    let mut sweep = Sweep::new(emitter, built.stopped, wrt);
+    let mut sweep = Sweep::new(emitter, built.stopped, wrt, segments);
     sweep.find_path(&built.value)?;
     let gradients = sweep.run(&built.value)?;
     let Sweep { emitter, cotangents, contributions, .. } = sweep;
@@ -113,6 +126,12 @@ pub fn foreign_operator(graph: &Graph, values: &[&str], wrt: &[&str]) -> Option<
     first
 }
 
+/// The sum of `parts`, of which there is at least one.
+fn added(e: &mut Emitter, parts: &[String]) -> String {
+    let first = parts.first().cloned().unwrap_or_default();
+    parts.iter().skip(1).fold(first, |sum, part| e.add(&sum, part))
+}
+
 struct Sweep<'a> {
     emitter: Emitter,
     stopped: HashSet<String>,
@@ -123,13 +142,16 @@ struct Sweep<'a> {
     varying: HashSet<String>,
     /// Nodes between `wrt` and the objective.
     path: BTreeSet<usize>,
+    segments: Segments,
+    /// The names under which values of the present segment are there again.
+    again: HashMap<String, String>,
     cotangents: Vec<(String, String)>,
     /// Every part of a cotangent, before parts are added: the value whose shape it has, and the part.
     contributions: Vec<(String, String)>,
 }
 
 impl<'a> Sweep<'a> {
-    fn new(emitter: Emitter, stopped: HashSet<String>, wrt: &'a [&'a str]) -> Self {
+    fn new(emitter: Emitter, stopped: HashSet<String>, wrt: &'a [&'a str], segments: Segments) -> Self {
         let forward = emitter.graph.nodes.clone();
         let mut sweep = Self {
             emitter,
@@ -138,6 +160,8 @@ impl<'a> Sweep<'a> {
             forward,
             varying: HashSet::new(),
             path: BTreeSet::new(),
+            segments,
+            again: HashMap::new(),
             cotangents: Vec::new(),
             contributions: Vec::new(),
         };
@@ -219,12 +243,17 @@ impl<'a> Sweep<'a> {
         pending.insert(objective.to_owned(), vec![seed]);
         let mut done: BTreeMap<String, String> = BTreeMap::new();
         let path: Vec<usize> = self.path.iter().rev().copied().collect();
+        let mut segment = usize::MAX;
         for at in path {
+            if self.segments.of(at) != segment {
+                segment = self.segments.of(at);
+                self.reopen(segment, &mut pending)?;
+            }
             let node = self.forward[at].clone();
             let mut cotangents = Vec::new();
             for output in node.outputs() {
                 self.enter(&node, output);
-                let sum = pending.remove(output).and_then(|parts| self.sum(output, &parts));
+                let sum = pending.remove(output).map(|parts| self.sum(output, &parts));
                 if let Some(sum) = &sum {
                     done.insert(output.clone(), sum.clone());
                 }
@@ -240,6 +269,27 @@ impl<'a> Sweep<'a> {
         self.collect(pending, &done)
     }
 
+    /// Computes the values of a segment again, when the gradients of those that leave it are there.
+    fn reopen(&mut self, segment: usize, pending: &mut HashMap<String, Vec<String>>) -> Result<(), GradientError> {
+        let own: Vec<usize> = (0..self.forward.len()).filter(|&i| self.segments.of(i) == segment).collect();
+        let inside: HashSet<&String> = own.iter().flat_map(|&i| self.forward[i].inputs()).collect();
+        let mut arriving = Vec::new();
+        for output in own.iter().flat_map(|&i| self.forward[i].outputs()) {
+            let Some(parts) = pending.get_mut(output) else { continue };
+            // Where nothing more is to come, the sum is what arrives: a part that is read twice cannot be added in place.
+            if !inside.contains(output) && parts.len() > 1 {
+                self.contributions.extend(parts.iter().map(|p| (output.clone(), p.clone())));
+                let element = self.emitter.element_of(output).unwrap_or(ElementType::F32);
+                self.emitter.enter(output, element);
+                *parts = vec![added(&mut self.emitter, parts)];
+            }
+            arriving.extend(parts.iter().map(|p| (output.clone(), p.clone())));
+        }
+        let again = self.segments.reopen(&mut self.emitter, &self.forward, segment, &arriving);
+        self.again = again.map_err(|r| GradientError::Objective(r.0))?;
+        Ok(())
+    }
+
     /// The gradients asked for, each under its own name.
     fn collect(
         &mut self,
@@ -250,7 +300,7 @@ impl<'a> Sweep<'a> {
         for &wrt in self.wrt {
             let sum = match done.get(wrt) {
                 Some(sum) => Some(sum.clone()),
-                None => pending.remove(wrt).and_then(|parts| self.sum(wrt, &parts)),
+                None => pending.remove(wrt).map(|parts| self.sum(wrt, &parts)),
             };
             let Some(sum) = sum else {
                 let reason = "every operator between them has derivative zero (rounding, comparison, sign)".to_owned();
@@ -275,12 +325,11 @@ impl<'a> Sweep<'a> {
         self.emitter.enter(name, element);
     }
 
-    fn sum(&mut self, value: &str, parts: &[String]) -> Option<String> {
-        let (first, rest) = parts.split_first()?;
-        let sum = rest.iter().fold(first.clone(), |sum, part| self.emitter.add(&sum, part));
+    fn sum(&mut self, value: &str, parts: &[String]) -> String {
+        let sum = added(&mut self.emitter, parts);
         self.contributions.extend(parts.iter().chain([&sum]).map(|p| (value.to_owned(), p.clone())));
         self.cotangents.push((value.to_owned(), sum.clone()));
-        Some(sum)
+        sum
     }
 
     /// The contributions of one node to the cotangents of its inputs.
@@ -294,7 +343,13 @@ impl<'a> Sweep<'a> {
         let wanted: Vec<bool> = node.inputs().iter().map(|i| self.varying.contains(i)).collect();
         let first = node.outputs().iter().zip(cotangents).find(|(_, c)| c.is_some()).map(|(o, _)| o.clone());
         self.enter(node, &first.unwrap_or_default());
-        let site = Site { node, cotangents, wanted: &wanted };
+        let mut there = node.clone();
+        for name in there.proto.input.iter_mut().chain(&mut there.proto.output) {
+            if let Some(again) = self.again.get(name) {
+                name.clone_from(again);
+            }
+        }
+        let site = Site { node: &there, cotangents, wanted: &wanted };
         let gradients = rule(&mut self.emitter, &site).map_err(|r| refuse(r.0))?;
         let pairs = node.inputs().iter().zip(gradients).zip(&wanted);
         Ok(pairs.filter(|(_, wanted)| **wanted).filter_map(|((i, g), _)| Some((i.clone(), g?))).collect())

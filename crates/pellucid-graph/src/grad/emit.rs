@@ -96,6 +96,18 @@ impl Emitter {
         names
     }
 
+    /// Appends a node that has its outputs.
+    pub fn push(&mut self, node: Node) {
+        let at = self.graph.nodes.len();
+        self.producers.extend(node.outputs().iter().filter(|o| !o.is_empty()).map(|o| (o.clone(), at)));
+        self.graph.nodes.push(node);
+    }
+
+    /// `name` holds the same as `value`: a further output asked of it comes from the node that computes `value`.
+    pub fn stands_for(&mut self, name: &str, value: &str) {
+        self.producers.extend(self.producers.get(value).map(|&at| (name.to_owned(), at)));
+    }
+
     /// Appends an operator without attributes.
     pub fn op(&mut self, op: &str, inputs: &[&str]) -> String {
         self.emit(Node::new(op, inputs, &[]))
@@ -115,7 +127,7 @@ impl Emitter {
         Ok(name)
     }
 
-    /// Output `slot` of the model's own node that produces `value`, named if the node did not give it yet.
+    /// Output `slot` of the model's own (or repeated) node that produces `value`, named if the node did not give it yet.
     pub fn extra_output(&mut self, value: &str, slot: usize) -> Result<String, Reason> {
         let at = *self.producers.get(value).ok_or("the node that computes it is gone")?;
         let name = self.fresh("output");

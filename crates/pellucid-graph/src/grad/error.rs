@@ -53,6 +53,19 @@ pub enum GradientError {
         "the shape of '{0}' was not observed; observe the prepared model itself (grad::prepare), then differentiate it"
     )]
     Unobserved(String),
+    /// No number of recomputed segments keeps a memory bound.
+    #[error(
+        "recomputing cannot keep the forward pass within {bound} bytes per sample: the least is about {least}, in \
+         {segments} segments; allow that much"
+    )]
+    Memory {
+        /// Bytes per sample asked for.
+        bound: u64,
+        /// Bytes per sample that the best plan needs.
+        least: u64,
+        /// Its number of segments.
+        segments: usize,
+    },
     /// A model-local function calls itself.
     #[error("the model-local function {0} calls itself")]
     RecursiveFunction(String),

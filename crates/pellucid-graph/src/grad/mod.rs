@@ -15,15 +15,17 @@ mod join;
 mod objective;
 mod prepare;
 mod reach;
+mod recompute;
 mod rules;
 mod shapes;
 mod widen;
 
-pub use backward::{GradientModel, differentiate, foreign_operator};
+pub use backward::{GradientModel, differentiate, differentiate_within, foreign_operator};
 pub use error::GradientError;
 pub use join::join;
 pub use objective::{Index, Objective, ObjectiveInput, Unary};
 pub use prepare::{fold_known, prepare, shape_computations};
 pub use reach::{Reach, reach};
+pub use recompute::Recompute;
 pub use rules::operators;
 pub use widen::{baked_batch, widened};
