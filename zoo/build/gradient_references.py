@@ -120,6 +120,16 @@ def activations():
     case("Clip below", ("Clip", {}), {"x": x}, lambda x, low: x.clamp(min=-1), {"low": np.float32(-1)})
     case("Clip above", ("Clip", {"_inputs": ["x", "", "high"]}), {"x": x}, lambda x, high: x.clamp(max=1), {"high": np.float32(1)})
     case("Clip at opset 9", ("Clip", {"min": 0.0, "max": 6.0}), {"x": x * 3}, lambda x: x.clamp(0, 6), opset=9)
+    # Steps have slope 0, so that only the other factor's gradient is left. The numbers lie off whole and half ones.
+    stepped = (np.round(numbers(2, 3, 4, low=-3, high=3) * 2) / 2 + 0.2).astype(np.float32)
+    for op, fn in [("Ceil", torch.ceil), ("Floor", torch.floor), ("Round", torch.round), ("Sign", torch.sign)]:
+        nodes = [helper.make_node(op, ["x"], ["s"]), helper.make_node("Mul", ["s", "x"], ["y"])]
+        case(f"{op} beside", nodes, {"x": stepped}, lambda x, fn=fn: fn(x) * x)
+    for alpha in (1.0, 1.7):
+        case(f"Swish {alpha}", ("Swish", {"alpha": alpha}), {"x": x}, lambda x, alpha=alpha: x * torch.sigmoid(alpha * x), opset=24)
+    like = [helper.make_node("CastLike", ["x", "like"], ["h"]), helper.make_node("Sigmoid", ["h"], ["s"]),
+            helper.make_node("CastLike", ["s", "x"], ["y"])]
+    case("CastLike", like, {"x": x}, lambda x, like: torch.sigmoid(x), {"like": np.float64(1)}, opset=19)
     half = [helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16), helper.make_node("Sigmoid", ["h"], ["s"]),
             helper.make_node("Mul", ["s", "h"], ["m"]), helper.make_node("Cast", ["m"], ["y"], to=TensorProto.FLOAT)]
     case("Cast through float16", half, {"x": x}, lambda x: F.silu(x), tolerance=3e-3)

@@ -52,6 +52,30 @@ fn a_gradient_is_written_and_compares_equal_to_itself() {
 }
 
 #[test]
+fn one_command_writes_the_graph_and_the_gradient_and_recomputing_changes_neither_name_nor_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, input) = (model().to_string_lossy().into_owned(), picture(folder.path()));
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let (graph, plain, again) = (path("g.onnx"), path("plain.npz"), path("again.npz"));
+    let common = ["gradient", &model, "--input", &input, "--of", "logits:7"];
+    let run = pellucid(&[&common[..], &["--out", &plain]].concat());
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    let run = pellucid(&[&common[..], &["--out", &again, "--graph", &graph, "--recompute", "3"]].concat());
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    let (plain, again) = (pellucid::read_arrays(&plain).unwrap(), pellucid::read_arrays(&again).unwrap());
+    for (name, array) in &plain {
+        let (a, b) = (array.as_f32().unwrap(), again[name].as_f32().unwrap());
+        let worst = a.iter().zip(b).fold(0.0, |m: f32, (x, y)| m.max((x - y).abs()));
+        assert!(worst <= 1e-6, "{name} is off by {worst:e}");
+    }
+    let written = pellucid::graph::Model::read(&graph).unwrap();
+    let outputs: Vec<&str> = written.graph.outputs.iter().map(pellucid::graph::Value::name).collect();
+    assert_eq!(outputs, ["logits", "features", "objective", "gradient.input"]);
+    let run = pellucid(&[&common[..], &["--out", &path("x.npz"), "--recompute", "soon"]].concat());
+    assert!(text(&run.stderr).contains("neither a number of segments"), "{}", text(&run.stderr));
+}
+
+#[test]
 fn wrong_indices_values_and_files_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let (model, input) = (model().to_string_lossy().into_owned(), picture(folder.path()));

@@ -147,7 +147,10 @@ impl Runtime {
         wrt: &[&str],
         options: &GradientOptions,
     ) -> Result<GradientSession, GradientsError> {
-        self.compile(self.differentiate(model, objective, wrt, options)?, &options.session)
+        // Who pays for memory with time wants it back as soon as a value is freed.
+        let arena = options.session.arena && options.recompute == Recompute::Nothing;
+        let session = SessionOptions { arena, ..options.session.clone() };
+        self.compile(self.differentiate(model, objective, wrt, options)?, &session)
     }
 
     /// Compiles what [`Runtime::differentiate`] gave.

@@ -17,13 +17,16 @@ pub struct SessionOptions {
     pub threads: usize,
     /// Whether the runtime may rewrite the graph for speed. Off, every value is computed as the file says.
     pub optimise: bool,
+    /// Whether freed memory is held for the next value. Without, the peak is what is alive at one time, and every large
+    /// value costs calls of the operating system.
+    pub arena: bool,
     /// Where to write a profile, if anywhere.
     pub profile: Option<PathBuf>,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { device: Device::Cpu, threads: 0, optimise: true, profile: None }
+        Self { device: Device::Cpu, threads: 0, optimise: true, arena: true, profile: None }
     }
 }
 
@@ -123,7 +126,10 @@ impl Runtime {
             return Err(device("its execution provider is not in this build".to_owned()));
         }
         let builder = build().map_err(compile)?;
-        let providers = options.device.providers();
+        let mut providers = options.device.providers();
+        if !options.arena {
+            providers.push(ort::ep::CPU::default().with_arena_allocator(false).build());
+        }
         let mut builder = if providers.is_empty() {
             builder
         } else {

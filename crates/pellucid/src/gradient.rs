@@ -88,7 +88,9 @@ impl Differentiation {
             inputs.extend(array.ok().map(|a| (INDEX.to_owned(), Array::I64(a))));
         }
         let of = if settings.of.is_empty() { objective.values().join(", ") } else { settings.of.clone() };
-        Ok(Self { runtime, session: options.session.clone(), inputs, differentiated, of })
+        let arena = options.session.arena && settings.recompute == Recompute::Nothing;
+        let session = SessionOptions { arena, ..options.session.clone() };
+        Ok(Self { runtime, session, inputs, differentiated, of })
     }
 
     /// Writes the differentiated model to `out`: plain ONNX that returns the model's outputs, the objective and the
