@@ -53,7 +53,7 @@ def mobilenet_v3():
 
 def efficientnet_b0():
     import timm
-    return timm.create_model("efficientnet_b0") if FULL else timm.models.efficientnet._gen_efficientnet("efficientnet_b0", channel_multiplier=0.2, depth_multiplier=0.3, num_classes=10)
+    return timm.create_model("efficientnet_b0") if FULL else timm.models.efficientnet._gen_efficientnet("efficientnet_b0", channel_multiplier=0.1, depth_multiplier=0.3, num_classes=10)
 
 
 def vgg11_bn():
@@ -61,8 +61,8 @@ def vgg11_bn():
     if FULL:
         return torchvision.models.vgg11_bn()
     m = torchvision.models.vgg.VGG(torchvision.models.vgg.make_layers([8, "M", 12, "M", 16, 16, "M", 20, "M"], batch_norm=True), num_classes=10)
-    m.avgpool = torch.nn.AdaptiveAvgPool2d((3, 3))
-    m.classifier = torch.nn.Sequential(torch.nn.Linear(180, 24), torch.nn.ReLU(), torch.nn.Dropout(), torch.nn.Linear(24, 10))
+    m.avgpool = torch.nn.AdaptiveAvgPool2d((2, 2))
+    m.classifier = torch.nn.Sequential(torch.nn.Linear(80, 24), torch.nn.ReLU(), torch.nn.Dropout(), torch.nn.Linear(24, 10))
     return m
 
 
@@ -83,17 +83,17 @@ def regnet():
 
 def vit():
     import timm
-    return timm.create_model("vit_base_patch16_224") if FULL else timm.models.VisionTransformer(img_size=48, patch_size=16, embed_dim=32, depth=2, num_heads=4, num_classes=10)
+    return timm.create_model("vit_base_patch16_224") if FULL else timm.models.VisionTransformer(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=4, num_classes=10)
 
 
 def vit_torchvision():
     import torchvision
-    return torchvision.models.vit_b_16() if FULL else torchvision.models.VisionTransformer(48, 16, 2, 4, 32, 64, num_classes=10)
+    return torchvision.models.vit_b_16() if FULL else torchvision.models.VisionTransformer(32, 8, 2, 4, 24, 48, num_classes=10)
 
 
 def swin():
     import torchvision
-    return torchvision.models.swin_t() if FULL else torchvision.models.SwinTransformer([4, 4], 12, [2, 2], [2, 4], [4, 4], num_classes=10, stochastic_depth_prob=0.0)
+    return torchvision.models.swin_t() if FULL else torchvision.models.SwinTransformer([4, 4], 8, [2, 2], [2, 4], [4, 4], num_classes=10, stochastic_depth_prob=0.0)
 
 
 class Picked(torch.nn.Module):
@@ -109,7 +109,7 @@ class Picked(torch.nn.Module):
 
 def clip_vision():
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-    config = CLIPVisionConfig() if FULL else CLIPVisionConfig(hidden_size=32, intermediate_size=64, projection_dim=16, num_hidden_layers=2, num_attention_heads=4, image_size=48, patch_size=16)
+    config = CLIPVisionConfig() if FULL else CLIPVisionConfig(hidden_size=24, intermediate_size=48, projection_dim=16, num_hidden_layers=2, num_attention_heads=4, image_size=32, patch_size=8)
     return Picked(CLIPVisionModelWithProjection(config), lambda m, x: m(pixel_values=x).image_embeds)
 
 
@@ -121,7 +121,7 @@ def clip_text():
 
 def unet_condition():
     from diffusers import UNet2DConditionModel
-    small = dict(sample_size=16, block_out_channels=(16, 32), layers_per_block=1, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), cross_attention_dim=24, attention_head_dim=4, norm_num_groups=8)
+    small = dict(sample_size=16, block_out_channels=(8, 16), layers_per_block=1, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), cross_attention_dim=12, attention_head_dim=4, norm_num_groups=4)
     full = dict(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
     m = UNet2DConditionModel(**(full if FULL else small))
     return Picked(m, lambda m, x, t, c: m(x, t, c).sample)
@@ -129,7 +129,7 @@ def unet_condition():
 
 def unet():
     from diffusers import UNet2DModel
-    small = dict(sample_size=16, block_out_channels=(16, 32), layers_per_block=1, down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"), norm_num_groups=8, attention_head_dim=8)
+    small = dict(sample_size=16, block_out_channels=(8, 16), layers_per_block=1, down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"), norm_num_groups=4, attention_head_dim=8)
     full = dict(sample_size=32, block_out_channels=(64, 128, 256), layers_per_block=2, down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"))
     return Picked(UNet2DModel(**(full if FULL else small)), lambda m, x, t: m(x, t).sample)
 
@@ -143,7 +143,7 @@ def vae_decoder():
 
 def dit():
     from diffusers import DiTTransformer2DModel
-    config = dict(num_attention_heads=16, attention_head_dim=72, num_layers=28, sample_size=32) if FULL else dict(num_attention_heads=2, attention_head_dim=12, num_layers=2, sample_size=8, in_channels=4, out_channels=8, norm_num_groups=4)
+    config = dict(num_attention_heads=16, attention_head_dim=72, num_layers=28, sample_size=32) if FULL else dict(num_attention_heads=2, attention_head_dim=8, num_layers=2, sample_size=8, in_channels=4, out_channels=8, norm_num_groups=4, num_embeds_ada_norm=16)
     m = DiTTransformer2DModel(**config)
     return Picked(m, lambda m, x, t, c: m(x, timestep=t, class_labels=c).sample)
 
@@ -157,7 +157,7 @@ def latent(channels, size, *rest):
 
 
 STEPS = lambda: torch.tensor([10, 700])
-P = lambda: picture(224 if FULL else 48)
+P = lambda: picture(224 if FULL else 32)
 
 # name: builder, inputs, names of the inputs, those to differentiate
 MODELS = {
@@ -172,9 +172,10 @@ MODELS = {
     "regnet": (regnet, P, ["x"]),
     "vit": (vit, P, ["x"]),
     "vit_torchvision": (vit_torchvision, P, ["x"]),
-    "swin": (swin, P, ["x"]),
+    # Five patches a side are no whole number of windows.
+    "swin": (swin, lambda: picture(224 if FULL else 40), ["x"]),
     "clip_vision": (clip_vision, P, ["x"]),
-    "unet_condition": (unet_condition, lambda: (lambda: (torch.randn(2, 4, 64 if FULL else 16, 64 if FULL else 16), STEPS(), torch.randn(2, 77 if FULL else 5, 768 if FULL else 24))), ["x", "t", "c"]),
+    "unet_condition": (unet_condition, lambda: (lambda: (torch.randn(2, 4, 64 if FULL else 16, 64 if FULL else 16), STEPS(), torch.randn(2, 77 if FULL else 5, 768 if FULL else 12))), ["x", "t", "c"]),
     "unet": (unet, lambda: (lambda: (torch.randn(2, 3, 32 if FULL else 16, 32 if FULL else 16), STEPS())), ["x", "t"]),
     "vae_decoder": (vae_decoder, lambda: latent(4, 32 if FULL else 8), ["x"]),
     "dit": (dit, lambda: (lambda: (torch.randn(2, 4, 32 if FULL else 8, 32 if FULL else 8), STEPS(), torch.tensor([3, 7]))), ["x", "t", "c"]),

@@ -217,7 +217,7 @@ impl<'a> Scorer<'a> {
         }
         model.graph.prune();
         let shapes = BTreeMap::from([(tapped.input.clone(), tapped.input_shape.clone())]);
-        let options = GradientOptions { session: options.clone(), shapes, gradients_only: false };
+        let options = GradientOptions { session: options.clone(), shapes, ..GradientOptions::default() };
         Ok(Scorer { session: runtime.gradient(&model, &objective, &wrt, &options)?, tapped })
     }
 

@@ -82,7 +82,7 @@ impl Cam {
         let options = GradientOptions {
             session: pipeline.options.session.clone(),
             shapes: pipeline.input_shapes(),
-            gradients_only: false,
+            ..GradientOptions::default()
         };
         let gradient = pipeline.runtime.differentiate(&model, &objective, &wrt, &options)?.gradient;
         let session = Denoiser::new(&pipeline.runtime, &gradient.model, &pipeline.options.session, 2)?;

@@ -133,7 +133,7 @@ impl Network {
         let logits = format!("{STUDIED}{}", studied.model.taps.logits);
         let objective = objective(kind, &layer, &logits, guidance, settings);
         let shapes = BTreeMap::from([(PICTURE.to_owned(), vec![1, 3, side, side])]);
-        let options = GradientOptions { session: settings.session.clone(), shapes, gradients_only: false };
+        let options = GradientOptions { session: settings.session.clone(), shapes, ..GradientOptions::default() };
         let differentiated = runtime.differentiate(&joint, &objective, &[PICTURE], &options)?;
         let bytes: usize = differentiated.observed.values().map(|o| o.len() * o.element.size().unwrap_or(8)).sum();
         let session = runtime.gradient(&joint, &objective, &[PICTURE], &options)?;
