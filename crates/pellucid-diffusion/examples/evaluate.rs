@@ -1,5 +1,6 @@
 //! Measures on the emoji-scene model how well each map finds the prompted object, and how faithful it is, over many
-//! prompts and against controls. Writes one JSON line per prompt, and the table of docs/diffusion.md to stdout.
+//! prompts and against controls: the gate of METHODS B8. Keeps one JSON line per prompt, goes on where it was interrupted,
+//! and writes the tables of docs/diffusion.md to stdout from all the lines there are.
 //!
 //! ```sh
 //! cargo run --release -p pellucid-diffusion --example evaluate -- zoo/models/emoji_diffusion 50 runs/evaluation.jsonl
@@ -11,13 +12,15 @@
 use ndarray::{Array2, ArrayView3};
 use pellucid_diffusion::auc::{Control, faithfulness};
 use pellucid_diffusion::cam::{Cam, Score};
+use pellucid_diffusion::lime::lime;
 use pellucid_diffusion::ranking::{Interval, roc_area};
 use pellucid_diffusion::rise::{MaskKind, Mode, Reading, RiseSettings, Target, rise_readings};
 use pellucid_diffusion::similarity::Similarity;
 use pellucid_diffusion::trajectory::{Trajectory, TrajectorySettings};
-use pellucid_diffusion::words::word_maps;
+use pellucid_diffusion::words::{WordMaps, word_maps};
 use pellucid_diffusion::{Pipeline, PipelineOptions};
 use pellucid_runtime::progress::Silent;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::Write;
@@ -25,38 +28,58 @@ use std::io::Write;
 const OBJECTS: [&str; 12] =
     ["apple", "cat", "car", "tree", "star", "heart", "fish", "house", "rocket", "mushroom", "frog", "panda"];
 const BACKGROUNDS: [&str; 6] = ["blue", "gray", "white", "yellow", "red", "green"];
-/// Of 20 steps.
-const STEPS: [usize; 3] = [3, 9, 15];
-const MASKS: usize = 100;
+/// Of 20 steps, from 0.
+const STEPS: [usize; 5] = [1, 5, 9, 13, 17];
+const MASKS: usize = 200;
+/// LIME takes 1000 passes a map, so only one prompt of so many has it.
+const LIME_EVERY: usize = 10;
+const LIME_SAMPLES: usize = 1000;
+
+const RANDOM: &str = "random order";
+const PIXEL_IDENTITY: &str = "identity control, single places";
+const GRID_IDENTITY: &str = "identity control, 5 × 5 cells";
 
 /// By map, then by step: area under ROC, deletion, insertion.
 type Figures = BTreeMap<String, Vec<[f64; 3]>>;
 /// Maps by name.
 type Named = Vec<(String, Array2<f32>)>;
 
+/// A line of the log.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    prompt: String,
+    /// `None` where the object cannot be told from the background.
+    figures: Option<Figures>,
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let folder = arguments.first().ok_or("usage: evaluate PIPELINE [PROMPTS] [FILE.jsonl]")?;
-    let count: usize = arguments.get(1).map_or(Ok(50), |n| n.parse())?;
-    let mut log = arguments.get(2).map(std::fs::File::create).transpose()?;
-    let mut pipeline = Pipeline::open(folder, &PipelineOptions::default())?;
-    let mut cam = Cam::new(&mut pipeline)?;
-    let (mut all, mut skipped) = (Vec::new(), 0);
-    for index in 0..count {
-        let (object, background) = (OBJECTS[index % 12], BACKGROUNDS[(index / 12 + index) % 6]);
-        let prompt = format!("a {object} on {background}");
-        match prompt_figures(&mut pipeline, &mut cam, &prompt, index as u64)? {
-            Some(figures) => {
-                if let Some(log) = &mut log {
-                    writeln!(log, "{}", serde_json::json!({ "prompt": prompt, "figures": figures }))?;
-                }
-                all.push(figures);
-            }
-            None => skipped += 1,
+    let [folder, count, log] = arguments.as_slice() else {
+        return Err("usage: evaluate PIPELINE PROMPTS FILE.jsonl".into());
+    };
+    let count: usize = count.parse()?;
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let mut lines: Vec<Line> = text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
+    if lines.len() < count {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
+        let mut pipeline = Pipeline::open(folder, &PipelineOptions::default())?;
+        let mut cam = Cam::new(&mut pipeline)?;
+        for index in lines.len()..count {
+            let (object, background) = (OBJECTS[index % 12], BACKGROUNDS[(index / 12 + index) % 6]);
+            let prompt = format!("a {object} on {background}");
+            let figures = prompt_figures(&mut pipeline, &mut cam, &prompt, index)?;
+            let line = Line { prompt, figures };
+            writeln!(file, "{}", serde_json::to_string(&line)?)?;
+            eprintln!("{} of {count}: {}", index + 1, line.prompt);
+            lines.push(line);
         }
-        eprintln!("{} of {count}: {prompt}", index + 1);
     }
-    println!("{}", table(&all, skipped));
+    let skipped = lines.iter().filter(|l| l.figures.is_none()).count();
+    println!(
+        "{} prompts, {skipped} more skipped (object not told from the background by colour)\n",
+        lines.len() - skipped
+    );
+    println!("{}", tables(&lines.into_iter().filter_map(|l| l.figures).collect::<Vec<_>>()));
     Ok(())
 }
 
@@ -64,10 +87,10 @@ fn prompt_figures(
     pipeline: &mut Pipeline,
     cam: &mut Cam,
     text: &str,
-    seed: u64,
+    index: usize,
 ) -> Result<Option<Figures>, Box<dyn Error>> {
     let prompt = pipeline.prompt(text)?;
-    let settings = TrajectorySettings { guidance: 3.0, seed, ..TrajectorySettings::default() };
+    let settings = TrajectorySettings { guidance: 3.0, seed: index as u64, ..TrajectorySettings::default() };
     let trajectory = Trajectory::compute(pipeline, &prompt, &settings, None, &Silent)?;
     let Some(inside) = object(trajectory.picture.view(), (pipeline.latent[1], pipeline.latent[2])) else {
         return Ok(None);
@@ -75,7 +98,11 @@ fn prompt_figures(
     let words = word_maps(pipeline, &trajectory, &Silent)?.map_err(|n| n.reason)?;
     let mut figures = Figures::new();
     for at in STEPS {
-        for (name, map) in maps(pipeline, cam, &trajectory, &words, at)? {
+        let mut maps = maps(pipeline, cam, &trajectory, &words, at)?;
+        if index.is_multiple_of(LIME_EVERY) {
+            maps.push(("LIME, 8 × 8 cells".to_owned(), lime(pipeline, &trajectory, at, 8, LIME_SAMPLES, 0)?));
+        }
+        for (name, map) in maps {
             let flat: Vec<f32> = map.iter().copied().collect();
             let roc = roc_area(&flat, &inside).ok_or("the object's mask is empty")?;
             let games = faithfulness(pipeline, &trajectory, at, &map)?;
@@ -89,39 +116,41 @@ fn maps(
     pipeline: &mut Pipeline,
     cam: &mut Cam,
     trajectory: &Trajectory,
-    words: &pellucid_diffusion::words::WordMaps,
+    words: &WordMaps,
     at: usize,
 ) -> Result<Named, Box<dyn Error>> {
     let size = (pipeline.latent[1], pipeline.latent[2]);
     // "a OBJECT on BACKGROUND": the object is the second word.
-    let mut maps = vec![("attention to the object's word".to_owned(), words.mean(at, 1, size))];
-    for (name, score) in [("DF-CAM, condition", Score::Cond), ("DF-CAM, sum", Score::Sum)] {
+    let union = (0..words.words.len()).fold(Array2::zeros(size), |sum: Array2<f32>, k| sum + words.mean(at, k, size));
+    let mut maps = vec![
+        ("attention, the object's word".to_owned(), words.mean(at, 1, size)),
+        ("attention, all words".to_owned(), union),
+    ];
+    for (name, score) in [("DF-CAM, what the prompt changes", Score::Cond), ("DF-CAM, sum of the output", Score::Sum)] {
         let overall = cam.maps(trajectory, at, &score)?.overall.unwrap_or_else(|| Array2::zeros(size));
         maps.push((name.to_owned(), overall));
     }
     let contrast = Reading { target: Target::X0, similarity: Similarity::Structure, mode: Mode::Contrast };
-    let pixel = [Target::Prev, Target::Eps, Target::X0].map(Reading::structure);
-    for (masks, readings) in
-        [(MaskKind::Pixel, &pixel[..]), (MaskKind::Grid { cells: 5 }, &[contrast, Reading::influence()])]
-    {
+    let local = [Target::Prev, Target::Eps, Target::X0].map(Reading::structure);
+    for (masks, readings, identity) in [
+        (MaskKind::Pixel, &local[..], PIXEL_IDENTITY),
+        (MaskKind::Grid { cells: 5 }, &[contrast, Reading::influence()], GRID_IDENTITY),
+    ] {
         let settings = RiseSettings { masks, count: MASKS, reliability: None, ..RiseSettings::default() };
         let found = rise_readings(pipeline, trajectory, at, &settings, readings, &Silent)?;
-        let kind = if masks == MaskKind::Pixel { "pixel masks" } else { "grid masks" };
+        let kind = if masks == MaskKind::Pixel { "single places" } else { "5 × 5 cells" };
         for (reading, map) in readings.iter().zip(found) {
             maps.push((format!("DF-RISE {reading}, {kind}"), map.map));
-            if matches!(reading.target, Target::X0) && reading.similarity == Similarity::Structure {
-                maps.push((
-                    format!(
-                        "~ identity control, {} {kind}",
-                        if reading.mode == Mode::Local { "local" } else { "contrast" }
-                    ),
-                    map.identity,
-                ));
+            // The control does not depend on the target, only on masks, mode and similarity.
+            if reading.target == Target::X0 && reading.similarity == Similarity::Structure {
+                maps.push((identity.to_owned(), map.identity));
             }
         }
     }
-    for control in [Control::Random, Control::Centre, Control::Magnitude] {
-        maps.push((format!("~ {control:?}").to_lowercase(), control.map(trajectory, at, 1)));
+    for (name, control) in
+        [(RANDOM, Control::Random), ("centre first", Control::Centre), ("magnitude of x̂0", Control::Magnitude)]
+    {
+        maps.push((name.to_owned(), control.map(trajectory, at, 1)));
     }
     Ok(maps)
 }
@@ -149,37 +178,76 @@ fn object(picture: ArrayView3<'_, f32>, (rows, columns): (usize, usize)) -> Opti
     (0.04..0.7).contains(&part).then_some(inside)
 }
 
-fn table(all: &[Figures], skipped: usize) -> String {
+/// Deletion and insertion: which column of the figures, and whether high is good.
+const GAMES: [(usize, bool); 2] = [(1, true), (2, false)];
+
+fn is_control(name: &str) -> bool {
+    ["identity", "random", "centre", "magnitude", "LIME"].iter().any(|c| name.starts_with(c))
+}
+
+/// The control that a map must beat beside the random order.
+fn identity_of(name: &str) -> &'static str {
+    if name.contains("5 × 5") { GRID_IDENTITY } else { PIXEL_IDENTITY }
+}
+
+/// One value per prompt: the mean over steps of a column.
+fn column(all: &[Figures], name: &str, which: usize) -> Vec<Option<f64>> {
+    let mean = |rows: &Vec<[f64; 3]>| rows.iter().map(|r| r[which]).sum::<f64>() / rows.len() as f64;
+    all.iter().map(|figures| figures.get(name).map(mean)).collect()
+}
+
+fn shown(i: Interval) -> String {
+    format!("{:.3} ({:.3} to {:.3})", i.value, i.low, i.high)
+}
+
+/// A difference in the direction in which the game is won, and whether its interval leaves out 0.
+fn difference(all: &[Figures], name: &str, control: &str, which: usize, high: bool) -> (String, bool) {
+    let pairs = column(all, name, which).into_iter().zip(column(all, control, which));
+    let sign = if high { 1.0 } else { -1.0 };
+    let won = Interval::of(&pairs.filter_map(|(a, b)| Some(sign * (a? - b?))).collect::<Vec<_>>());
+    (format!("{:+.3} ({:+.3} to {:+.3})", won.value, won.low, won.high), won.low > 0.0)
+}
+
+fn tables(all: &[Figures]) -> String {
+    let names: std::collections::BTreeSet<&String> = all.iter().flat_map(|f| f.keys()).collect();
+    let steps = STEPS.map(|s| (s + 1).to_string()).join(" / ");
     let mut lines = vec![
-        format!("{} prompts, {skipped} skipped (object not told from the background by colour)", all.len()),
-        String::new(),
-        "| map | finds the object, step 4 / 10 / 16 of 20 (ROC area) | deletion (high is good) | insertion (low is good) | against random order: deletion, insertion |".to_owned(),
-        "|---|---|---|---|---|".to_owned(),
+        format!(
+            "| map | prompts | finds the object, all steps (ROC area) | at step {steps} of 20 | deletion (high is good) | insertion (low is good) |"
+        ),
+        "|---|---|---|---|---|---|".to_owned(),
     ];
-    let Some(first) = all.first() else { return lines.join("\n") };
-    for name in first.keys() {
-        let of = |f: &Figures, name: &str, step: usize, which: usize| f.get(name).map_or(f64::NAN, |v| v[step][which]);
-        let roc: Vec<String> = (0..STEPS.len())
-            .map(|s| format!("{:.3}", Interval::of(&all.iter().map(|f| of(f, name, s, 0)).collect::<Vec<_>>()).value))
-            .collect();
-        let mean = |f: &Figures, name: &str, which: usize| {
-            (0..STEPS.len()).map(|s| of(f, name, s, which)).sum::<f64>() / STEPS.len() as f64
-        };
-        let over = |which: usize| Interval::of(&all.iter().map(|f| mean(f, name, which)).collect::<Vec<_>>());
-        let against = |which: usize| {
-            Interval::of(&all.iter().map(|f| mean(f, name, which) - mean(f, "~ random", which)).collect::<Vec<_>>())
-        };
-        let shown = |i: Interval| format!("{:.3} ({:.3}–{:.3})", i.value, i.low, i.high);
-        let signed = |i: Interval| format!("{:+.3} ({:+.3}…{:+.3})", i.value, i.low, i.high);
+    let (controls, maps): (Vec<&&String>, Vec<&&String>) = names.iter().partition(|n| is_control(n));
+    for name in maps.iter().chain(&controls) {
+        let over = |which| Interval::of(&column(all, name, which).into_iter().flatten().collect::<Vec<_>>());
+        let at =
+            |step: usize| Interval::of(&all.iter().filter_map(|f| Some(f.get(**name)?[step][0])).collect::<Vec<_>>());
+        let each: Vec<String> = (0..STEPS.len()).map(|s| format!("{:.2}", at(s).value)).collect();
+        let count = column(all, name, 0).into_iter().flatten().count();
         lines.push(format!(
-            "| {} | {} | {} | {} | {}, {} |",
-            name.trim_start_matches("~ "),
-            roc.join(" / "),
+            "| {name} | {count} | {} | {} | {} | {} |",
+            shown(over(0)),
+            each.join(" / "),
             shown(over(1)),
-            shown(over(2)),
-            signed(against(1)),
-            signed(against(2))
+            shown(over(2))
         ));
+    }
+    lines.extend([
+        String::new(),
+        "| map | wins deletion against random order by | against identity by | wins insertion against random order by | against identity by | passes |".to_owned(),
+        "|---|---|---|---|---|---|".to_owned(),
+    ]);
+    for name in maps {
+        let mut cells = Vec::new();
+        let mut passes = true;
+        for (which, high) in GAMES {
+            for control in [RANDOM, identity_of(name)] {
+                let (text, wins) = difference(all, name, control, which, high);
+                cells.push(text);
+                passes &= wins;
+            }
+        }
+        lines.push(format!("| {name} | {} | {} |", cells.join(" | "), if passes { "yes" } else { "no" }));
     }
     lines.join("\n")
 }

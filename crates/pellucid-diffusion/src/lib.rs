@@ -13,6 +13,7 @@ pub mod cam;
 mod config;
 mod denoiser;
 mod error;
+pub mod lime;
 mod noise;
 mod pipeline;
 pub mod ranking;
