@@ -65,6 +65,11 @@ repair-table: setup pictures ## Measure every edit on both benchmarks over 5 see
 	@$(RELEASE)/pellucid-zoo compose emoji-frame
 	@$(RELEASE)/pellucid-zoo repair --into docs/repair.md
 
+.PHONY: diffusion-table
+diffusion-table: setup ## Measure on 50 prompts which maps find the object and are faithful (over an hour; goes on where it stopped).
+	$(CARGO) build --release -p pellucid-diffusion --example evaluate
+	@mkdir -p runs && $(RELEASE)/examples/evaluate zoo/models/emoji_diffusion 50 runs/evaluation.jsonl
+
 .PHONY: test
 test: setup ## Set up and run every test.
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --no-tests=pass; else $(CARGO) test --workspace; fi
@@ -83,14 +88,17 @@ $(RIVALS_READY):
 parity: build $(RIVALS_READY) ## Compare gradients with PyTorch's at the networks' published size (about 40 minutes, 20 GiB).
 	@$(RIVALS)/venv/bin/python benches/parity/parity.py --pellucid $(RELEASE)/pellucid --optimum $(RIVALS)/optimum $(PARITY)
 
-.PHONY: bench bench-classifier bench-gradients bench-pictures
-bench: bench-classifier bench-gradients bench-pictures ## Compare speed and memory with PyTorch, side by side (about 30 minutes).
+.PHONY: bench bench-classifier bench-gradients bench-pictures bench-diffusion
+bench: bench-classifier bench-gradients bench-pictures bench-diffusion ## Compare speed and memory with PyTorch, side by side (about 40 minutes).
 
 bench-classifier: setup pictures $(RIVALS_READY) ## The part of bench on scans and counterfactuals.
 	@$(RIVALS)/venv/bin/python benches/rivals/classifier.py --pellucid $(RELEASE)/pellucid $(BENCH)
 
 bench-pictures: build $(RIVALS_READY) ## The part of bench on pictures of neurons.
 	@$(RIVALS)/venv/bin/python benches/rivals/illusion.py --pellucid $(RELEASE)/pellucid $(BENCH)
+
+bench-diffusion: build $(RIVALS_READY) ## The part of bench on diffusion models.
+	@$(RIVALS)/venv/bin/python benches/rivals/diffusion.py --pellucid $(RELEASE)/pellucid $(BENCH)
 
 bench-gradients: build $(RIVALS_READY) ## The part of bench on gradients.
 	@$(RIVALS)/venv/bin/python benches/gradients/bench.py --pellucid $(RELEASE)/pellucid $(BENCH)
