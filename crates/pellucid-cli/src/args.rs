@@ -132,6 +132,9 @@ pub struct GradientArgs {
     /// within a bound (512MB); alone, in as many as need the least memory
     #[arg(long, value_name = "SEGMENTS|SIZE", num_args = 0..=1, default_missing_value = "least", value_parser = recompute)]
     pub recompute: Option<Recompute>,
+    /// Where run directories are: in its .cache, mirrored weights of models with external data are kept
+    #[arg(long, default_value = "runs", value_name = "FOLDER")]
+    pub runs: PathBuf,
 }
 
 /// `8`, `512MB`, `2GB` or `least`.
@@ -726,7 +729,12 @@ impl OpenArgs {
 impl GradientArgs {
     /// Validated settings.
     pub fn settings(&self) -> GradientSettings {
-        GradientSettings { of: self.of.clone(), wrt: self.wrt.clone(), recompute: self.recompute.unwrap_or_default() }
+        GradientSettings {
+            of: self.of.clone(),
+            wrt: self.wrt.clone(),
+            recompute: self.recompute.unwrap_or_default(),
+            cache: Some(self.runs.join(".cache")),
+        }
     }
 }
 

@@ -157,6 +157,12 @@ impl Model {
         files
     }
 
+    /// Where the values of an initializer lie that are in a file beside the model: the file, the first byte, how many.
+    pub fn external_data(&self, tensor: &str) -> Option<(PathBuf, u64, u64)> {
+        let place = self.places.get(tensor)?;
+        Some((self.folder.join(&place.location), place.offset, place.length))
+    }
+
     /// Version of the standard operator set.
     pub fn opset(&self) -> i64 {
         standard_opset(&self.rest)

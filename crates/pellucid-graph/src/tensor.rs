@@ -148,6 +148,18 @@ impl Tensor {
         }
     }
 
+    /// A tensor whose values are given to the runtime when the model is compiled.
+    pub fn given_later(name: &str, element: ElementType, shape: &[usize]) -> Self {
+        use crate::onnx::{StringStringEntryProto, tensor_proto::DataLocation};
+        let mut tensor = Self::raw(name, element, shape, Bytes::new());
+        tensor.proto.raw_data = None;
+        tensor.proto.data_location = Some(DataLocation::External as i32);
+        let location =
+            StringStringEntryProto { key: Some("location".to_owned()), value: Some("given later".to_owned()) };
+        tensor.proto.external_data = vec![location];
+        tensor
+    }
+
     /// Wraps the protobuf message.
     pub fn from_proto(proto: TensorProto) -> Self {
         Self { proto }

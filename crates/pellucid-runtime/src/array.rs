@@ -82,6 +82,14 @@ impl Array {
         })
     }
 
+    /// As [`Array::to_ort`], without a copy of float32.
+    pub(crate) fn into_ort(self) -> ort::Result<DynValue> {
+        match self {
+            Self::F32(a) if a.is_standard_layout() => Ok(Tensor::from_array(a)?.into_dyn()),
+            other => other.to_ort(),
+        }
+    }
+
     /// Reads an output; `None` for a type that is not carried (strings, sequences, half floats).
     pub(crate) fn from_ort(value: &DynValue) -> Option<Self> {
         if let Ok(a) = value.try_extract_array::<f32>() {

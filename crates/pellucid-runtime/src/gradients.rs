@@ -1,6 +1,7 @@
 //! Gradients of a model by running it: shapes are asked for, the graph is differentiated, and one session gives the
 //! values and the gradients together.
 
+mod turned;
 mod widen;
 
 use crate::array::Array;
@@ -11,7 +12,7 @@ use pellucid_graph::grad::{self, GradientError, GradientModel, Objective, Object
 use pellucid_graph::observed::Observations;
 use pellucid_graph::{ElementType, Model, Tensor};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a gradient was not compiled or not computed.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +77,9 @@ pub struct GradientOptions {
     pub gradients_only: bool,
     /// What is computed again on the way back to save memory.
     pub recompute: Recompute,
+    /// A folder for weights in the order that the way back reads them in. Where a model's weights lie in files beside it,
+    /// they are made once and kept there by their content; without a folder, whenever the gradient is compiled.
+    pub cache: Option<PathBuf>,
 }
 
 /// A differentiated model before it is compiled: for writing to a file, or for running elsewhere.
@@ -150,17 +154,24 @@ impl Runtime {
         // Who pays for memory with time wants it back as soon as a value is freed.
         let arena = options.session.arena && options.recompute == Recompute::Nothing;
         let session = SessionOptions { arena, ..options.session.clone() };
-        self.compile(self.differentiate(model, objective, wrt, options)?, &session)
+        self.compile(self.differentiate(model, objective, wrt, options)?, &session, options.cache.as_deref())
     }
 
-    /// Compiles what [`Runtime::differentiate`] gave.
+    /// Compiles what [`Runtime::differentiate`] gave; `cache` is [`GradientOptions::cache`].
     pub fn compile(
         &self,
         differentiated: Differentiated,
         options: &SessionOptions,
+        cache: Option<&Path>,
     ) -> Result<GradientSession, GradientsError> {
         let gradient = differentiated.gradient;
-        let session = self.session(&gradient.model, options)?;
+        let session = match cache {
+            Some(cache) => {
+                let (model, turned) = turned::settle(self, &gradient.model, cache)?;
+                self.session_with(&model, options, turned)?
+            }
+            None => self.session(&gradient.model, options)?,
+        };
         Ok(GradientSession { session, gradient, runtime: self.clone(), options: options.clone() })
     }
 

@@ -103,6 +103,16 @@ impl std::fmt::Debug for Session {
 impl Runtime {
     /// Compiles `model` (rewritten or not). Weights are read by the runtime from the files they lie in.
     pub fn session(&self, model: &Model, options: &SessionOptions) -> Result<Session, RuntimeError> {
+        self.session_with(model, options, Vec::new())
+    }
+
+    /// Compiles `model` with the values of constants that were [`pellucid_graph::Tensor::given_later`].
+    pub(crate) fn session_with(
+        &self,
+        model: &Model,
+        options: &SessionOptions,
+        given: Vec<(String, Array)>,
+    ) -> Result<Session, RuntimeError> {
         let path = model.path().to_path_buf();
         let compile = |reason: String| RuntimeError::Compile { model: path.clone(), reason: first_line(&reason) };
         let device = |reason: String| RuntimeError::Device { device: options.device, reason: first_line(&reason) };
@@ -135,6 +145,10 @@ impl Runtime {
         } else {
             builder.with_execution_providers(providers).map_err(|e| device(e.to_string()))?
         };
+        for (name, array) in given {
+            let value = array.into_ort().map_err(|e| compile(e.to_string()))?;
+            builder = builder.with_external_initializer(name, value).map_err(|e| compile(e.to_string()))?;
+        }
         let inner = builder.commit_from_memory(&model.to_referencing_bytes()).map_err(|e| compile(e.to_string()))?;
         Ok(Session { inner, model: path.clone() })
     }

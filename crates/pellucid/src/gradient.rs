@@ -10,7 +10,7 @@ use pellucid_graph::grad::{self, Index, Objective, Recompute};
 use pellucid_runtime::{Array, Differentiated, GradientOptions, GradientsError, Runtime, SessionOptions, observe};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The input that holds one index per sample, where an objective asks for that.
 const INDEX: &str = "pellucid.index";
@@ -25,6 +25,8 @@ pub struct GradientSettings {
     pub wrt: Vec<String>,
     /// What is computed again on the way back to save memory. [`Recompute::Within`] bounds all samples together here.
     pub recompute: Recompute,
+    /// See [`GradientOptions::cache`].
+    pub cache: Option<PathBuf>,
 }
 
 /// Values and gradients of one run.
@@ -58,6 +60,7 @@ pub struct Differentiation {
     inputs: BTreeMap<String, Array>,
     differentiated: Differentiated,
     of: String,
+    cache: Option<PathBuf>,
 }
 
 impl Differentiation {
@@ -90,7 +93,7 @@ impl Differentiation {
         let of = if settings.of.is_empty() { objective.values().join(", ") } else { settings.of.clone() };
         let arena = options.session.arena && settings.recompute == Recompute::Nothing;
         let session = SessionOptions { arena, ..options.session.clone() };
-        Ok(Self { runtime, session, inputs, differentiated, of })
+        Ok(Self { runtime, session, inputs, differentiated, of, cache: settings.cache.clone() })
     }
 
     /// Writes the differentiated model to `out`: plain ONNX that returns the model's outputs, the objective and the
@@ -102,7 +105,7 @@ impl Differentiation {
 
     /// Runs it on its inputs. A gradient that holds NaN is an error that names where it began.
     pub fn run(self) -> Result<Gradients, Error> {
-        let mut session = self.runtime.compile(self.differentiated, &self.session)?;
+        let mut session = self.runtime.compile(self.differentiated, &self.session, self.cache.as_deref())?;
         let fed: Vec<(&str, &Array)> = self.inputs.iter().map(|(n, a)| (n.as_str(), a)).collect();
         let run = session.run_checked(&fed)?;
         Ok(Gradients { outputs: run.outputs, objective: run.objective, gradients: run.gradients, of: self.of })
