@@ -132,9 +132,9 @@ pub struct GradientArgs {
     /// within a bound (512MB); alone, in as many as need the least memory
     #[arg(long, value_name = "SEGMENTS|SIZE", num_args = 0..=1, default_missing_value = "least", value_parser = recompute)]
     pub recompute: Option<Recompute>,
-    /// Where run directories are: in its .cache, mirrored weights of models with external data are kept
-    #[arg(long, default_value = "runs", value_name = "FOLDER")]
-    pub runs: PathBuf,
+    /// Where to keep mirrored weights, by their content, for a model whose weights lie in other files (runs/.cache)
+    #[arg(long, value_name = "FOLDER")]
+    pub cache: Option<PathBuf>,
 }
 
 /// `8`, `512MB`, `2GB` or `least`.
@@ -733,7 +733,7 @@ impl GradientArgs {
             of: self.of.clone(),
             wrt: self.wrt.clone(),
             recompute: self.recompute.unwrap_or_default(),
-            cache: Some(self.runs.join(".cache")),
+            cache: self.cache.clone(),
         }
     }
 }
