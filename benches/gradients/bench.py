@@ -3,7 +3,8 @@
     python benches/gradients/bench.py --pellucid target/release/pellucid --out benches/gradients/results.json
 
 Rivals are interleaved round by round in one process; the medians, and the ratio with the interval in which 95 % of
-bootstrap medians of the per-round ratios lie, go to the JSON. Needs torch, torchvision, diffusers, onnx, onnxruntime.
+bootstrap medians of the per-round ratios lie, go to the JSON. Beside them run the network's bare convolutions (a ratio
+below 1 is how near that floor pellucid is) and, for gradients, pellucid's own forward pass. Needs torch, torchvision, diffusers, onnx, onnxruntime.
 """
 
 import argparse
@@ -69,9 +70,52 @@ def eager(model, inputs, objective, gradient):
     return torch.autograd.grad(objective(model(leaf, *inputs[1:])), leaf)[0]
 
 
-def session(path, threads):
+def bare(model, inputs, gradient):
+    """The network's convolutions alone, through oneDNN in its favourite layout: the floor."""
+    convolutions = []
+
+    def note(module, given, made):
+        last = lambda t: torch.randn_like(t).to(memory_format=torch.channels_last)
+        step = (module.stride, module.padding, module.dilation, False, (0, 0), module.groups)
+        convolutions.append((last(given[0]), last(module.weight), module.bias, last(made), step))
+
+    hooks = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+    with torch.no_grad():
+        model(*inputs)
+    for hook in hooks:
+        hook.remove()
+
+    @torch.no_grad()
+    def run():
+        for x, w, b, y, step in convolutions:
+            torch.ops.aten.convolution(x, w, b, *step)
+        if gradient:
+            for x, w, _, y, step in reversed(convolutions):
+                torch.ops.aten.convolution_backward(y, x, w, None, *step, (True, False, False))
+
+    return run
+
+
+def profile(path, feed, threads, folder, runs=6):
+    """Milliseconds per operator: medians over runs after the first, summed over nodes."""
+    measured = session(path, threads, profile=str(folder / "profile"))
+    for _ in range(runs + 1):
+        measured.run(None, feed)
+    nodes = {}
+    for event in json.loads(pathlib.Path(measured.end_profiling()).read_text()):
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            nodes.setdefault((event["args"]["op_name"], event["name"]), []).append(event["dur"] / 1e3)
+    operators = {}
+    for (operator, _), times in nodes.items():
+        operators[operator] = operators.get(operator, 0.0) + float(np.median(times[1:]))
+    return dict(sorted(operators.items(), key=lambda o: -o[1]))
+
+
+def session(path, threads, profile=None):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    if profile:
+        options.enable_profiling, options.profile_file_prefix = True, profile
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
@@ -121,11 +165,20 @@ def bench(name, build, batches, arguments, folder):
                 "pellucid": lambda: run.run(None, feed),
                 "eager": lambda: eager(model, inputs, objective, gradient),
                 "channels_last, folded": lambda: eager(last, channels, objective, gradient),
+                "bare convolutions": bare(model, inputs, gradient),
             }
+            if gradient:
+                rivals["own forward"] = lambda: forward.run(None, feed)
             times = rounds(rivals, arguments.rounds)
             entry = {"model": name, "batch": batch, "kind": kind, "error": error}
             entry["milliseconds"] = {n: float(np.median(t) * 1e3) for n, t in times.items()}
             entry["ratio"] = {n: ratio(times["pellucid"], t) for n, t in times.items() if n != "pellucid"}
+            if gradient:
+                operators = profile(gradient_path, feed, arguments.threads, folder)
+                entry["profile"] = operators
+                entry["outside Conv"] = 1 - operators["Conv"] / sum(operators.values())
+                shown = ", ".join(f"{o} {ms:.1f}" for o, ms in list(operators.items())[:10])
+                print(f"{name} batch {batch} profile, ms: {shown}; outside Conv {entry['outside Conv']:.0%}", flush=True)
             results.append(entry)
             show = ", ".join(f"{n} {ms:.1f}" for n, ms in entry["milliseconds"].items())
             gain = ", ".join(f"{n} {r[0]:.2f} [{r[1]:.2f}, {r[2]:.2f}]" for n, r in entry["ratio"].items())

@@ -289,6 +289,9 @@ def normalisation():
     case("LayerNormalization", ("LayerNormalization", {"epsilon": 1e-4}), {"x": x}, lambda x, s, b: F.layer_norm(x, (6,), s, b, 1e-4), {"s": scale, "b": bias})
     case("LayerNormalization axis 1", ("LayerNormalization", {"axis": 1, "epsilon": 1e-4}), {"x": x}, lambda x, s: F.layer_norm(x, (4, 6), s, None, 1e-4), {"s": numbers(4, 6, low=0.5, high=2)})
     case("InstanceNormalization", ("InstanceNormalization", {"epsilon": 1e-4}), {"x": numbers(2, 3, 4, 5)}, lambda x, s, b: F.instance_norm(x, weight=s, bias=b, eps=1e-4), {"s": numbers(3, low=0.5, high=2), "b": numbers(3)})
+    for name, low, high in (("plain", -1, 1), ("plain, far from 0", 9, 11), ("plain, nearly constant", 0.95, 1.05)):
+        case(f"InstanceNormalization {name}", ("InstanceNormalization", {"epsilon": 1e-4}), {"x": numbers(2, 3, 40, low=low, high=high)},
+             lambda x, s, b: F.instance_norm(x, eps=1e-4), {"s": np.ones(3, np.float32), "b": np.zeros(3, np.float32)})
     groups = {"x": numbers(2, 6, 4, 5)}
     case("GroupNormalization", ("GroupNormalization", {"num_groups": 3, "epsilon": 1e-4}), groups, lambda x, s, b: F.group_norm(x, 3, s, b, 1e-4), {"s": numbers(6, low=0.5, high=2), "b": numbers(6)}, opset=21)
     case("GroupNormalization at opset 18", ("GroupNormalization", {"num_groups": 3, "epsilon": 1e-4}), groups,
