@@ -157,9 +157,12 @@ fn shapes_that_do_not_go_together_are_refused_with_both_names() {
 fn cycles_and_missing_inputs_are_named() {
     let graph = |nodes| Graph::new(vec![input(&[None, Some(4)])], nodes, vec![], &["y"]);
     let cyclic = graph(vec![Node::new("Add", &["x", "b"], &["y"]), Node::new("Neg", &["y"], &["b"])]);
-    assert!(matches!(cyclic, Err(GraphError::Cyclic(_))));
+    let cyclic = cyclic.unwrap_err();
+    assert!(matches!(cyclic, GraphError::Cyclic(_)));
+    let message = cyclic.to_string();
+    assert!(message.contains("cyclic") && (message.contains("(Add)") || message.contains("(Neg)")), "{message}");
     let missing = graph(vec![Node::new("Add", &["x", "nowhere"], &["y"])]).unwrap_err().to_string();
-    assert!(missing.contains("'nowhere'"), "{missing}");
+    assert!(missing.contains("'y' (Add)") && missing.contains("'nowhere'"), "{missing}");
 }
 
 #[test]
@@ -179,6 +182,22 @@ fn nan_is_traced_to_the_value_whose_gradient_it_enters_first() {
     let message = session.run_checked(&[("x", &x)]).unwrap_err().to_string();
     // √x has an infinite slope at 0, and 0 · ∞ is NaN: it begins at the gradient of x.
     assert!(message.contains("1 values") && message.contains("is that of 'x'"), "{message}");
+}
+
+#[test]
+fn nan_inside_the_network_is_traced_to_its_node() {
+    // The slope of √ is infinite where relu(x) is 0; what lies before it, back to x, only inherits that.
+    let nodes = vec![
+        Node::new("MatMul", &["x", "w"], &["z"]),
+        Node::new("Relu", &["z"], &["r"]),
+        Node::new("Sqrt", &["r"], &["s"]),
+        Node::new("Mul", &["s", "s"], &["y"]),
+    ];
+    let mut session = compile(&model(nodes, &["y"]), &y(), &["x"]).unwrap();
+    let x = Array::from(ArrayD::from_shape_vec(IxDyn(&[1, 4]), vec![1.0, 0.0, 0.0, 0.0]).unwrap());
+    let message = session.run_checked(&[("x", &x)]).unwrap_err().to_string();
+    assert!(message.contains("is that of 'r', which node 'r' (Relu) computes"), "{message}");
+    assert!(message.contains("with respect to 'x'") && !message.contains("not finite either"), "{message}");
 }
 
 #[test]
