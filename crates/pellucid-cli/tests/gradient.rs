@@ -76,6 +76,39 @@ fn one_command_writes_the_graph_and_the_gradient_and_recomputing_changes_neither
 }
 
 #[test]
+fn a_batch_that_the_export_fixed_is_free_in_the_graph_that_is_written_too() {
+    use pellucid::graph::{ElementType, Graph, Model, Node, Tensor, Value};
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let (model, input, out, written) = (path("fixed.onnx"), path("x.npz"), path("g.npz"), path("g.onnx"));
+    let weights = Tensor::f32("w", &[4, 2], &[0.5, -1.0, 2.0, 0.25, -0.75, 1.0, 1.5, -0.5]);
+    let nodes = vec![
+        Node::new("MatMul", &["x", "w"], &["z"]),
+        Node::new("Reshape", &["z", "shape"], &["flat"]),
+        Node::new("Tanh", &["flat"], &["y"]),
+    ];
+    let constants = vec![weights, Tensor::i64("shape", &[2], &[1, 2])];
+    let x = Value::tensor("x", ElementType::F32, &[Some(1), Some(4)]);
+    Model::new(&model, Graph::new(vec![x], nodes, constants, &["y"]).unwrap(), 18).write(&model).unwrap();
+    let x = ndarray::ArrayD::from_shape_fn(ndarray::IxDyn(&[3, 4]), |i| (i[0] * 4 + i[1]) as f32 * 0.1 - 0.5);
+    let x = BTreeMap::from([("x".to_owned(), Array::F32(x))]);
+    pellucid::write_arrays(&input, &x).unwrap();
+    let run = pellucid(&["gradient", &model, "--input", &input, "--of", "y:1", "--out", &out, "--graph", &written]);
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    let ours = pellucid::read_arrays(&out).unwrap();
+    assert_eq!(ours["gradient.x"].shape(), [3, 4]);
+    let runtime = pellucid::runtime::Runtime::load(None).unwrap();
+    let graph = Model::read(&written).unwrap();
+    let mut session = runtime.session(&graph, &pellucid::runtime::SessionOptions::default()).unwrap();
+    let theirs = session.run(&[("x", &x["x"])]).unwrap();
+    for (name, array) in session.outputs().into_iter().zip(&theirs) {
+        assert_eq!(array.shape()[0], 3, "{name}");
+        let known = ours.get(&name).unwrap_or(&ours["objective"]);
+        assert_eq!(array, known, "{name}");
+    }
+}
+
+#[test]
 fn wrong_indices_values_and_files_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let (model, input) = (model().to_string_lossy().into_owned(), picture(folder.path()));
