@@ -3,8 +3,10 @@
     python zoo/build/tiny_diffusion.py zoo/models/tiny_diffusion          # what is committed, about 1.5 MB
     python zoo/build/tiny_diffusion.py FOLDER --full                      # Stable Diffusion 1.5's shape, 3.5 GB, never committed
 
+    python zoo/build/tiny_diffusion.py zoo/models/tiny_ddpm --pixels      # class-conditional, on pixels, 0.3 MB
+
 Same layout of blocks as Stable Diffusion 1 (43 modules in DF-CAM's published set), a few channels each. The references
-(`references.safetensors`) are latents and decoded pictures of diffusers' own DDIM: epsilon and v, with and without guidance.
+(`references.safetensors`) are latents and decoded pictures of diffusers' own DDIM: epsilon and v, with and without guidance; DPM-Solver++; the encoder's mean.
 """
 
 import argparse
@@ -12,7 +14,7 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel, UNet2DModel
 from diffusers.models.attention_processor import AttnProcessor
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -96,11 +98,57 @@ def sampled(unet, text, decoder, ids, noise, prediction: str, guidance: float):
     return x, decoder.decode(x / decoder.config.scaling_factor).sample, scheduler
 
 
+TRAINED = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+
+
+@torch.no_grad()
+def multistep(unet, text, ids, noise, guidance: float):
+    """DPM-Solver++ (2M) of diffusers on the timesteps that our own list gives: leading, offset 1, 8 of them."""
+    scheduler = DPMSolverMultistepScheduler(**TRAINED, timestep_spacing="leading", steps_offset=1)
+    scheduler.set_timesteps(8)
+    hidden = text(ids).last_hidden_state
+    x = noise.clone()
+    for t in scheduler.timesteps:
+        u, c = unet(torch.cat([x, x]), t, encoder_hidden_states=hidden).sample.chunk(2)
+        x = scheduler.step(u + guidance * (c - u), t, x).prev_sample
+    return {"multistep.timesteps": scheduler.timesteps.to(torch.int64), "multistep.latent": x}
+
+
+@torch.no_grad()
+def pixels(out: Path):
+    """A class-conditional model of pixels, as DDPM has them, and what diffusers' DDIM samples with it."""
+    torch.manual_seed(1)
+    unet = UNet2DModel(
+        sample_size=16, in_channels=3, out_channels=3, block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"), attention_head_dim=4,
+        num_class_embeds=4,
+    ).eval()  # fmt: skip
+    inputs = (torch.randn(2, 3, 16, 16), torch.tensor([500, 500]), torch.tensor([1, 2]))
+    export(out, "unet", unet, lambda m, x, t, c: m(x, t, class_labels=c, return_dict=False)[0], inputs, ["sample", "timestep", "class_labels"], ["out_sample"])
+    scheduler = DDIMScheduler(beta_schedule="linear", clip_sample=True)
+    scheduler.set_timesteps(STEPS)
+    noise = torch.randn(1, 3, 16, 16)
+    tensors = {"noise": noise}
+    for label in (1, 3):
+        x = noise.clone()
+        for t in scheduler.timesteps:
+            x = scheduler.step(unet(x, t, class_labels=torch.tensor([label])).sample, t, x).prev_sample
+        tensors[f"class.{label}.picture"] = x
+    scheduler.save_pretrained(out / "scheduler")
+    (out / "unet" / "config.json").write_text(json.dumps(json.loads(unet.to_json_string()), indent=1, sort_keys=True))
+    (out / "model_index.json").write_text(json.dumps({"_class_name": "DDIMPipeline", "unet": ["diffusers", "OnnxRuntimeModel"], "scheduler": ["diffusers", "DDIMScheduler"]}, indent=1))
+    save_file({k: v.contiguous() for k, v in tensors.items()}, out / "references.safetensors")
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("out", type=Path)
     arguments.add_argument("--full", action="store_true", help="Stable Diffusion 1.5's shape; needs 8 GB of memory")
+    arguments.add_argument("--pixels", action="store_true", help="a class-conditional model of pixels")
     a = arguments.parse_args()
+    if a.pixels:
+        pixels(a.out)
+        return
     unet, text, decoder, context = build(a.full)
     unet.set_attn_processor(AttnProcessor())
     text.set_attn_implementation("eager")
@@ -112,6 +160,7 @@ def main():
     )  # fmt: skip
     export(a.out, "text_encoder", text, lambda m, i: m(i).last_hidden_state, (torch.ones(2, context, dtype=torch.long),), ["input_ids"], ["last_hidden_state"])
     export(a.out, "vae_decoder", decoder, lambda m, z: m.decode(z).sample, (latent,), ["latent_sample"], ["sample"])
+    export(a.out, "vae_encoder", decoder, lambda m, x: m.encode(x).latent_dist.parameters, (torch.randn(2, 3, decoder.config.sample_size, decoder.config.sample_size),), ["sample"], ["latent_parameters"])
     tokens = tokenizer(context)
     (a.out / "tokenizer").mkdir(exist_ok=True)
     tokens.save(str(a.out / "tokenizer" / "tokenizer.json"))
@@ -127,7 +176,12 @@ def main():
         for guidance in (1.0, 3.0) if not a.full else ():
             x, picture, scheduler = sampled(unet, text, decoder, ids, noise, prediction, guidance)
             tensors |= {f"{prediction}.{guidance:g}.latent": x, f"{prediction}.{guidance:g}.picture": picture}
-    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    if not a.full:
+        tensors |= multistep(unet, text, ids, noise, 3.0)
+        picture = torch.rand(1, 3, decoder.config.sample_size, decoder.config.sample_size) * 2 - 1
+        with torch.no_grad():
+            tensors |= {"encoder.picture": picture, "encoder.latent": decoder.encode(picture).latent_dist.mean * decoder.config.scaling_factor}
+    scheduler = DDIMScheduler(**TRAINED, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     scheduler.save_pretrained(a.out / "scheduler")
     if not a.full:
         save_file({k: v.contiguous() for k, v in tensors.items()}, a.out / "references.safetensors")

@@ -5,7 +5,7 @@ use crate::denoiser::{Conditions, Denoiser, DenoiserInputs, stacked, with_float_
 use crate::error::DiffusionError;
 use crate::schedule::NoiseSchedule;
 use crate::tokens::{TextTokenizer, Tokens};
-use ndarray::{Array4, ArrayD, ArrayView3, Axis, Ix4, IxDyn};
+use ndarray::{Array4, ArrayD, ArrayView3, Axis, Ix4, IxDyn, Slice};
 use pellucid_graph::observed::Observations;
 use pellucid_graph::{ElementType, Model, grad};
 use pellucid_runtime::{Array, Batching, DEFAULT_MEMORY, Runtime, Session, SessionOptions, observe};
@@ -82,6 +82,9 @@ pub struct Pipeline {
     prepared: Option<(Model, Observations)>,
     encoders: Vec<TextEncoder>,
     decoder: Option<Session>,
+    /// Pixels per latent place, once it was asked for.
+    factor: Option<usize>,
+    encoder: Option<Session>,
 }
 
 /// Context of a text encoder whose configs do not say it: CLIP's.
@@ -130,6 +133,8 @@ impl Pipeline {
             prepared: None,
             encoders,
             decoder,
+            factor: None,
+            encoder: None,
         })
     }
 
@@ -195,6 +200,7 @@ impl Pipeline {
     /// embedding and sizes.
     fn encode(&mut self, text: &str) -> Result<(Conditions, Tokens), DiffusionError> {
         let several = self.encoders.len() > 1;
+        let scale = if several { self.pixels_per_latent()? } else { 1 };
         let mut states: Vec<ArrayD<f32>> = Vec::new();
         let (mut pooled, mut tokens) = (None, None);
         for encoder in &mut self.encoders {
@@ -207,7 +213,6 @@ impl Pipeline {
         let odd = |reason: String| DiffusionError::Unsupported { folder: self.folder.clone(), reason };
         let hidden =
             stacked(Axis(2), &states).map_err(|e| odd(format!("the text encoders' outputs do not fit: {e}")))?;
-        let scale = self.pixels_per_latent();
         let [_, height, width] = self.latent;
         let mut conditions = Vec::new();
         for name in DenoiserInputs::find(&self.unet)?.others {
@@ -228,8 +233,49 @@ impl Pipeline {
         Ok((conditions, tokens))
     }
 
-    fn pixels_per_latent(&self) -> usize {
-        if self.decoder.is_some() { 8 } else { 1 }
+    /// Pixels per place of the latent, along one side; found by decoding a latent of zeros.
+    pub fn pixels_per_latent(&mut self) -> Result<usize, DiffusionError> {
+        if let Some(factor) = self.factor {
+            return Ok(factor);
+        }
+        let [c, h, w] = self.latent;
+        let factor = self.decode(&Array4::zeros((1, c, h, w)))?.len_of(Axis(2)) / h;
+        self.factor = Some(factor.max(1));
+        Ok(factor.max(1))
+    }
+
+    /// Latents (scaled as the denoiser has them) of pictures: N × 3 × h × w in [−1, 1]. The mean of the encoder's
+    /// distribution, so that equal pictures give equal latents; the pictures themselves for a model of pixels.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Missing`] where the pipeline has a decoder but no `vae_encoder/model.onnx`.
+    pub fn encode_picture(&mut self, pictures: &Array4<f32>) -> Result<Array4<f32>, DiffusionError> {
+        if self.decoder.is_none() {
+            return Ok(pictures.clone());
+        }
+        let file = self.folder.join("vae_encoder/model.onnx");
+        let mut session = match self.encoder.take() {
+            Some(session) => session,
+            None => {
+                let path = component(&self.folder, "encoder of pictures", "vae_encoder/model.onnx")?;
+                let mut model = Model::read(&path)?;
+                with_float_interface(&mut model);
+                self.runtime.session(&model, &self.options.session)?
+            }
+        };
+        let name = session.inputs().into_iter().next().unwrap_or_default();
+        let output = session.run(&[(&name, &Array::F32(pictures.clone().into_dyn()))]);
+        self.encoder = Some(session);
+        let channels = self.latent[0];
+        let latent = output?.into_iter().next().and_then(Array::into_f32);
+        let latent = latent.and_then(|o| o.into_dimensionality::<Ix4>().ok()).filter(|l| l.len_of(Axis(1)) >= channels);
+        let latent = latent.ok_or_else(|| DiffusionError::Shape {
+            model: file,
+            reason: format!("it gives no N × {channels} × H × W latent"),
+        })?;
+        // Mean and logarithm of the variance lie behind each other where the export gives the distribution.
+        let mean = latent.slice_axis(Axis(1), Slice::from(..channels));
+        Ok(mean.mapv(|v| (v - self.shift) * self.scaling))
     }
 
     /// The U-Net in the form that taps and gradients are written for, with every value's shape.
@@ -495,7 +541,16 @@ fn decoder(
 /// blake3 over the models, their data files, and the configs, by name.
 fn hash(folder: &Path) -> Result<String, DiffusionError> {
     let mut files = Vec::new();
-    let parts = ["unet", "text_encoder", "text_encoder_2", "vae_decoder", "tokenizer", "tokenizer_2", "scheduler"];
+    let parts = [
+        "unet",
+        "text_encoder",
+        "text_encoder_2",
+        "vae_decoder",
+        "vae_encoder",
+        "tokenizer",
+        "tokenizer_2",
+        "scheduler",
+    ];
     for part in parts {
         let Ok(entries) = std::fs::read_dir(folder.join(part)) else { continue };
         files.extend(entries.flatten().map(|e| e.path()).filter(|p| p.is_file()));

@@ -7,6 +7,7 @@ use crate::error::DiffusionError;
 use crate::noise::gaussian;
 use crate::pipeline::{Pipeline, Prompt, guide};
 use crate::schedule::Timesteps;
+use crate::start::PictureStart;
 use ndarray::{Array3, Array4, ArrayD, Axis, Dimension, IxDyn};
 use pellucid_runtime::progress::Progress;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -23,11 +24,14 @@ pub struct TrajectorySettings {
     pub guidance: f32,
     /// Seed of the initial noise.
     pub seed: u64,
+    /// A picture to start from; noise for `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<PictureStart>,
 }
 
 impl Default for TrajectorySettings {
     fn default() -> Self {
-        Self { timesteps: Timesteps::Uniform { steps: 20, spacing: None }, guidance: 7.5, seed: 0 }
+        Self { timesteps: Timesteps::Uniform { steps: 20, spacing: None }, guidance: 7.5, seed: 0, start: None }
     }
 }
 
@@ -99,9 +103,11 @@ impl Trajectory {
         }
         warnings.extend(prompt.warnings.iter().cloned());
         let cache = cache.map(|folder| Cache::new(folder, pipeline, prompt, settings)).transpose()?;
-        let [c, h, w] = pipeline.latent;
-        let noise = gaussian(settings.seed, c * h * w);
-        let mut latent = Array4::from_shape_fn((1, c, h, w), |i| noise[(i.1 * h + i.2) * w + i.3]);
+        let (mut latent, left_out) = match &settings.start {
+            Some(start) => start.latent(pipeline, prompt, (&timesteps, settings.guidance, settings.seed), progress)?,
+            None => (noise(pipeline.latent, settings.seed), 0),
+        };
+        let timesteps = &timesteps[left_out..];
         let mut steps: Vec<Step> = Vec::with_capacity(timesteps.len());
         let mut reused = 0;
         progress.start("sampling", timesteps.len() as u64);
@@ -137,6 +143,12 @@ impl Trajectory {
     pub fn after(&self, at: usize) -> &Array4<f32> {
         self.steps.get(at + 1).map_or(&self.last, |s| &s.latent)
     }
+}
+
+/// The latent of `seed` from which a picture is sampled: 1 × Ch × H × W.
+pub(crate) fn noise([c, h, w]: [usize; 3], seed: u64) -> Array4<f32> {
+    let noise = gaussian(seed, c * h * w);
+    Array4::from_shape_fn((1, c, h, w), |i| noise[(i.1 * h + i.2) * w + i.3])
 }
 
 fn take_step(

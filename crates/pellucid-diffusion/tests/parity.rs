@@ -5,8 +5,10 @@
 
 use ndarray::{ArrayD, Axis, Ix4, IxDyn};
 use pellucid_diffusion::cam::Cam;
+use pellucid_diffusion::multistep::solve;
 use pellucid_diffusion::{Pipeline, PipelineOptions, Prediction, Timesteps};
 use pellucid_graph::blocks::{BlockKind, Part};
+use pellucid_runtime::progress::Silent;
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 
@@ -27,7 +29,7 @@ fn array(tensors: &SafeTensors<'_>, name: &str) -> ndarray::Array4<f32> {
 
 #[test]
 fn sampling_equals_ddim_of_diffusers() {
-    let bytes = std::fs::read(folder().join("references.safetensors")).unwrap();
+    let bytes = references(&folder());
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let mut pipeline = open();
     let prompt = pipeline.prompt("a cat on blue").unwrap();
@@ -48,6 +50,64 @@ fn sampling_equals_ddim_of_diffusers() {
             assert_eq!(picture.len_of(Axis(1)), 3);
         }
     }
+}
+
+fn references(folder: &Path) -> Vec<u8> {
+    std::fs::read(folder.join("references.safetensors")).unwrap()
+}
+
+fn furthest(a: &ndarray::Array4<f32>, b: &ndarray::Array4<f32>) -> f32 {
+    assert_eq!(a.dim(), b.dim());
+    (a - b).iter().fold(0.0f32, |m, d| m.max(d.abs()))
+}
+
+#[test]
+fn sampling_equals_dpm_solver_of_diffusers() {
+    let bytes = references(&folder());
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let mut pipeline = open();
+    let prompt = pipeline.prompt("a cat on blue").unwrap();
+    let view = tensors.tensor("multistep.timesteps").unwrap();
+    let timesteps: Vec<usize> =
+        view.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as usize).collect();
+    let x = solve(&mut pipeline, &prompt, 3.0, &timesteps, array(&tensors, "noise"), &Silent).unwrap();
+    let off = furthest(&x, &array(&tensors, "multistep.latent"));
+    assert!(off < 1e-3, "{off}");
+}
+
+#[test]
+fn a_class_conditional_model_of_pixels_samples_as_diffusers_does() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../zoo/models/tiny_ddpm");
+    let library = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.runtime"));
+    let mut pipeline = Pipeline::open(&folder, &PipelineOptions { library, ..PipelineOptions::default() }).unwrap();
+    let bytes = references(&folder);
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let (timesteps, _) = Timesteps::Uniform { steps: 5, spacing: None }.resolve(&pipeline.scheduler).unwrap();
+    for class in ["1", "3"] {
+        let prompt = pipeline.prompt(class).unwrap();
+        let mut x = array(&tensors, "noise");
+        for (at, &t) in timesteps.iter().enumerate() {
+            let epsilon = pipeline.epsilon(&x, t, &prompt, 1.0).unwrap();
+            let clean = pipeline.schedule.clean(&x.view(), &epsilon.view(), t);
+            // diffusers computes ε anew from the clipped x̂0 only on request, and not here.
+            x = pipeline.schedule.step(&clean.view(), &epsilon.view(), timesteps.get(at + 1).copied());
+        }
+        let off = furthest(&pipeline.decode(&x).unwrap(), &array(&tensors, &format!("class.{class}.picture")));
+        assert!(off < 1e-3, "class {class}: {off}");
+    }
+    let refused = pipeline.prompt("a cat").unwrap_err().to_string();
+    assert!(refused.contains("number of a class"), "{refused}");
+}
+
+#[test]
+fn encoding_equals_the_mean_of_diffusers() {
+    let bytes = references(&folder());
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let mut pipeline = open();
+    let latent = pipeline.encode_picture(&array(&tensors, "encoder.picture")).unwrap();
+    let off = furthest(&latent, &array(&tensors, "encoder.latent"));
+    assert!(off < 1e-4, "{off}");
+    assert_eq!(pipeline.pixels_per_latent().unwrap(), 2);
 }
 
 #[test]

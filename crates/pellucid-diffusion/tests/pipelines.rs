@@ -7,7 +7,7 @@ use pellucid_diffusion::ranking::roc_area;
 use pellucid_diffusion::rise::{RiseSettings, rise};
 use pellucid_diffusion::trajectory::{Trajectory, TrajectorySettings};
 use pellucid_diffusion::words::word_maps;
-use pellucid_diffusion::{Pipeline, PipelineOptions, Prompt, Timesteps};
+use pellucid_diffusion::{PictureStart, Pipeline, PipelineOptions, Prompt, Timesteps, picture};
 use pellucid_runtime::SessionOptions;
 use pellucid_runtime::progress::Silent;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ fn emoji() -> Pipeline {
 }
 
 fn settings(steps: usize, guidance: f32) -> TrajectorySettings {
-    TrajectorySettings { timesteps: Timesteps::Uniform { steps, spacing: None }, guidance, seed: 1 }
+    TrajectorySettings { timesteps: Timesteps::Uniform { steps, spacing: None }, guidance, seed: 1, start: None }
 }
 
 fn sampled(pipeline: &mut Pipeline, text: &str, settings: &TrajectorySettings) -> (Prompt, Trajectory) {
@@ -213,4 +213,52 @@ fn masks_give_the_same_map_for_a_seed_whatever_the_batch_and_the_identity_is_rep
     let difference = (&first.map - &second.map).iter().fold(0.0f32, |m, d| m.max(d.abs()));
     assert!(difference < 1e-4, "{difference}");
     assert!(first.identity_correlation.abs() <= 1.0 && first.masks == 20 && first.undefined == 0);
+}
+
+fn distance(a: &ndarray::Array3<f32>, b: &ndarray::Array3<f32>) -> f32 {
+    (a - b).mapv(f32::abs).mean().unwrap()
+}
+
+#[test]
+fn inverting_a_picture_ends_at_it_again_and_strength_says_how_much_of_it_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cat.png");
+    let mut pipeline = emoji();
+    let (prompt, original) = sampled(&mut pipeline, "a cat on blue", &settings(20, 1.0));
+    std::fs::write(&file, picture(original.picture.view()).to_png().unwrap()).unwrap();
+    let mut from = |strength: Option<f64>| {
+        let start = Some(PictureStart::new(&file, strength).unwrap());
+        // Another seed than the original's: the picture is what leads back to it.
+        let settings = TrajectorySettings { start, seed: 9, ..settings(20, 1.0) };
+        Trajectory::compute(&mut pipeline, &prompt, &settings, None, &Silent).unwrap()
+    };
+    let inverted = from(None);
+    assert_eq!(inverted.steps.len(), 20);
+    let (near, half, all) = (from(Some(0.1)), from(Some(0.5)), from(Some(1.0)));
+    assert_eq!((near.steps.len(), half.steps.len(), all.steps.len()), (2, 10, 20));
+    let off = [&inverted, &near, &half, &all].map(|t| distance(&t.picture, &original.picture));
+    assert!(off[0] < 0.1, "{off:?}");
+    assert!(off[1] < 0.1 && off[1] < off[2] && off[2] < off[3], "{off:?}");
+}
+
+#[test]
+fn a_picture_that_cannot_be_started_from_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cat.png");
+    assert!(PictureStart::new(&file, None).unwrap_err().to_string().contains("cat.png"));
+    std::fs::write(&file, b"no picture").unwrap();
+    assert!(PictureStart::new(&file, Some(0.0)).unwrap_err().to_string().contains("above 0"));
+    let begin = |pipeline: &mut Pipeline, start| {
+        let prompt = pipeline.prompt("a cat on blue").unwrap();
+        let settings = TrajectorySettings { start: Some(start), ..settings(2, 1.0) };
+        Trajectory::compute(pipeline, &prompt, &settings, None, &Silent).unwrap_err().to_string()
+    };
+    let refused = begin(&mut emoji(), PictureStart::new(&file, None).unwrap());
+    assert!(refused.contains("cat.png") && refused.contains("picture"), "{refused}");
+    let plain = pellucid_vision::picture::Picture::from_fn(8, 8, |_, _| [9, 9, 9]);
+    std::fs::write(&file, plain.to_png().unwrap()).unwrap();
+    let without = copy("vae_encoder");
+    let mut pipeline = Pipeline::open(without.path(), &options(0)).unwrap();
+    let refused = begin(&mut pipeline, PictureStart::new(&file, None).unwrap());
+    assert!(refused.contains("vae_encoder/model.onnx"), "{refused}");
 }

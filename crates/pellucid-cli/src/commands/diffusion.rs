@@ -5,11 +5,11 @@ use crate::output;
 use crate::progress::Bars;
 use anyhow::{Context, Result, bail};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
-use pellucid::diffusion::{ExplainSettings, Explained, StepFigures};
+use pellucid::diffusion::{ExplainSettings, Explained, Solver, StepFigures};
 use pellucid::diffusion_methods::cam::Score;
 use pellucid::diffusion_methods::rise::{MaskKind, Mode, Reading, RiseSettings, Target};
 use pellucid::diffusion_methods::similarity::Similarity;
-use pellucid::diffusion_methods::{Pipeline, PipelineOptions, Spacing, Timesteps, TrajectorySettings};
+use pellucid::diffusion_methods::{PictureStart, Pipeline, PipelineOptions, Spacing, Timesteps, TrajectorySettings};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -111,6 +111,16 @@ pub struct SampleArgs {
     /// Where to write the pictures
     #[arg(long, default_value = "runs/diffusion", value_name = "FOLDER")]
     pub out: PathBuf,
+    /// What solves the reverse process: DDIM, or DPM-Solver++ (2M), which needs fewer steps
+    #[arg(long, default_value = "ddim", help_heading = "Sampling")]
+    pub solver: SolverName,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum SolverName {
+    Ddim,
+    #[value(name = "dpm++")]
+    DpmSolver,
 }
 
 /// Which pipeline, which prompts.
@@ -153,6 +163,12 @@ pub struct TrajectoryArgs {
     /// Exactly these timesteps, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "T,T,…", help_heading = "Sampling")]
     pub timesteps: Vec<usize>,
+    /// Start from this picture instead of noise: brought back to noise by DDIM inversion (best with --guidance 1)
+    #[arg(long, value_name = "FILE", help_heading = "Sampling")]
+    pub picture: Option<PathBuf>,
+    /// With --picture: mix it with noise instead, and run this share of the timesteps (1 leaves nothing of the picture)
+    #[arg(long, value_name = "SHARE", requires = "picture", help_heading = "Sampling")]
+    pub strength: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -191,7 +207,7 @@ impl PromptArgs {
 }
 
 impl TrajectoryArgs {
-    fn settings(&self) -> TrajectorySettings {
+    fn settings(&self) -> Result<TrajectorySettings> {
         let (steps, gamma) = (self.steps, self.gamma);
         let timesteps = match self.schedule {
             _ if !self.timesteps.is_empty() => Timesteps::List { timesteps: self.timesteps.clone() },
@@ -207,7 +223,8 @@ impl TrajectoryArgs {
             ScheduleName::Latter => Timesteps::Latter { steps, gamma },
             ScheduleName::Window => Timesteps::Window { start: self.window },
         };
-        TrajectorySettings { timesteps, guidance: self.guidance, seed: self.seed }
+        let start = self.picture.as_ref().map(|picture| PictureStart::new(picture, self.strength)).transpose()?;
+        Ok(TrajectorySettings { timesteps, guidance: self.guidance, seed: self.seed, start })
     }
 }
 
@@ -261,7 +278,7 @@ impl ExplainArgs {
             bail!("--name '{name}' is not a plain folder name for one prompt");
         }
         Ok(ExplainSettings {
-            trajectory: self.way.settings(),
+            trajectory: self.way.settings()?,
             rise: Some(self.rise.settings(self.way.seed)?),
             cam: Some(match self.cam_score {
                 CamScore::Cond => Score::Cond,
@@ -326,10 +343,15 @@ fn run_sample(args: &Args, sample: &SampleArgs) -> Result<ExitCode> {
     let texts = sample.what.texts()?;
     let mut pipeline = sample.what.open(&args.global)?;
     let bars = Bars::new(args.global.quiet);
-    let settings = sample.way.settings();
+    let settings = sample.way.settings()?;
+    let solver = match sample.solver {
+        SolverName::Ddim => Solver::Ddim,
+        SolverName::DpmSolver if settings.start.is_some() => bail!("--picture goes with --solver ddim"),
+        SolverName::DpmSolver => Solver::DpmSolver,
+    };
     let mut done = Vec::new();
     for text in &texts {
-        done.push(pellucid::diffusion::sample(&mut pipeline, text, &settings, &sample.out, &bars)?);
+        done.push(pellucid::diffusion::sample(&mut pipeline, text, &settings, solver, &sample.out, &bars)?);
     }
     done.iter().for_each(|d| output::warnings(&d.warnings));
     if args.global.json {

@@ -7,6 +7,7 @@ mod page;
 pub use explain::{ExplainSettings, Explained, Explanation, MapFaithfulness, StepFigures, explain};
 
 use crate::Error;
+use pellucid_diffusion::multistep::sample_multistep;
 use pellucid_diffusion::trajectory::{Trajectory, TrajectorySettings};
 use pellucid_diffusion::{Pipeline, picture};
 use pellucid_runtime::progress::Progress;
@@ -27,6 +28,15 @@ pub struct Sampled {
     pub warnings: Vec<String>,
 }
 
+/// What solves the reverse process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Solver {
+    /// DDIM, step by step, cached and resumable.
+    Ddim,
+    /// DPM-Solver++ (2M): fewer steps for the same picture, none of them kept.
+    DpmSolver,
+}
+
 /// A file name made from text: letters, digits and dashes only, at most 60 of them.
 pub fn file_name(text: &str) -> String {
     let safe = text.chars().map(|c| if c.is_alphanumeric() { c } else { '-' });
@@ -40,21 +50,33 @@ pub fn sample(
     pipeline: &mut Pipeline,
     prompt: &str,
     settings: &TrajectorySettings,
+    solver: Solver,
     folder: &Path,
     progress: &dyn Progress,
 ) -> Result<Sampled, Error> {
     let prompt = pipeline.prompt(prompt)?;
-    let cache = folder.join(".cache");
-    let trajectory = Trajectory::compute(pipeline, &prompt, settings, Some(&cache), progress)?;
+    let (decoded, steps, reused, warnings) = match solver {
+        Solver::Ddim => {
+            let cache = folder.join(".cache");
+            let t = Trajectory::compute(pipeline, &prompt, settings, Some(&cache), progress)?;
+            (t.picture, t.steps.len(), t.reused, t.warnings)
+        }
+        Solver::DpmSolver => {
+            let (timesteps, mut warnings) = settings.timesteps.resolve(&pipeline.scheduler)?;
+            warnings.extend(prompt.warnings.iter().cloned());
+            (sample_multistep(pipeline, &prompt, settings, progress)?, timesteps.len(), 0, warnings)
+        }
+    };
+    std::fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_path_buf(), source })?;
     let path = folder.join(format!("{}-seed{}.png", file_name(&prompt.text), settings.seed));
-    let png = picture(trajectory.picture.view()).to_png()?;
+    let png = picture(decoded.view()).to_png()?;
     std::fs::write(&path, png).map_err(|source| Error::Write { path: path.clone(), source })?;
     Ok(Sampled {
         prompt: prompt.text,
         picture: path,
-        steps: trajectory.steps.len(),
-        reused: trajectory.reused,
-        warnings: trajectory.warnings,
+        steps,
+        reused,
+        warnings,
     })
 }
 
