@@ -7,8 +7,8 @@ use crate::trajectory::Trajectory;
 use ndarray::{Array2, Array3, Array4, Axis, Ix4, Zip};
 use pellucid_graph::Model;
 use pellucid_graph::blocks::{Block, BlockKind, Part, find_blocks};
-use pellucid_graph::grad::Objective;
-use pellucid_runtime::{Array, GradientOptions, RuntimeError};
+use pellucid_graph::grad::{GradientError, Objective, Recompute};
+use pellucid_runtime::{Array, GradientOptions, GradientsError, RuntimeError, SessionOptions};
 use pellucid_vision::heat::{self, Alignment};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -62,12 +62,20 @@ impl Cam {
         let inputs = DenoiserInputs::find(&pipeline.unet)?;
         let (model, observed) = pipeline.prepared()?;
         let blocks = find_blocks(&model.graph, observed, &inputs.sample);
+        let activations = observed.values().map(|o| (o.len() * o.element.size().unwrap_or(4)) as u64).sum();
         let model = model.clone();
-        Self::of(pipeline, model, blocks)
+        pipeline.make_room();
+        Self::of(pipeline, model, blocks, activations)
     }
 
     /// The same for chosen `blocks` of a prepared `model`.
-    pub(crate) fn of(pipeline: &Pipeline, mut model: Model, blocks: Vec<Block>) -> Result<Self, DiffusionError> {
+    /// `activations`: bytes of all its values for one sample.
+    pub(crate) fn of(
+        pipeline: &Pipeline,
+        mut model: Model,
+        blocks: Vec<Block>,
+        activations: u64,
+    ) -> Result<Self, DiffusionError> {
         if blocks.is_empty() {
             let reason = "no residual block, down- or upsampler was found by structure in unet/model.onnx, so there is nothing \
                           to draw a class activation map from";
@@ -79,13 +87,22 @@ impl Cam {
         blocks.iter().for_each(|b| model.graph.add_output(&b.value));
         let objective = Objective::value(&output).dot(Objective::input(VECTOR, &[channels, height, width]));
         let wrt: Vec<&str> = blocks.iter().map(|b| b.value.as_str()).collect();
-        let options = GradientOptions {
-            session: pipeline.options.session.clone(),
+        // A network whose activations exceed the bound computes them again on the way back, one half of guidance at a time.
+        let memory = pipeline.options.memory;
+        let large = 2 * activations > memory;
+        let mut options = GradientOptions {
+            session: SessionOptions { arena: !large, ..pipeline.options.session.clone() },
             shapes: pipeline.input_shapes(),
-            ..GradientOptions::default()
+            gradients_only: false,
+            recompute: if large { Recompute::Within(memory) } else { Recompute::Nothing },
         };
-        let gradient = pipeline.runtime.differentiate(&model, &objective, &wrt, &options)?.gradient;
-        let session = Denoiser::new(&pipeline.runtime, &gradient.model, &pipeline.options.session, 2)?;
+        let mut differentiated = pipeline.runtime.differentiate(&model, &objective, &wrt, &options);
+        if let Err(GradientsError::Gradient { source: GradientError::Memory { .. }, .. }) = &differentiated {
+            options.recompute = Recompute::Least;
+            differentiated = pipeline.runtime.differentiate(&model, &objective, &wrt, &options);
+        }
+        let gradient = differentiated?.gradient;
+        let session = Denoiser::new(&pipeline.runtime, &gradient.model, &options.session, if large { 1 } else { 2 })?;
         let names = session.output_names();
         let place = |name: &str| names.iter().position(|n| n == name);
         let both = |b: &Block| Some((place(&b.value)?, place(gradient.gradient_of(&b.value)?)?));
@@ -136,14 +153,28 @@ impl Cam {
                 }
             }
         };
-        let vector = vec![(VECTOR.to_owned(), vector.into_dyn())];
-        match &prompt.unconditional {
-            Some(free) => {
-                let both = pair(step.latent.clone(), step.latent.clone());
-                self.session.outputs_with(&both, step.t, &[(free, 1), (&prompt.conditional, 1)], vector)
-            }
-            None => self.session.outputs_with(&step.latent, step.t, &[(&prompt.conditional, 1)], vector),
+        let Some(free) = &prompt.unconditional else {
+            let vector = vec![(VECTOR.to_owned(), vector.into_dyn())];
+            return self.session.outputs_with(&step.latent, step.t, &[(&prompt.conditional, 1)], vector);
+        };
+        if self.session.batch > 1 {
+            let both = pair(step.latent.clone(), step.latent.clone());
+            let vector = vec![(VECTOR.to_owned(), vector.into_dyn())];
+            return self.session.outputs_with(&both, step.t, &[(free, 1), (&prompt.conditional, 1)], vector);
         }
+        let mut half = |n: usize, conditions| {
+            let own = vector.index_axis(Axis(0), n).insert_axis(Axis(0)).to_owned();
+            let vector = vec![(VECTOR.to_owned(), own.into_dyn())];
+            self.session.outputs_with(&step.latent, step.t, &[(conditions, 1)], vector)
+        };
+        let (u, c) = (half(0, free)?, half(1, &prompt.conditional)?);
+        let under = |(u, c): (Array, Array)| match (u.as_f32(), c.as_f32()) {
+            (Some(a), Some(b)) if a.ndim() == 4 => {
+                ndarray::concatenate(Axis(0), &[a.view(), b.view()]).map_or(u, Array::F32)
+            }
+            _ => u,
+        };
+        Ok(u.into_iter().zip(c).map(under).collect())
     }
 
     /// Mean maps per level, and the scaled mean over the published set.

@@ -95,6 +95,14 @@ pub enum DiffusionError {
     /// The model file.
     #[error(transparent)]
     Model(#[from] pellucid_graph::ModelError),
+    /// A model in half precision that cannot be widened.
+    #[error("{model}: {source}")]
+    Widen {
+        /// The model's file.
+        model: PathBuf,
+        /// Why.
+        source: pellucid_graph::WidenError,
+    },
     /// The graph.
     #[error(transparent)]
     Graph(#[from] pellucid_graph::grad::GradientError),

@@ -7,8 +7,8 @@ use crate::schedule::NoiseSchedule;
 use crate::tokens::{TextTokenizer, Tokens};
 use ndarray::{Array4, ArrayD, ArrayView3, Axis, Ix4, IxDyn, Slice};
 use pellucid_graph::observed::Observations;
-use pellucid_graph::{ElementType, Model, grad};
-use pellucid_runtime::{Array, Batching, DEFAULT_MEMORY, Runtime, Session, SessionOptions, observe};
+use pellucid_graph::{ElementType, Model, grad, widen_to_float32};
+use pellucid_runtime::{Array, Batching, DEFAULT_MEMORY, Device, Runtime, Session, SessionOptions, observe};
 use pellucid_vision::picture::Picture;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -111,8 +111,7 @@ impl Pipeline {
         let scheduler = SchedulerConfig::read(&scheduler_file)?;
         let unet_file = component(folder, "U-Net", "unet/model.onnx")?;
         let runtime = Runtime::load(options.library.as_deref())?;
-        let mut unet = Model::read(&unet_file)?;
-        with_float_interface(&mut unet);
+        let unet = read(&unet_file, options)?;
         let latent = latent_shape(folder, &unet)?;
         let encoders = text_encoders(folder, &runtime, &unet, options)?;
         let (decoder, scaling, shift) = decoder(folder, &runtime, options)?;
@@ -258,8 +257,7 @@ impl Pipeline {
             Some(session) => session,
             None => {
                 let path = component(&self.folder, "encoder of pictures", "vae_encoder/model.onnx")?;
-                let mut model = Model::read(&path)?;
-                with_float_interface(&mut model);
+                let model = read(&path, &self.options)?;
                 self.runtime.session(&model, &self.options.session)?
             }
         };
@@ -326,6 +324,20 @@ impl Pipeline {
             self.denoiser = Some(Denoiser::new(&self.runtime, &model, &self.options.session, batch)?);
         }
         self.denoiser.as_mut().ok_or_else(|| missing(&self.folder, "U-Net", "unet/model.onnx"))
+    }
+
+    /// Bytes of the U-Net's weights.
+    fn weight_bytes(&self) -> u64 {
+        let bytes = |t: &pellucid_graph::Tensor| (t.len() * t.element().size().unwrap_or(4)) as u64;
+        self.unet.graph.initializers.values().map(bytes).sum()
+    }
+
+    /// Lets the compiled U-Net go where its weights alone exceed the bound on memory, so that two copies of them never
+    /// stand side by side; it is compiled again when it is next needed.
+    pub(crate) fn make_room(&mut self) {
+        if self.weight_bytes() > self.options.memory {
+            self.denoiser = None;
+        }
     }
 
     /// ε of every row of `x` (N × Ch × H × W) at `t` under guidance `w`: ε_u + w(ε_c − ε_u). The half that does not count
@@ -451,6 +463,19 @@ impl TextEncoder {
     }
 }
 
+/// A model with a float32 interface; in float32 altogether unless an accelerator was asked for, which has kernels for half.
+fn read(file: &Path, options: &PipelineOptions) -> Result<Model, DiffusionError> {
+    let mut model = Model::read(file)?;
+    match options.session.device {
+        Device::Auto | Device::Cpu => {
+            let widen = |source| DiffusionError::Widen { model: file.to_path_buf(), source };
+            widen_to_float32(&mut model).map_err(widen)?;
+        }
+        _ => with_float_interface(&mut model),
+    }
+    Ok(model)
+}
+
 fn missing(folder: &Path, component: &'static str, expected: &str) -> DiffusionError {
     DiffusionError::Missing { folder: folder.to_path_buf(), component, expected: expected.to_owned() }
 }
@@ -496,8 +521,7 @@ fn text_encoders(
         }
         let config = read_json(&folder.join(encoder).join("config.json")).unwrap_or(Value::Null);
         let number = |key: &str| config.get(key).and_then(Value::as_u64).map(|n| n as usize);
-        let mut model = Model::read(&file)?;
-        with_float_interface(&mut model);
+        let model = read(&file, options)?;
         encoders.push(TextEncoder {
             tokenizer: TextTokenizer::open(
                 &folder.join(tokenizer),
@@ -532,8 +556,7 @@ fn decoder(
     }
     let config = read_json(&folder.join("vae_decoder/config.json")).unwrap_or(Value::Null);
     let number = |key: &str, default: f64| config.get(key).and_then(Value::as_f64).unwrap_or(default) as f32;
-    let mut model = Model::read(&file)?;
-    with_float_interface(&mut model);
+    let model = read(&file, options)?;
     let session = runtime.session(&model, &options.session)?;
     Ok((Some(session), number("scaling_factor", 0.18215), number("shift_factor", 0.0)))
 }

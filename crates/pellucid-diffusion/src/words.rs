@@ -103,6 +103,7 @@ pub fn word_maps(
     model.graph.outputs.clear();
     let outputs: Vec<String> = found.cross.iter().map(|c| c.add_head_mean(&mut model.graph)).collect();
     model.graph.prune();
+    pipeline.make_room();
     let mut session = Denoiser::new(&pipeline.runtime, &model, &pipeline.options.session, 1)?;
     let mut maps = Vec::with_capacity(trajectory.steps.len());
     progress.start("attention", trajectory.steps.len() as u64);

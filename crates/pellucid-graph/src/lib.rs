@@ -14,6 +14,7 @@ mod graph;
 mod model;
 pub mod observed;
 pub mod onnx;
+mod precision;
 pub mod taps;
 mod tensor;
 
@@ -22,5 +23,6 @@ pub use graph::{Graph, GraphError, Node, Value};
 pub use model::{Model, ModelError, OPSETS};
 
 pub use observed::{Observations, Observed};
+pub use precision::{WidenError, widen_to_float32};
 pub use taps::{DecisionLayer, FeatureMap, Head, HeadKind, TapError, TapNames, Taps};
 pub use tensor::{ElementType, Tensor, TensorError};
