@@ -93,8 +93,8 @@ impl Cam {
         let mut options = GradientOptions {
             session: SessionOptions { arena: !large, ..pipeline.options.session.clone() },
             shapes: pipeline.input_shapes(),
-            gradients_only: false,
             recompute: if large { Recompute::Within(memory) } else { Recompute::Nothing },
+            ..GradientOptions::default()
         };
         let mut differentiated = pipeline.runtime.differentiate(&model, &objective, &wrt, &options);
         if let Err(GradientsError::Gradient { source: GradientError::Memory { .. }, .. }) = &differentiated {

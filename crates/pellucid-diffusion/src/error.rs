@@ -101,7 +101,7 @@ pub enum DiffusionError {
         /// The model's file.
         model: PathBuf,
         /// Why.
-        source: pellucid_graph::WidenError,
+        source: Box<pellucid_graph::WidenError>,
     },
     /// The graph.
     #[error(transparent)]

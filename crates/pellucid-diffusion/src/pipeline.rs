@@ -468,7 +468,7 @@ fn read(file: &Path, options: &PipelineOptions) -> Result<Model, DiffusionError>
     let mut model = Model::read(file)?;
     match options.session.device {
         Device::Auto | Device::Cpu => {
-            let widen = |source| DiffusionError::Widen { model: file.to_path_buf(), source };
+            let widen = |e| DiffusionError::Widen { model: file.to_path_buf(), source: Box::new(e) };
             widen_to_float32(&mut model).map_err(widen)?;
         }
         _ => with_float_interface(&mut model),

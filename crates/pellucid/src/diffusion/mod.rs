@@ -71,13 +71,7 @@ pub fn sample(
     let path = folder.join(format!("{}-seed{}.png", file_name(&prompt.text), settings.seed));
     let png = picture(decoded.view()).to_png()?;
     std::fs::write(&path, png).map_err(|source| Error::Write { path: path.clone(), source })?;
-    Ok(Sampled {
-        prompt: prompt.text,
-        picture: path,
-        steps,
-        reused,
-        warnings,
-    })
+    Ok(Sampled { prompt: prompt.text, picture: path, steps, reused, warnings })
 }
 
 #[cfg(test)]
