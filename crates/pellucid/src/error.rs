@@ -140,6 +140,12 @@ pub enum Error {
         /// What differs.
         difference: String,
     },
+    /// The output is the input.
+    #[error("the edited model would be written over {path}, which it is made from; give another --out")]
+    OverModel {
+        /// The model.
+        path: PathBuf,
+    },
     /// A file of the run cannot be written.
     #[error("cannot write {path}: {source}")]
     Write {

@@ -175,6 +175,11 @@ fn hash(values: &[f32]) -> String {
     blake3::hash(&bytes(values)).to_hex().to_string()
 }
 
+/// Enough of a hash to compare by eye.
+fn short(hash: &str) -> &str {
+    hash.get(..16).unwrap_or(hash)
+}
+
 /// `layer` in the layout of the tapped tensors: what W and b must become so that the model computes it. A head of one logit
 /// gets the difference of the two classes.
 fn in_file_layout(tap: &Tap, layer: &Layer, rows: usize) -> (Vec<f32>, Vec<f32>) {
@@ -303,9 +308,12 @@ impl Patch {
             if shape != part.shape {
                 return Err(other(format!("has shape {shape:?}, expected {:?}", part.shape)));
             }
-            if hash(&held) != hash(&expected) {
-                let state = if hash(&held) == hash(&new) { "already holds the result" } else { "holds other numbers" };
-                return Err(other(state.to_owned()));
+            let (found, wanted) = (hash(&held), hash(&expected));
+            if found != wanted {
+                return Err(other(match found == hash(&new) {
+                    true => "already holds the result".to_owned(),
+                    false => format!("holds other numbers (hash {}, expected {})", short(&found), short(&wanted)),
+                }));
             }
             let tensor = Tensor::raw(&part.tensor, ElementType::F32, &part.shape, bytes(&new).into());
             out.graph.initializers.insert(part.tensor.clone(), tensor);
@@ -336,10 +344,28 @@ impl Patch {
 
 /// Applies the patch at `patch` to the model at `model`, or takes it back, and writes `out`, with its weights inside.
 pub fn patch_model(model: &Path, patch: &Path, out: &Path, revert: bool) -> Result<(), crate::Error> {
+    check_output(out, model)?;
     let (mut read_model, read_patch) = (read(model)?, Patch::read(patch)?);
     read_model.embed_weights()?;
     let changed = if revert { read_patch.revert(&read_model, patch)? } else { read_patch.apply(&read_model, patch)? };
     Ok(changed.write(out)?)
+}
+
+/// Refuses an output that is the model it is made from, or that cannot be written.
+pub(crate) fn check_output(out: &Path, model: &Path) -> Result<(), crate::Error> {
+    if let (Ok(out), Ok(model)) = (out.canonicalize(), model.canonicalize())
+        && out == model
+    {
+        return Err(crate::Error::OverModel { path: out });
+    }
+    let failed = |source| crate::Error::Write { path: out.to_owned(), source };
+    if out.is_dir() {
+        return Err(failed(std::io::ErrorKind::IsADirectory.into()));
+    }
+    let mut name = out.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tried", std::process::id()));
+    let tried = out.with_file_name(name);
+    std::fs::File::create(&tried).and_then(|_| std::fs::remove_file(&tried)).map_err(failed)
 }
 
 /// What the patch at `path` holds.

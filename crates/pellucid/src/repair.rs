@@ -1,7 +1,7 @@
 //! The repair job: scan, find the neurons, edit the decision layer, prove the effect, ship model and patch.
 
 use crate::debug::{class_names, find, manifest, run_card, run_name, scan_data};
-use crate::patch::Patch;
+use crate::patch::{Patch, check_output};
 use crate::run::RunDirectory;
 use crate::thumbnails::SeenByTheModel;
 use crate::{Classifier, DebugSettings, Error, Progress};
@@ -64,6 +64,10 @@ pub fn repair(
     options: &RepairOptions,
     progress: &dyn Progress,
 ) -> Result<RepairOutcome, Error> {
+    // Before the hours that a scan can take.
+    if let Some(out) = &options.out {
+        check_output(out, classifier.path())?;
+    }
     // Every split takes part, whichever a diagnosis looked at.
     let scanning = DebugSettings { split: None, ..settings.clone() };
     let mut scanned = scan_data(classifier, data.as_ref(), &scanning, progress)?;
@@ -140,10 +144,29 @@ fn ship(
     let edited = patch.apply(&original, &patch_path)?;
     let model = directory.file(&format!("{}.repaired.onnx", stem.to_string_lossy()));
     edited.write(&model)?;
+    describe_beside(classifier, &model)?;
     if let Some(out) = out {
         edited.write(out)?;
+        describe_beside(classifier, out)?;
     }
     Ok((model, patch_path))
+}
+
+/// Writes preprocessing and class names beside a copy of the classifier's model, so that it is opened as the original was.
+/// Files that are there already stay.
+fn describe_beside(classifier: &Classifier, model: &Path) -> Result<(), Error> {
+    let write = |ending: &str, text: &str| {
+        let path = model.with_extension(ending);
+        match path.exists() {
+            true => Ok(()),
+            false => std::fs::write(&path, text).map_err(|source| Error::Write { path, source }),
+        }
+    };
+    let preprocessing = serde_json::to_string_pretty(&classifier.preprocessing);
+    let failed =
+        |e: serde_json::Error| Error::Write { path: model.with_extension("preprocess.json"), source: e.into() };
+    write("preprocess.json", &preprocessing.map_err(failed)?)?;
+    classifier.class_names.as_ref().map_or(Ok(()), |names| write("labels.txt", &(names.join("\n") + "\n")))
 }
 
 /// The test samples that a report shows: fixed and broken ones, as they were before and are after.

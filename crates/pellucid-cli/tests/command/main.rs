@@ -6,5 +6,6 @@ mod bad_input;
 mod conduct;
 mod interruption;
 mod picture;
+mod repair;
 mod stage;
 mod zoo;
