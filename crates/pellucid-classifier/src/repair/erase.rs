@@ -22,6 +22,7 @@ use super::loss::Loss;
 use super::train::{Samples, minimise};
 use crate::layer::DecisionLayer;
 use ndarray::{Array1, Array2, Axis};
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// Ridge ρ in units of the mean variance of a neuron.
@@ -126,7 +127,13 @@ fn within_classes(features: &Array2<f32>, labels: &[usize], active: &[bool]) -> 
 
 /// (XᵀX / n + ρI)⁻¹ s by conjugate gradients, without forming the d × d matrix.
 fn solve(centred: &Array2<f64>, rows: f64, ridge: f64, target: &Array1<f64>) -> Array1<f64> {
-    let apply = |v: &Array1<f64>| centred.t().dot(&centred.dot(v)) / rows + v * ridge;
+    // Xᵀ(X v) in one pass over the rows, block by block; the blocks are summed in their order, whatever the threads.
+    let apply = |v: &Array1<f64>| {
+        let blocks: Vec<_> = centred.axis_chunks_iter(Axis(0), 256).collect();
+        let parts: Vec<Array1<f64>> = blocks.into_par_iter().map(|rows| rows.t().dot(&rows.dot(v))).collect();
+        let sum = parts.iter().fold(Array1::<f64>::zeros(v.len()), |sum, part| sum + part);
+        sum / rows + v * ridge
+    };
     let mut x = Array1::zeros(target.len());
     let mut residual = target.clone();
     let mut direction = residual.clone();

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// Added to the probability without the suspects, as published, so that the ratio stays finite.
 const TINY: f64 = 1e-9;
 
+/// Rows that one thread takes at a time; a batch of training is a single block.
+const ROWS: usize = 512;
+
 /// How the ratios of a batch become one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -67,11 +70,23 @@ pub struct Slope {
 /// log softmax of every row, in float64.
 fn log_probabilities(logits: &Array2<f32>) -> Array2<f64> {
     let mut out = logits.mapv(f64::from);
-    for mut row in out.axis_iter_mut(Axis(0)) {
-        let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = row.iter().map(|z| (z - largest).exp()).sum();
-        row.mapv_inplace(|z| z - largest - sum.ln());
-    }
+    let blocks: Vec<_> = out.axis_chunks_iter_mut(Axis(0), ROWS).collect();
+    blocks.into_par_iter().for_each(|mut block| {
+        for mut row in block.axis_iter_mut(Axis(0)) {
+            let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = row.iter().map(|z| (z - largest).exp()).sum();
+            row.mapv_inplace(|z| z - largest - sum.ln());
+        }
+    });
+    out
+}
+
+/// W f + b of every row, over blocks of rows in parallel.
+fn logits_of(layer: &DecisionLayer, features: ArrayView2<'_, f32>) -> Array2<f32> {
+    let mut out = Array2::zeros((features.nrows(), layer.classes()));
+    let blocks: Vec<_> =
+        out.axis_chunks_iter_mut(Axis(0), ROWS).zip(features.axis_chunks_iter(Axis(0), ROWS)).collect();
+    blocks.into_par_iter().for_each(|(mut out, rows)| out.assign(&(rows.dot(&layer.weight.t()) + &layer.bias)));
     out
 }
 
@@ -85,7 +100,7 @@ impl Loss {
         labels: &[usize],
         importance: &[f64],
     ) -> Slope {
-        let logits = features.dot(&layer.weight.t()) + &layer.bias;
+        let logits = logits_of(layer, features);
         let log_p = log_probabilities(&logits);
         let (mut value, mut by_logits) = self.classification(&log_p, labels, importance);
         let mut silenced = None;
@@ -110,6 +125,20 @@ impl Loss {
             }
         }
         Slope { value, weight, bias: total.sum_axis(Axis(0)) }
+    }
+
+    /// The loss alone, which a line search asks for more often than for the gradient.
+    pub fn value(
+        &self,
+        layer: &DecisionLayer,
+        features: ArrayView2<'_, f32>,
+        labels: &[usize],
+        importance: &[f64],
+    ) -> f64 {
+        let logits = logits_of(layer, features);
+        let log_p = log_probabilities(&logits);
+        let penalty = self.ratio.as_ref().map_or(0.0, |penalty| penalty.slope(layer, features, &logits, &log_p).0);
+        self.classification(&log_p, labels, importance).0 + penalty
     }
 
     /// The cross-entropy or focal part: its value and gradient with respect to the logits.
@@ -144,7 +173,7 @@ impl Loss {
 impl RatioPenalty {
     /// r = p_c(f) / (p_c(f without the suspects) + 1e-9) of every row of `features`.
     pub fn ratios(&self, layer: &DecisionLayer, features: ArrayView2<'_, f32>) -> Vec<f64> {
-        let logits = features.dot(&layer.weight.t()) + &layer.bias;
+        let logits = logits_of(layer, features);
         let (with, without) = (log_probabilities(&logits), self.without(layer, features, &logits));
         (0..features.nrows())
             .map(|i| (with[[i, self.class]] - (without[[i, self.class]].exp() + TINY).ln()).exp())
@@ -263,6 +292,15 @@ mod tests {
         check(&penalty(RatioNorm::Norm), &[]);
         check(&penalty(RatioNorm::RootMeanSquare), &[]);
         check(&penalty(RatioNorm::Mean), &[]);
+    }
+
+    #[test]
+    fn the_value_alone_is_that_of_the_slope() {
+        let (layer, features, labels) = problem();
+        for loss in [Loss::cross_entropy(), penalty(RatioNorm::Norm)] {
+            let slope = loss.slope(&layer, features.view(), &labels, &[]);
+            assert_eq!(loss.value(&layer, features.view(), &labels, &[]), slope.value);
+        }
     }
 
     #[test]

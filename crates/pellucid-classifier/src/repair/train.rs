@@ -265,10 +265,14 @@ pub fn minimise(
     pull: f64,
     steps: usize,
 ) -> DecisionLayer {
+    let pulled = |moved: &Array2<f32>| pull * moved.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>();
+    let value = |layer: &DecisionLayer| {
+        loss.value(layer, features, labels, importance) + pulled(&(&layer.weight - &start.weight))
+    };
     let full = |layer: &DecisionLayer| {
         let mut slope = loss.slope(layer, features, labels, importance);
         let moved = &layer.weight - &start.weight;
-        slope.value += pull * moved.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>();
+        slope.value += pulled(&moved);
         slope.weight.scaled_add(2.0 * pull as f32, &moved);
         slope
     };
@@ -287,8 +291,7 @@ pub fn minimise(
                 weight: &ahead.weight - &(&slope.weight * length as f32),
                 bias: &ahead.bias - &(&slope.bias * length as f32),
             };
-            let value = full(&next).value;
-            if value <= slope.value - 0.5 * length * norm || length < 1e-9 {
+            if value(&next) <= slope.value - 0.5 * length * norm || length < 1e-9 {
                 break next;
             }
             length *= 0.5;
