@@ -148,9 +148,14 @@ fn explain(h: &mut Html, text: &str) {
     h.element("p", &[("class", "explain")], text);
 }
 
+/// A difference of shares in points, to one decimal.
+fn tenths(difference: f64) -> String {
+    format!("{:+.1}", 100.0 * difference).replace('-', "−")
+}
+
 /// A difference of shares in points, with its interval.
 fn points(value: f64, low: f64, high: f64) -> String {
-    format!("{} points ({} to {})", signed(100.0 * value), signed(100.0 * low), signed(100.0 * high))
+    format!("{} points ({} to {})", tenths(value), tenths(low), tenths(high))
 }
 
 fn verdict(h: &mut Html, repair: &Repair) {
@@ -256,7 +261,7 @@ fn part_row(h: &mut Html, name: &str, change: &Change) {
         h.within("td", &[("class", "plot")], |h| {
             let words = format!("{} after, {} before", share(change.after.value), share(change.before.value));
             let interval = Some((change.after.low, change.after.high));
-            let tone = if change.difference.high < 0.0 { "bad" } else { "plain" };
+            let tone = if change.difference.high < 0.0 { "low" } else { "" };
             bar(
                 h,
                 &Bar { value: change.after.value, interval, reference: Some(change.before.value), tone, words: &words },
@@ -305,7 +310,7 @@ fn edit_row(h: &mut Html, tried: &Tried, shipped: bool) {
         _ => "–".to_owned(),
     };
     h.within("tr", &[], |h| {
-        h.within("th", &[("scope", "row"), ("class", "who")], |h| {
+        h.within("th", &[("scope", "row"), ("class", "name")], |h| {
             if shipped { h.element("b", &[], tried.edit.name()) } else { h.text(tried.edit.name()) }
         });
         h.element("td", &[], tried.edit.description());
@@ -350,6 +355,7 @@ fn neurons(h: &mut Html, repair: &Repair) {
             }
         });
     });
+    causal(h, repair);
     h.element("h3", &[], "By class");
     h.within("table", &[("class", "slices")], |h| {
         columns(h, &["Class", "Weights moved", "Bias moved", "Predicted before", "Predicted after"]);
@@ -375,6 +381,32 @@ fn neurons(h: &mut Html, repair: &Repair) {
         ));
     });
     proposed(h, repair);
+}
+
+/// What each suspect brings alone, by experiment.
+fn causal(h: &mut Html, repair: &Repair) {
+    if repair.causal.is_empty() {
+        return;
+    }
+    h.element("h3", &[], "Each suspect by itself");
+    explain(
+        h,
+        "Accuracy on validation with the weights of this one neuron set to 0, less that without: a check by experiment, \
+         which needs group labels. Where one neuron brings little, the cue is spread over several.",
+    );
+    h.within("table", &[("class", "slices")], |h| {
+        columns(h, &["Neuron", "Worst group, points", "Overall, points"]);
+        h.within("tbody", &[], |h| {
+            for check in &repair.causal {
+                h.within("tr", &[], |h| {
+                    h.element("th", &[("scope", "row"), ("class", "who")], &check.neuron.to_string());
+                    for value in [check.worst_group, check.overall] {
+                        h.element("td", &[("class", "num")], &tenths(value));
+                    }
+                });
+            }
+        });
+    });
 }
 
 /// Groups that the mistakes suggest, for a person to name.

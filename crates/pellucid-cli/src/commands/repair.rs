@@ -85,6 +85,13 @@ fn describe(outcome: &RepairOutcome) -> Vec<String> {
     }
     lines.push(format!("overall      {}", points(&overall.difference)));
     lines.push(format!("pictures     {} fixed, {} broken", overall.fixed, overall.broken));
+    for check in &repair.causal {
+        let (worst, overall) = (100.0 * check.worst_group, 100.0 * check.overall);
+        lines.push(format!(
+            "neuron {:<6}at 0: worst group {worst:+.1}, overall {overall:+.1} points on validation",
+            check.neuron
+        ));
+    }
     lines.push(format!("model        {}", outcome.model.display()));
     lines.push(format!("patch        {}", outcome.patch.display()));
     lines.push(format!("report       {}", outcome.report.display()));
