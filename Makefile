@@ -88,8 +88,8 @@ $(RIVALS_READY):
 parity: build $(RIVALS_READY) ## Compare gradients with PyTorch's at the networks' published size (about 40 minutes, 20 GiB).
 	@$(RIVALS)/venv/bin/python benches/parity/parity.py --pellucid $(RELEASE)/pellucid --optimum $(RIVALS)/optimum $(PARITY)
 
-.PHONY: bench bench-classifier bench-gradients bench-pictures bench-diffusion
-bench: bench-classifier bench-gradients bench-pictures bench-diffusion ## Compare speed and memory with PyTorch, side by side (about 40 minutes).
+.PHONY: bench bench-classifier bench-gradients bench-pictures bench-diffusion bench-repair
+bench: bench-classifier bench-gradients bench-pictures bench-diffusion bench-repair ## Compare speed and memory with PyTorch, side by side (about 40 minutes).
 
 bench-classifier: setup pictures $(RIVALS_READY) ## The part of bench on scans and counterfactuals.
 	@$(RIVALS)/venv/bin/python benches/rivals/classifier.py --pellucid $(RELEASE)/pellucid $(BENCH)
@@ -99,6 +99,10 @@ bench-pictures: build $(RIVALS_READY) ## The part of bench on pictures of neuron
 
 bench-diffusion: build $(RIVALS_READY) ## The part of bench on diffusion models.
 	@$(RIVALS)/venv/bin/python benches/rivals/diffusion.py --pellucid $(RELEASE)/pellucid $(BENCH)
+
+bench-repair: build $(RIVALS_READY) ## The part of bench on repairs.
+	$(CARGO) build --release -p pellucid-classifier --example repair_timing
+	@$(RIVALS)/venv/bin/python benches/rivals/repair.py --pellucid $(RELEASE)/examples/repair_timing $(BENCH)
 
 bench-gradients: build $(RIVALS_READY) ## The part of bench on gradients.
 	@$(RIVALS)/venv/bin/python benches/gradients/bench.py --pellucid $(RELEASE)/pellucid $(BENCH)
