@@ -1,7 +1,8 @@
 //! The ascent: pictures in batches, each with its own seed, parameters and optimiser.
 
 use super::adam::{Adam, rate};
-use super::network::{Aims, Network, batch};
+use super::mask;
+use super::network::{Aims, Network, Response, batch};
 use super::settings::{IllusionError, IllusionSettings, ObjectiveKind, Target};
 use crate::progress::Progress;
 use ndarray::{Array2, Axis};
@@ -18,6 +19,8 @@ const TRACE: usize = 10;
 const PROGRESS: f32 = 0.002;
 /// How much of the smoothed evidence is new at each step.
 const SMOOTHING: f32 = 0.05;
+/// Contrasts at which a saturated channel's map is taken instead.
+const FADED: [f32; 9] = [0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.09, 0.06, 0.04];
 /// An activation below this share of the largest one seen is rest.
 const REST: f32 = 1e-6;
 
@@ -48,6 +51,9 @@ pub struct Illusion {
     pub trace: Vec<f32>,
     /// Where the channel responds on the picture, h × w; `None` where it has no places.
     pub map: Option<Array2<f32>>,
+    /// The contrast that `map` was taken at. Below 1 where the channel is saturated everywhere on the picture itself (as after
+    /// a ReLU6): what responds first, when the picture is faded in from gray, tells the places apart.
+    pub map_contrast: f32,
     /// The classes with the largest logits, largest first, with their logits.
     pub top_classes: Vec<(usize, f32)>,
 }
@@ -250,12 +256,14 @@ fn finish(
     let pictures: Vec<Picture> = ascents.iter().map(|a| canvas.to_picture(&canvas.picture(&a.parameters))).collect();
     let seen: Vec<Vec<f32>> = pictures.iter().map(planes).collect();
     let response = network.run(batch(&seen, canvas.side()), aims)?;
+    let maps = maps(network, &ascents, &seen, &response, aims, canvas.side())?;
     let mut finished = Vec::with_capacity(ascents.len());
-    for (i, (ascent, picture)) in ascents.into_iter().zip(pictures).enumerate() {
+    for ((i, (ascent, picture)), (map, map_contrast)) in ascents.into_iter().zip(pictures).enumerate().zip(maps) {
         let activation = response.activation[i];
         let largest = ascent.largest.max(activation.abs());
         finished.push(Illusion {
-            map: network.map(&response, i, ascent.target.channel),
+            map,
+            map_contrast,
             top_classes: top(response.logits.row(i).as_slice().unwrap_or_default(), 5),
             target: ascent.target,
             seed: ascent.seed,
@@ -271,6 +279,38 @@ fn finish(
         });
     }
     Ok(finished)
+}
+
+/// A channel's map, where it has places, and the contrast it was taken at.
+type MapAtContrast = (Option<Array2<f32>>, f32);
+
+/// Where each channel responds, and at which contrast of its picture: the full one unless it is saturated there.
+fn maps(
+    network: &mut Network,
+    ascents: &[Ascent],
+    seen: &[Vec<f32>],
+    response: &Response,
+    aims: &Aims,
+    side: usize,
+) -> Result<Vec<MapAtContrast>, IllusionError> {
+    let of = |network: &Network, response: &Response, i: usize| network.map(response, i, ascents[i].target.channel);
+    let mut maps: Vec<_> = (0..ascents.len()).map(|i| (of(network, response, i), 1.0)).collect();
+    let even = |map: &Option<Array2<f32>>| map.as_ref().is_some_and(|map| mask::is_saturated(map.view()));
+    for contrast in FADED {
+        if !maps.iter().any(|(map, _)| even(map)) {
+            break;
+        }
+        let fade = |picture: &Vec<f32>| picture.iter().map(|v| 0.5 + contrast * (v - 0.5)).collect();
+        let faded: Vec<Vec<f32>> = seen.iter().map(fade).collect();
+        let response = network.run(batch(&faded, side), aims)?;
+        for (i, entry) in maps.iter_mut().enumerate().filter(|(_, (map, _))| even(map)) {
+            let map = of(network, &response, i);
+            if !even(&map) {
+                *entry = (map, contrast);
+            }
+        }
+    }
+    Ok(maps)
 }
 
 /// A picture's pixels as 3 × H × H between 0 and 1.
