@@ -31,7 +31,7 @@ pub fn draw(
     let wanted = wanted_maps(findings);
     let indices: Vec<usize> = wanted.keys().copied().collect();
     let mut drawn: BTreeMap<(usize, usize), (Vec<f32>, [usize; 2])> = BTreeMap::new();
-    for batch in loader::batches(data.clone(), preprocessing.clone(), indices, session.batching().size, *limits) {
+    for batch in loader::batches(data.clone(), preprocessing.clone(), indices, session.batching().size, *limits, None) {
         if batch.indices.is_empty() {
             continue;
         }

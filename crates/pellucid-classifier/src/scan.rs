@@ -19,6 +19,7 @@ use pellucid_vision::dataset::Dataset;
 use pellucid_vision::limits::Limits;
 use pellucid_vision::loader;
 use pellucid_vision::preprocess::Preprocessing;
+use pellucid_vision::training_view::TrainingView;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -90,6 +91,10 @@ pub struct ScanSource<'a> {
     pub preprocessing: &'a Preprocessing,
     /// Bounds on pictures.
     pub limits: &'a Limits,
+    /// A view of each picture as training shows it, instead of the whole.
+    pub view: Option<TrainingView>,
+    /// Only these samples of the data set; all where `None`.
+    pub only: Option<&'a [usize]>,
 }
 
 /// How a scan runs.
@@ -142,6 +147,20 @@ pub struct FeatureTable {
     pub features: Array2<f32>,
 }
 
+impl FeatureTable {
+    /// Puts the rows of `other`, of the same width, below its own.
+    ///
+    /// # Panics
+    /// If the widths differ: that is a mistake of the calling code.
+    pub fn append(&mut self, other: FeatureTable) {
+        self.index.extend(other.index);
+        self.labels.extend(other.labels);
+        self.groups.extend(other.groups);
+        self.logits = ndarray::concatenate![ndarray::Axis(0), self.logits, other.logits];
+        self.features = ndarray::concatenate![ndarray::Axis(0), self.features, other.features];
+    }
+}
+
 /// The folder below `cache` that holds the shards of this source.
 pub fn cache_folder(cache: &Path, source: &ScanSource<'_>) -> PathBuf {
     let mut hasher = blake3::Hasher::new();
@@ -151,6 +170,9 @@ pub fn cache_folder(cache: &Path, source: &ScanSource<'_>) -> PathBuf {
     // The words that say where a preprocessing came from do not change what it computes.
     let computed = Preprocessing { source: String::new(), ..source.preprocessing.clone() };
     hasher.update(serde_json::to_string(&computed).unwrap_or_default().as_bytes());
+    if let Some(view) = source.view {
+        hasher.update(format!("\0{view:?}").as_bytes());
+    }
     cache.join(&hasher.finalize().to_hex()[..24])
 }
 
@@ -185,10 +207,10 @@ pub fn scan(
 }
 
 fn hash_pictures(source: &ScanSource<'_>) -> (Vec<(usize, String)>, Vec<String>) {
-    let hashes: Vec<_> =
-        (0..source.data.samples.len()).into_par_iter().map(|i| source.data.content_hash(i, source.limits)).collect();
+    let wanted: Vec<usize> = source.only.map_or_else(|| (0..source.data.samples.len()).collect(), <[usize]>::to_vec);
+    let hashes: Vec<_> = wanted.par_iter().map(|&i| source.data.content_hash(i, source.limits)).collect();
     let (mut rows, mut warnings) = (Vec::new(), Vec::new());
-    for (i, hash) in hashes.into_iter().enumerate() {
+    for (i, hash) in wanted.into_iter().zip(hashes) {
         match hash {
             Ok(hash) => rows.push((i, hash)),
             Err(error) => warnings.push(error.to_string()),
@@ -232,6 +254,7 @@ fn compute(
             indices,
             session.batching().size,
             *source.limits,
+            source.view,
         ) {
             if progress.interrupted() {
                 shard.write(folder)?;

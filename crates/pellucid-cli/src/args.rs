@@ -206,6 +206,9 @@ pub struct RepairArgs {
     pub data: PathBuf,
     #[command(flatten)]
     pub how: RepairHow,
+    /// Picture so many of the suspects, and score what they see: some seconds each
+    #[arg(long, value_name = "COUNT", default_value_t = 0, help_heading = "Report")]
+    pub pictures: usize,
     /// Leave pictures out of the report
     #[arg(long, help_heading = "Report")]
     pub no_pictures: bool,
@@ -254,6 +257,9 @@ pub struct RepairHow {
     /// Epochs at most
     #[arg(long, default_value_t = 20, help_heading = "Repair")]
     pub epochs: usize,
+    /// Train on so many random views of each picture beside the whole one, as the published recipe does
+    #[arg(long, default_value_t = 0, value_name = "VIEWS", help_heading = "Repair")]
+    pub augmented: usize,
     /// Also write the edited model here
     #[arg(long, value_name = "FILE.onnx", help_heading = "Repair")]
     pub out: Option<PathBuf>,
@@ -283,7 +289,7 @@ impl RepairHow {
             epochs: self.epochs,
             ..RepairSettings::default()
         };
-        Ok(RepairOptions { class: self.class.clone(), settings, out: self.out.clone() })
+        Ok(RepairOptions { class: self.class.clone(), settings, views: self.augmented, out: self.out.clone() })
     }
 }
 
@@ -605,7 +611,7 @@ pub struct ExamineArgs {
     /// Neurons shown per direction
     #[arg(long, default_value_t = 8, help_heading = "Mistakes")]
     pub neurons: usize,
-    /// Make pictures for so many suspect neurons: about half a minute each on two cores
+    /// Make pictures for so many suspect neurons: some seconds each
     #[arg(long, value_name = "N", help_heading = "Report")]
     pub pictures: Option<usize>,
     /// Leave pictures and file names out of the report

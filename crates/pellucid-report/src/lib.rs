@@ -32,7 +32,7 @@ pub use diffusion::{Curve, DiffusionPage, Map, RisePanel, StepPanel, render_diff
 pub use disk::write_atomically;
 pub use error::ReportError;
 pub use pictures::render_pictures;
-pub use repair::{Changed, render_repair};
+pub use repair::{Changed, ShownInRepair, render_repair};
 
 use album::Darkroom;
 use page::Page;

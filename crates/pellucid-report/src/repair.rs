@@ -1,5 +1,7 @@
 //! The report of a repair: what was edited, what it brought, what it cost, and which pictures changed.
 
+mod groups;
+
 use crate::album::ThumbnailSource;
 use crate::charts::{Bar, bar};
 use crate::document::{STYLE, source_hash};
@@ -14,6 +16,7 @@ use pellucid_classifier::repair::results::{Figures, Repair, RepairRun, Tried};
 use pellucid_classifier::repair::suspects::{Route, Suspect};
 use pellucid_classifier::results::{Proportion, Sample};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 
 /// Pictures shown of those fixed, and of those broken.
 const SHOWN: usize = 24;
@@ -35,36 +38,90 @@ impl Changed {
     }
 }
 
+/// The pictures of the data set that the report of a repair may show.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ShownInRepair {
+    /// Test pictures whose answer the edit changed.
+    pub changed: Vec<Changed>,
+    /// Some of each proposed group, in the repair's order.
+    pub proposed: Vec<Vec<Sample>>,
+    /// Some of each cluster of mistakes, in the repair's order.
+    pub clusters: Vec<Vec<Sample>>,
+}
+
+/// Addresses of pictures in the page, by the sample's row in the data set; `None` for those that cannot be read.
+type Addresses = BTreeMap<usize, Option<String>>;
+
 /// Renders a repair as one self-contained HTML page.
 ///
-/// `changed` are the pictures that may be shown; file names never are. Equal inputs give equal bytes.
+/// `shown` are the pictures that may be shown; file names never are. Equal inputs give equal bytes.
 ///
 /// # Errors
 /// [`ReportError::TooLarge`] where text and data alone exceed `max_bytes`; [`ReportError::Data`] where the repair cannot be
 /// written as JSON.
 pub fn render_repair(
     run: &RepairRun,
-    changed: &[Changed],
+    shown: &ShownInRepair,
     options: &ReportOptions,
     thumbnails: &dyn ThumbnailSource,
 ) -> Result<String, ReportError> {
     let mut public = run.clone();
     redact::run_card(&mut public.run);
     public.repair.proposed.iter_mut().for_each(|group| group.examples.clear());
+    public.repair.clusters.iter_mut().for_each(|cluster| cluster.examples.clear());
+    let crops = public.pictures.iter_mut().filter_map(|neuron| neuron.data.as_mut()).flat_map(|data| &mut data.top);
+    crops.for_each(|top| top.file.clear());
+    if !options.pictures {
+        public.pictures.clear();
+    }
     let data = serde_json::to_string(&public).map_err(ReportError::Data)?;
-    let parts = |fixed: bool| changed.iter().filter(move |c| c.is_fixed() == fixed).take(SHOWN);
-    let shown: Vec<&Changed> = if options.pictures { parts(true).chain(parts(false)).collect() } else { Vec::new() };
-    let pictures: Vec<Option<String>> = shown.par_iter().map(|c| address(&c.before, thumbnails)).collect();
-    let tiles: Vec<(&Changed, Option<String>)> = shown.into_iter().zip(pictures).collect();
-    let whole = assemble(&public, &tiles, &data);
+    let parts = |fixed: bool| shown.changed.iter().filter(move |c| c.is_fixed() == fixed).take(SHOWN);
+    let changed: Vec<&Changed> = parts(true).chain(parts(false)).collect();
+    let addresses = if options.pictures { addresses(&changed, shown, thumbnails) } else { Addresses::new() };
+    let whole = assemble(&public, &Gallery { changed, shown, addresses, thumbnails }, &data);
     if whole.len() <= options.max_bytes {
         return Ok(whole);
     }
-    let bare = assemble(&public, &[], &data);
+    public.pictures.clear();
+    let data = serde_json::to_string(&public).map_err(ReportError::Data)?;
+    let none = ShownInRepair::default();
+    let nothing = Gallery { changed: Vec::new(), shown: &none, addresses: Addresses::new(), thumbnails };
+    let bare = assemble(&public, &nothing, &data);
     match bare.len() <= options.max_bytes {
         true => Ok(bare),
         false => Err(ReportError::TooLarge { bytes: bare.len(), max_bytes: options.max_bytes }),
     }
+}
+
+/// What a page shows of the data set.
+struct Gallery<'a> {
+    changed: Vec<&'a Changed>,
+    shown: &'a ShownInRepair,
+    addresses: Addresses,
+    thumbnails: &'a dyn ThumbnailSource,
+}
+
+impl Gallery<'_> {
+    /// One picture with words below it; `words` describes it for those who cannot see it.
+    fn tile(&self, h: &mut Html, sample: &Sample, words: &str, caption: &str) {
+        h.within("li", &[("class", "tile")], |h| {
+            match self.addresses.get(&sample.index) {
+                Some(Some(address)) => {
+                    h.void("img", &[("class", "picture"), ("src", address), ("alt", words), ("width", "112")]);
+                }
+                _ => h.element("div", &[("class", "picture absent")], "no picture"),
+            }
+            h.within("p", &[], |h| h.name(caption));
+        });
+    }
+}
+
+fn addresses(changed: &[&Changed], shown: &ShownInRepair, thumbnails: &dyn ThumbnailSource) -> Addresses {
+    let others = shown.proposed.iter().chain(&shown.clusters).flatten();
+    let wanted: BTreeMap<usize, &Sample> =
+        changed.iter().map(|c| &c.before).chain(others).map(|sample| (sample.index, sample)).collect();
+    let wanted: Vec<(usize, &Sample)> = wanted.into_iter().collect();
+    wanted.par_iter().map(|(index, sample)| (*index, address(sample, thumbnails))).collect()
 }
 
 fn address(sample: &Sample, thumbnails: &dyn ThumbnailSource) -> Option<String> {
@@ -73,7 +130,7 @@ fn address(sample: &Sample, thumbnails: &dyn ThumbnailSource) -> Option<String> 
     Some(format!("data:{};base64,{data}", picture.mime))
 }
 
-fn assemble(run: &RepairRun, tiles: &[(&Changed, Option<String>)], data: &str) -> String {
+fn assemble(run: &RepairRun, gallery: &Gallery<'_>, data: &str) -> String {
     let policy = format!(
         "default-src 'none'; img-src data:; style-src '{}'; base-uri 'none'; form-action 'none'",
         source_hash(STYLE)
@@ -92,8 +149,9 @@ fn assemble(run: &RepairRun, tiles: &[(&Changed, Option<String>)], data: &str) -
             section(h, "verdict", "What the edit does", |h| verdict(h, &run.repair));
             section(h, "parts", "Before and after", |h| before_and_after(h, &run.repair));
             section(h, "edits", "The edits that were tried", |h| edits(h, &run.repair));
-            section(h, "neurons", "What was edited", |h| neurons(h, &run.repair));
-            section(h, "pictures", "Pictures that changed", |h| pictures(h, &run.repair, tiles));
+            section(h, "neurons", "What was edited", |h| neurons(h, run, gallery));
+            section(h, "groups", "Groups that nobody named", |h| groups::groups(h, &run.repair, gallery));
+            section(h, "pictures", "Pictures that changed", |h| pictures(h, &run.repair, gallery));
             section(h, "run", "How this was made", |h| how(h, run));
         });
     });
@@ -126,6 +184,7 @@ fn contents(h: &mut Html) {
         ("parts", "Before and after"),
         ("edits", "The edits that were tried"),
         ("neurons", "What was edited"),
+        ("groups", "Groups that nobody named"),
         ("pictures", "Pictures that changed"),
         ("run", "How this was made"),
     ];
@@ -286,44 +345,34 @@ fn edits(h: &mut Html, repair: &Repair) {
          A slice is a class with or without the suspects active; nothing here but the group-balanced edit saw group labels.",
     );
     h.within("table", &[("class", "slices")], |h| {
-        columns(
-            h,
-            &[
-                "Edit",
-                "What it does",
-                "Overall",
-                "Worst group",
-                "Worst class",
-                "Worst slice",
-                "Chosen on validation",
-                "Time",
-            ],
-        );
+        columns(h, &["Edit", "Overall", "Worst group", "Worst class", "Worst slice", "Chosen on validation", "Time"]);
         h.within("tbody", &[], |h| repair.tried.iter().for_each(|tried| edit_row(h, tried, tried.edit == repair.edit)));
     });
 }
 
 fn edit_row(h: &mut Html, tried: &Tried, shipped: bool) {
     let Figures { overall, worst_group, worst_class, worst_slice, .. } = &tried.test;
-    let figure = |p: Option<Proportion>| match p {
-        Some(p) if p.total > 0 => format!("{} ({})", share(p.value), share_range(p.low, p.high)),
-        _ => "–".to_owned(),
+    let figure = |h: &mut Html, p: Option<Proportion>| {
+        h.within("td", &[("class", "num")], |h| match p {
+            Some(p) if p.total > 0 => {
+                h.text(&share(p.value));
+                h.element("span", &[("class", "below")], &share_range(p.low, p.high));
+            }
+            _ => h.text("–"),
+        });
     };
     h.within("tr", &[], |h| {
-        h.within("th", &[("scope", "row"), ("class", "name")], |h| {
-            if shipped { h.element("b", &[], tried.edit.name()) } else { h.text(tried.edit.name()) }
+        h.within("th", &[("scope", "row"), ("class", "who")], |h| {
+            if shipped {
+                h.element("b", &[], tried.edit.name())
+            } else {
+                h.text(tried.edit.name())
+            }
+            h.element("span", &[("class", "below")], tried.edit.description());
         });
-        h.element("td", &[], tried.edit.description());
-        for text in [
-            figure(Some(*overall)),
-            figure(*worst_group),
-            figure(Some(*worst_class)),
-            figure(*worst_slice),
-            tried.chosen.clone(),
-            seconds(tried.seconds),
-        ] {
-            h.element("td", &[("class", "num")], &text);
-        }
+        [Some(*overall), *worst_group, Some(*worst_class), *worst_slice].into_iter().for_each(|p| figure(h, p));
+        h.element("td", &[], &tried.chosen);
+        h.element("td", &[("class", "num")], &seconds(tried.seconds));
     });
 }
 
@@ -336,7 +385,8 @@ fn route(suspect: &Suspect) -> &'static str {
     }
 }
 
-fn neurons(h: &mut Html, repair: &Repair) {
+fn neurons(h: &mut Html, run: &RepairRun, gallery: &Gallery<'_>) {
+    let repair = &run.repair;
     let name =
         format!("Neurons suspected of a cue of {}, and what the edit did to their weights for it.", repair.class.1);
     h.within("p", &[("class", "explain")], |h| h.name(&name));
@@ -356,6 +406,7 @@ fn neurons(h: &mut Html, repair: &Repair) {
         });
     });
     causal(h, repair);
+    seen(h, run, gallery);
     h.element("h3", &[], "By class");
     h.within("table", &[("class", "slices")], |h| {
         columns(h, &["Class", "Weights moved", "Bias moved", "Predicted before", "Predicted after"]);
@@ -380,7 +431,26 @@ fn neurons(h: &mut Html, repair: &Repair) {
             number(before)
         ));
     });
-    proposed(h, repair);
+}
+
+/// What the suspects see, from pictures made for them.
+fn seen(h: &mut Html, run: &RepairRun, gallery: &Gallery<'_>) {
+    if run.pictures.is_empty() {
+        return;
+    }
+    h.element("h3", &[], "What the suspects see");
+    let class = &run.repair.class.1;
+    h.within("p", &[("class", "explain")], |h| {
+        h.name(&format!(
+            "The sensitivity score keeps only the part of a neuron's picture that it responds to: below 1 that part is less like {class} \
+             than like the classes near by, so the neuron fires on something else. A hint: the checks by experiment above decide."
+        ));
+    });
+    h.within("div", &[("class", "cards")], |h| {
+        for pictured in &run.pictures {
+            crate::panels::pictures::neuron(h, pictured, &|file: &str| gallery.thumbnails.made(file));
+        }
+    });
 }
 
 /// What each suspect brings alone, by experiment.
@@ -409,69 +479,30 @@ fn causal(h: &mut Html, repair: &Repair) {
     });
 }
 
-/// Groups that the mistakes suggest, for a person to name.
-fn proposed(h: &mut Html, repair: &Repair) {
-    if repair.proposed.is_empty() {
-        return;
-    }
-    h.element("h3", &[], "Groups that the suspects suggest");
-    let agreement = match repair.agreement {
-        Some(agreement) => format!(
-            " On {} of the validation pictures they agree with the groups that the data set names.",
-            share(agreement)
-        ),
-        None => String::new(),
-    };
-    explain(
-        h,
-        &format!(
-            "Validation pictures of each class on which the suspects are active, and not, before the edit; the lowest first.{agreement}"
-        ),
-    );
-    h.within("table", &[("class", "slices")], |h| {
-        columns(h, &["Class", "Suspects", "Pictures", "Accuracy"]);
-        h.within("tbody", &[], |h| {
-            for group in repair.proposed.iter().take(12) {
-                h.within("tr", &[], |h| {
-                    let name = repair.classes.get(group.class).map_or_else(String::new, |c| c.name.clone());
-                    h.within("th", &[("scope", "row"), ("class", "who")], |h| h.name(&name));
-                    h.element("td", &[("class", "num")], if group.active { "active" } else { "not active" });
-                    h.element("td", &[("class", "num")], &count(group.samples));
-                    let range = share_range(group.accuracy.low, group.accuracy.high);
-                    h.element("td", &[("class", "num")], &format!("{} ({range})", share(group.accuracy.value)));
-                });
-            }
-        });
-    });
+/// The name of a class, or its number.
+fn class_name(repair: &Repair, class: usize) -> String {
+    repair.classes.get(class).map_or_else(|| class.to_string(), |c| c.name.clone())
 }
 
-fn pictures(h: &mut Html, repair: &Repair, tiles: &[(&Changed, Option<String>)]) {
-    if tiles.is_empty() {
+fn pictures(h: &mut Html, repair: &Repair, gallery: &Gallery<'_>) {
+    if gallery.addresses.is_empty() {
         explain(h, "No pictures are shown in this report.");
         return;
     }
-    let class = |index: usize| repair.classes.get(index).map_or_else(|| index.to_string(), |c| c.name.clone());
     for (title, fixed, all) in
         [("Fixed", true, repair.comparison.overall.fixed), ("Broken", false, repair.comparison.overall.broken)]
     {
-        let shown: Vec<_> = tiles.iter().filter(|(c, _)| c.is_fixed() == fixed).collect();
+        let shown: Vec<_> = gallery.changed.iter().filter(|c| c.is_fixed() == fixed).collect();
         h.within("h3", &[], |h| {
             h.text(&format!("{title} "));
             h.element("span", &[("class", "tally")], &format!("{} of {}", shown.len(), count(all)));
         });
         h.within("ul", &[("class", "tiles")], |h| {
-            for (changed, address) in shown {
-                let (was, is) = (class(changed.before.predicted), class(changed.after.predicted));
-                let words = format!("Picture of {}, called {was} before and {is} after", class(changed.before.truth));
-                h.within("li", &[("class", "tile")], |h| {
-                    match address {
-                        Some(address) => {
-                            h.void("img", &[("class", "picture"), ("src", address), ("alt", &words), ("width", "112")]);
-                        }
-                        None => h.element("div", &[("class", "picture absent")], "no picture"),
-                    }
-                    h.within("p", &[], |h| h.name(&format!("{was} → {is}")));
-                });
+            for changed in shown {
+                let [truth, was, is] = [changed.before.truth, changed.before.predicted, changed.after.predicted]
+                    .map(|class| class_name(repair, class));
+                let words = format!("Picture of {truth}, called {was} before and {is} after");
+                gallery.tile(h, &changed.before, &words, &format!("{was} → {is}"));
             }
         });
     }
@@ -484,6 +515,10 @@ fn how(h: &mut Html, run: &RepairRun) {
         h.within("p", &[("class", "aside")], |h| h.name(warning));
     }
     h.element("pre", &[("class", "command"), ("tabindex", "0")], &card.command);
+    let train = match run.repair.views {
+        0 => train,
+        views => format!("{train} (with {} of each)", counted(views, "random view", "random views")),
+    };
     let pictures = format!("{train} to train on, {validation} to choose by, {test} to measure with");
     let device = format!("{}, {} threads", card.device, card.threads);
     let seed = card.seed.to_string();

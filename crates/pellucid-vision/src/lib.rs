@@ -19,3 +19,4 @@ pub mod names;
 pub mod picture;
 pub mod preprocess;
 pub mod resize;
+pub mod training_view;

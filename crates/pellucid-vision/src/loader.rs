@@ -13,7 +13,9 @@ use rayon::prelude::*;
 
 use crate::dataset::{Dataset, DatasetError};
 use crate::limits::Limits;
+use crate::picture::Picture;
 use crate::preprocess::Preprocessing;
+use crate::training_view::TrainingView;
 
 /// A picture that could not be read. The run goes on without it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,19 +81,20 @@ impl Drop for Batches {
 
 /// Batches of `batch` samples of `dataset`, in the order of `indices`.
 ///
-/// Decoding uses the current rayon pool's threads. A `batch` of 0 is taken as 1.
+/// The whole pictures, or a view of each. Decoding uses the current rayon pool's threads. A `batch` of 0 is taken as 1.
 pub fn batches(
     dataset: Arc<Dataset>,
     preprocessing: Preprocessing,
     indices: Vec<usize>,
     batch: usize,
     limits: Limits,
+    view: Option<TrainingView>,
 ) -> Batches {
     // Nothing is buffered: the thread holds the finished batch until the last one is done with.
     let (give, ready) = sync_channel(0);
     let worker = std::thread::spawn(move || {
         for wanted in indices.chunks(batch.max(1)) {
-            if give.send(load(&dataset, &preprocessing, wanted, &limits)).is_err() {
+            if give.send(load(&dataset, &preprocessing, wanted, &limits, view)).is_err() {
                 return;
             }
         }
@@ -100,15 +103,25 @@ pub fn batches(
 }
 
 /// One batch at once: the samples `wanted`, in their order.
-pub fn load(dataset: &Dataset, preprocessing: &Preprocessing, wanted: &[usize], limits: &Limits) -> Batch {
+pub fn load(
+    dataset: &Dataset,
+    preprocessing: &Preprocessing,
+    wanted: &[usize],
+    limits: &Limits,
+    view: Option<TrainingView>,
+) -> Batch {
+    let prepare = |picture: Picture, row: &mut [f32]| match view {
+        Some(view) => preprocessing.run_into(&view.of(&picture), row),
+        None => preprocessing.run_into(&picture, row),
+    };
     let each = preprocessing.len();
     let mut values = vec![0.0f32; wanted.len() * each];
     let outcomes: Vec<Result<(), DatasetError>> = if dataset.prefers_order() {
-        in_order(dataset, preprocessing, wanted, limits, &mut values)
+        in_order(dataset, &prepare, wanted, limits, &mut values)
     } else {
         let rows = values.par_chunks_exact_mut(each).zip(wanted);
         rows.map(|(row, index)| {
-            preprocessing.run_into(&dataset.read(*index, limits)?, row);
+            prepare(dataset.read(*index, limits)?, row);
             Ok(())
         })
         .collect()
@@ -119,19 +132,18 @@ pub fn load(dataset: &Dataset, preprocessing: &Preprocessing, wanted: &[usize], 
 /// Reads bytes one after the other, a few at a time, and decodes those on all threads.
 fn in_order(
     dataset: &Dataset,
-    preprocessing: &Preprocessing,
+    prepare: &(impl Fn(Picture, &mut [f32]) + Sync),
     wanted: &[usize],
     limits: &Limits,
     values: &mut [f32],
 ) -> Vec<Result<(), DatasetError>> {
-    let each = preprocessing.len();
+    let each = values.len() / wanted.len().max(1);
     let few = rayon::current_num_threads() * 2;
     let mut outcomes = Vec::with_capacity(wanted.len());
     for (wanted, rows) in wanted.chunks(few).zip(values.chunks_mut(few * each)) {
         let files: Vec<_> = wanted.iter().map(|index| dataset.read_bytes(*index, limits)).collect();
         let decoded = rows.par_chunks_exact_mut(each).zip(wanted).zip(files).map(|((row, index), bytes)| {
-            let picture = crate::picture::Picture::decode(&bytes?, &dataset.samples[*index].file, limits)?;
-            preprocessing.run_into(&picture, row);
+            prepare(Picture::decode(&bytes?, &dataset.samples[*index].file, limits)?, row);
             Ok(())
         });
         outcomes.extend(decoded.collect::<Vec<_>>());

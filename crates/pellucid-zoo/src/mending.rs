@@ -1,7 +1,8 @@
 //! Which edit of the decision layer mitigates a known false correlation, and at what cost?
 //!
 //! Every edit is made from several bootstrap samples of the training and of the validation pictures, with neurons found
-//! automatically and without group labels, and is read off the whole test split.
+//! automatically and without group labels, and is read off the whole test split: once trained on the whole pictures alone,
+//! and once with random views of them beside, as the published recipe trains.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,7 +12,7 @@ use anyhow::Result;
 use ndarray::Axis;
 use pellucid::classifier_methods::repair::{self, Edit, RepairSettings, Splits};
 use pellucid::classifier_methods::scan::FeatureTable;
-use pellucid::{Classifier, DebugSettings, OpenOptions, Silent, divide};
+use pellucid::{Classifier, DebugSettings, OpenOptions, Silent, add_training_views, divide};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -19,6 +20,9 @@ use crate::benchmark::Benchmark;
 
 /// Lines of a Markdown file between which the tables are written.
 pub const MARKERS: [&str; 2] = ["<!-- begin: pellucid-zoo repair -->", "<!-- end: pellucid-zoo repair -->"];
+
+/// Views of each training picture in the second round.
+const VIEWS: usize = 4;
 
 /// One edit's test figures over the seeds.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -40,8 +44,8 @@ pub struct Mending {
     pub classes: Vec<String>,
     /// The neurons found by each seed.
     pub neurons: Vec<Vec<usize>>,
-    /// By edit.
-    pub rows: BTreeMap<Edit, Row>,
+    /// By edit, and by the views of each training picture that it was trained on beside the whole one.
+    pub rows: BTreeMap<(Edit, usize), Row>,
 }
 
 /// Measures every edit on `benchmark`, whose pictures `compose` wrote to `data`, from `seeds` bootstrap samples.
@@ -49,32 +53,44 @@ pub fn measure(benchmark: Benchmark, model: &Path, data: &Path, runs: &Path, see
     let classifier = Classifier::open(model, &OpenOptions::default())?;
     let settings = DebugSettings { runs: runs.to_owned(), ..DebugSettings::default() };
     let scanned = pellucid::features(&classifier, data, &settings, &Silent)?;
-    let divided = divide(&scanned.data, &scanned.table, 0)?;
+    let mut divided = divide(&scanned.data, &scanned.table, 0)?;
+    let whole = divided.parts[0].labels.len();
+    add_training_views(&classifier, &scanned.data, &mut divided.parts[0], VIEWS, &settings, &Silent)?;
     let [train, validation, test] = &divided.parts;
     let classes = classifier.class_names.clone().unwrap_or_else(|| scanned.data.classes.clone());
     let mut mending = Mending { benchmark, classes: Vec::new(), neurons: Vec::new(), rows: BTreeMap::new() };
     for seed in 0..seeds {
-        let (train, validation) = (resample(train, 2 * seed), resample(validation, 2 * seed + 1));
-        let splits = Splits { train: &train, validation: &validation, test };
-        let how = RepairSettings { seed, ..RepairSettings::default() };
-        let made = repair::repair(&classifier.layer, splits, &classes, &scanned.data.groups, &how)?.repair;
-        mending.classes.push(made.class.1);
-        mending.neurons.push(made.suspects.iter().map(|s| s.neuron).collect());
-        for tried in made.tried {
-            let row = mending.rows.entry(tried.edit).or_default();
-            row.overall.push(tried.test.overall.value);
-            row.worst_group.push(tried.test.worst_group.map_or(f64::NAN, |p| p.value));
-            row.seconds.push(tried.seconds);
+        let validation = resample(validation, validation.labels.len(), 0, 2 * seed + 1);
+        for views in [0, VIEWS] {
+            let train = resample(train, whole, views, 2 * seed);
+            let splits = Splits { train: &train, validation: &validation, test };
+            let how = RepairSettings { seed, ..RepairSettings::default() };
+            let made = repair::repair(&classifier.layer, splits, &classes, &scanned.data.groups, &how)?.repair;
+            // Both are found on validation, which has no views.
+            if views == 0 {
+                mending.classes.push(made.class.1);
+                mending.neurons.push(made.suspects.iter().map(|s| s.neuron).collect());
+            }
+            for tried in made.tried {
+                // Neither is trained.
+                if views > 0 && matches!(tried.edit, Edit::None | Edit::Zero) {
+                    continue;
+                }
+                let row = mending.rows.entry((tried.edit, views)).or_default();
+                row.overall.push(tried.test.overall.value);
+                row.worst_group.push(tried.test.worst_group.map_or(f64::NAN, |p| p.value));
+                row.seconds.push(tried.seconds);
+            }
         }
     }
     Ok(mending)
 }
 
-/// As many rows, drawn with replacement.
-fn resample(table: &FeatureTable, seed: u64) -> FeatureTable {
+/// As many of the `whole` first rows, drawn with replacement, with the first `views` views of each below.
+fn resample(table: &FeatureTable, whole: usize, views: usize, seed: u64) -> FeatureTable {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let n = table.labels.len();
-    let rows: Vec<usize> = (0..n).map(|_| rng.random_range(0..n)).collect();
+    let drawn: Vec<usize> = (0..whole).map(|_| rng.random_range(0..whole)).collect();
+    let rows: Vec<usize> = (0..=views).flat_map(|view| drawn.iter().map(move |row| view * whole + row)).collect();
     FeatureTable {
         index: rows.iter().map(|&r| table.index[r]).collect(),
         labels: rows.iter().map(|&r| table.labels[r]).collect(),
@@ -111,14 +127,15 @@ impl Mending {
             "| edit | overall, % | worst group, % | gained in the worst group, points | paid overall, points |"
         );
         let _ = writeln!(out, "|---|---|---|---|---|");
-        let none = self.rows.get(&Edit::None);
+        let none = self.rows.get(&(Edit::None, 0));
         let mean = |values: &[f64]| 100.0 * values.iter().sum::<f64>() / values.len().max(1) as f64;
-        for (edit, row) in &self.rows {
+        for ((edit, views), row) in &self.rows {
+            let views = if *views > 0 { format!(", on {views} views of each picture too") } else { String::new() };
             let gain = none.map_or(f64::NAN, |none| mean(&row.worst_group) - mean(&none.worst_group));
             let cost = none.map_or(f64::NAN, |none| mean(&none.overall) - mean(&row.overall));
             let _ = writeln!(
                 out,
-                "| `{}`: {} | {} | {} | {gain:+.1} | {cost:+.1} |",
+                "| `{}`: {}{views} | {} | {} | {gain:+.1} | {cost:+.1} |",
                 edit.name(),
                 edit.description(),
                 spread(&row.overall),

@@ -1,7 +1,7 @@
 //! The main job: scan, find the neurons behind the mistakes, report.
 
 use crate::error::some;
-use crate::picture::{Diagnosed, picture_suspects};
+use crate::picture::{Diagnosed, picture_suspects, standing_out};
 use crate::run::{Manifest, RunDirectory};
 use crate::thumbnails::SeenByTheModel;
 use crate::{Classifier, Error, Progress, VERSION, verdict};
@@ -14,6 +14,7 @@ use pellucid_classifier::scan::{self, FeatureTable, ScanReport, ScanSettings, Sc
 use pellucid_classifier::statistics;
 use pellucid_report::ReportOptions;
 use pellucid_vision::dataset::{Dataset, DatasetOptions};
+use pellucid_vision::training_view::TrainingView;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -124,18 +125,49 @@ pub(crate) fn scan_data(
     };
     let data = Arc::new(Dataset::open(data, &options)?);
     check_classes(classifier, &data)?;
-    let source = ScanSource {
-        model: &classifier.tapped,
-        model_hash: &classifier.model_hash,
-        data: &data,
-        preprocessing: &classifier.preprocessing,
-        limits: &classifier.options.limits,
-    };
-    let report =
-        scan::scan(&classifier.runtime, &source, &settings.runs.join(".cache"), &scan_settings(classifier), progress)?;
+    let report = scan_samples(classifier, &data, None, None, settings, progress)?;
     let mut warnings = data.warnings.clone();
     warnings.extend(report.warnings.iter().cloned());
     Ok(Scanned { data, report, warnings, seconds: start.elapsed().as_secs_f64() })
+}
+
+fn scan_samples(
+    classifier: &Classifier,
+    data: &Arc<Dataset>,
+    view: Option<TrainingView>,
+    only: Option<&[usize]>,
+    settings: &DebugSettings,
+    progress: &dyn Progress,
+) -> Result<ScanReport, Error> {
+    let source = ScanSource {
+        model: &classifier.tapped,
+        model_hash: &classifier.model_hash,
+        data,
+        preprocessing: &classifier.preprocessing,
+        limits: &classifier.options.limits,
+        view,
+        only,
+    };
+    let cache = settings.runs.join(".cache");
+    Ok(scan::scan(&classifier.runtime, &source, &cache, &scan_settings(classifier), progress)?)
+}
+
+/// Adds to `table` the features of `views` random views of each of its pictures, below the whole ones. They are cached as any
+/// scan is.
+pub fn add_training_views(
+    classifier: &Classifier,
+    data: &Arc<Dataset>,
+    table: &mut FeatureTable,
+    views: usize,
+    settings: &DebugSettings,
+    progress: &dyn Progress,
+) -> Result<(), Error> {
+    let whole = table.index.clone();
+    for number in 0..views as u64 {
+        let report = scan_samples(classifier, data, Some(TrainingView { number }), Some(&whole), settings, progress)?;
+        table.append(report.load(data, classifier.tapped.classes(), classifier.tapped.features())?);
+    }
+    Ok(())
 }
 
 pub(crate) fn scan_settings(classifier: &Classifier) -> ScanSettings {
@@ -283,8 +315,9 @@ pub fn debug(
     timings.push(("heat maps".to_owned(), start.elapsed().as_secs_f64()));
 
     let start = Instant::now();
-    let diagnosed = Diagnosed { data: &scanned.data, table: &table, findings: &findings };
-    let made = picture_suspects(classifier, &diagnosed, settings, &directory, progress);
+    let diagnosed = Diagnosed { data: &scanned.data, table: &table };
+    let targets = standing_out(&findings, settings.pictures);
+    let made = picture_suspects(classifier, &diagnosed, &targets, settings.seed, &directory, progress);
     // Not every model has gradients; the diagnosis stands without pictures.
     let pictures = match made {
         Ok(pictures) => pictures,

@@ -30,7 +30,9 @@ mod why;
 
 pub use attribute::{Attributions, Question, attribute};
 pub use classifier::{Classifier, OpenOptions};
-pub use debug::{DebugOutcome, DebugSettings, Features, MistakeNames, ScanOutcome, debug, features, scan};
+pub use debug::{
+    DebugOutcome, DebugSettings, Features, MistakeNames, ScanOutcome, add_training_views, debug, features, scan,
+};
 pub use error::Error;
 pub use gradient::{
     Compared, Differentiation, GradientReach, GradientSettings, Gradients, NpzError, Tolerances, compare, gradient,

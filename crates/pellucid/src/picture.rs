@@ -20,7 +20,7 @@ use response::Responses;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-pub(crate) use suspects::{Diagnosed, picture_suspects};
+pub(crate) use suspects::{Diagnosed, picture_suspects, standing_out};
 
 /// Pictures that a guide is calibrated on.
 const CALIBRATION: usize = 24;
@@ -335,6 +335,7 @@ fn write(
         seed: one.seed,
         file,
         masked,
+        masked_contrast: mask.as_ref().map(|_| one.map_contrast),
         start: None,
         steps: one.steps,
         activation: one.activation,
@@ -343,6 +344,7 @@ fn write(
         logit: finite(one.logit),
         similarity: finite(one.similarity),
         label,
+        sensitivity: None,
         answer: one.top_classes.iter().map(|&(c, z)| (class_name(classifier, c), z)).collect(),
         flags: flags(one, mask.is_none(), data),
     })

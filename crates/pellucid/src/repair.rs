@@ -1,13 +1,17 @@
 //! The repair job: scan, find the neurons, edit the decision layer, prove the effect, ship model and patch.
 
-use crate::debug::{class_names, find, manifest, run_card, run_name, scan_data};
+use crate::debug::{add_training_views, class_names, find, manifest, run_card, run_name, scan_data};
 use crate::patch::{Patch, check_output};
+use crate::picture::{Diagnosed, picture_suspects};
 use crate::run::RunDirectory;
 use crate::thumbnails::SeenByTheModel;
 use crate::{Classifier, DebugSettings, Error, Progress};
+use pellucid_classifier::illusion::results::PicturedNeuron;
+use pellucid_classifier::illusion::{IllusionError, Target};
 use pellucid_classifier::layer::DecisionLayer;
 use pellucid_classifier::repair::results::RepairRun;
 use pellucid_classifier::repair::{self, RepairSettings, Splits};
+use pellucid_classifier::results::Sample;
 use pellucid_classifier::scan::FeatureTable;
 use pellucid_vision::dataset::Dataset;
 use rand::SeedableRng;
@@ -27,6 +31,8 @@ pub struct RepairOptions {
     pub class: Option<String>,
     /// The method's settings; `class` above goes before theirs.
     pub settings: RepairSettings,
+    /// Random views of each training picture that are trained on beside the whole one, as the published recipe does; 0 for none.
+    pub views: usize,
     /// Where the edited model is written beside the run directory; only into the run directory where `None`.
     pub out: Option<PathBuf>,
 }
@@ -83,31 +89,61 @@ pub fn repair(
         how.class = Some(find("class", &classes, name)?);
     }
     let mut manifest = manifest("repair", classifier, &scanned, &scanning);
-    let asked = format!("{} {how:?} {:?}", manifest.settings_hash, options.out);
+    let asked = format!("{} {how:?} {} {:?} {}", manifest.settings_hash, options.views, options.out, settings.pictures);
     manifest.settings_hash = blake3::hash(asked.as_bytes()).to_hex().to_string();
     let name = run_name(classifier, &scanned.data, &scanning, &manifest);
     let directory = RunDirectory::open(&settings.runs, &name, &manifest, settings.force)?;
 
-    let divided = divide(&scanned.data, &table, settings.seed)?;
+    let mut divided = divide(&scanned.data, &table, settings.seed)?;
+    add_training_views(classifier, &scanned.data, &mut divided.parts[0], options.views, settings, progress)?;
     let [train, validation, test] = &divided.parts;
     let splits = Splits { train, validation, test };
     let mut made = repair::repair(&classifier.layer, splits, &classes, &scanned.data.groups, &how)?;
     made.repair.warnings.splice(0..0, divided.warnings.iter().cloned());
+    let files = |rows: &[usize]| rows.iter().map(|&r| scanned.data.samples[validation.index[r]].file.clone()).collect();
     for (group, rows) in made.repair.proposed.iter_mut().zip(&made.examples) {
-        group.examples = rows.iter().map(|&r| scanned.data.samples[validation.index[r]].file.clone()).collect();
+        group.examples = files(rows);
+    }
+    for (cluster, rows) in made.repair.clusters.iter_mut().zip(&made.cluster_examples) {
+        cluster.examples = files(rows);
     }
     timings.push(("repair".to_owned(), start.elapsed().as_secs_f64()));
+    let begin = Instant::now();
+    let diagnosed = Diagnosed { data: &scanned.data, table: validation };
+    let class = Some(made.repair.class.0);
+    let suspects = made.repair.suspects.iter().take(settings.pictures);
+    let targets: Vec<Target> = suspects.map(|s| Target { channel: s.neuron, class }).collect();
+    // Not every model has gradients; the repair stands without pictures.
+    let pictures = match picture_suspects(classifier, &diagnosed, &targets, settings.seed, &directory, progress) {
+        Ok(pictures) => pictures,
+        Err(error @ Error::Illusion(IllusionError::Interrupted { .. })) => return Err(error),
+        Err(error) => {
+            made.repair.warnings.push(format!("no pictures of neurons were made: {error}"));
+            Vec::new()
+        }
+    };
+    for (suspect, pictured) in made.repair.suspects.iter_mut().zip(&pictures) {
+        suspect.sensitivity = pictured.pictures.iter().find_map(|p| p.sensitivity);
+    }
+    if settings.pictures > 0 {
+        timings.push(("pictures of neurons".to_owned(), begin.elapsed().as_secs_f64()));
+    }
     let (model, patch) = ship(classifier, &made.layer, &made.repair, &directory, options.out.as_deref())?;
     let run = run_card(classifier, &scanned, &scanning, timings.clone());
-    let result = RepairRun { repair: made.repair, run };
+    let result = RepairRun { repair: made.repair, pictures, run };
     directory.write_json("repair.json", &result)?;
     let (data, limits) = (&scanned.data, &classifier.options.limits);
     let pictures = SeenByTheModel { data, preprocessing: &classifier.preprocessing, limits, made: directory.path() };
-    let samples = shown(data, &result, &classifier.layer, &made.layer, test);
-    let page = pellucid_report::render_repair(&result, &samples, &settings.report, &pictures)?;
+    let shown = pellucid_report::ShownInRepair {
+        changed: changed(data, &result, &classifier.layer, &made.layer, test),
+        proposed: made.examples.iter().map(|rows| samples(data, &classifier.layer, validation, rows)).collect(),
+        clusters: made.cluster_examples.iter().map(|rows| samples(data, &classifier.layer, validation, rows)).collect(),
+    };
+    let page = pellucid_report::render_repair(&result, &shown, &settings.report, &pictures)?;
     let report = directory.write("report.html", &page)?;
     manifest.timings = timings;
     manifest.files = vec!["report.html".to_owned(), "repair.json".to_owned(), file(&model), file(&patch)];
+    manifest.files.extend(result.pictures.iter().flat_map(PicturedNeuron::files));
     directory.finish(&manifest)?;
     Ok(RepairOutcome { result, directory: directory.path().to_path_buf(), model, patch, report })
 }
@@ -170,7 +206,7 @@ fn describe_beside(classifier: &Classifier, model: &Path) -> Result<(), Error> {
 }
 
 /// The test samples that a report shows: fixed and broken ones, as they were before and are after.
-fn shown(
+fn changed(
     data: &Dataset,
     result: &RepairRun,
     before: &DecisionLayer,
@@ -179,25 +215,28 @@ fn shown(
 ) -> Vec<pellucid_report::Changed> {
     let place: BTreeMap<usize, usize> = test.index.iter().enumerate().map(|(row, &index)| (index, row)).collect();
     let comparison = &result.repair.comparison;
-    let sample = |layer: &DecisionLayer, index: usize, row: usize| {
-        let logits = layer.logits(&test.features.select(ndarray::Axis(0), &[row]));
-        let probabilities = pellucid_classifier::layer::softmax(logits.row(0));
-        let predicted = pellucid_classifier::scan::predicted(&logits.row(0).to_vec());
-        pellucid_classifier::results::Sample {
-            index,
-            file: data.samples[index].file.clone(),
-            truth: test.labels[row],
+    let rows: Vec<usize> =
+        comparison.fixed.iter().chain(&comparison.broken).filter_map(|index| place.get(index).copied()).collect();
+    let pairs = samples(data, before, test, &rows).into_iter().zip(samples(data, after, test, &rows));
+    pairs.map(|(before, after)| pellucid_report::Changed { before, after }).collect()
+}
+
+/// The samples in `rows` of `table` with what `layer` says of them.
+fn samples(data: &Dataset, layer: &DecisionLayer, table: &FeatureTable, rows: &[usize]) -> Vec<Sample> {
+    let logits = layer.logits(&table.features.select(ndarray::Axis(0), rows));
+    let sample = |(&row, logits): (&usize, ndarray::ArrayView1<'_, f32>)| {
+        let predicted = pellucid_classifier::scan::predicted(&logits.to_vec());
+        Sample {
+            index: table.index[row],
+            file: data.samples[table.index[row]].file.clone(),
+            truth: table.labels[row],
             predicted,
-            confidence: probabilities[predicted],
-            group: test.groups[row],
+            confidence: pellucid_classifier::layer::softmax(logits)[predicted],
+            group: table.groups[row],
             counterfactual: None,
         }
     };
-    let changed = |index: &usize| {
-        let row = *place.get(index)?;
-        Some(pellucid_report::Changed { before: sample(before, *index, row), after: sample(after, *index, row) })
-    };
-    comparison.fixed.iter().chain(&comparison.broken).filter_map(changed).collect()
+    rows.iter().zip(logits.rows()).map(sample).collect()
 }
 
 /// Divides a table by the data set's splits. Without a validation split a fifth of the training pictures becomes one, without

@@ -85,6 +85,15 @@ impl Stage {
         Ok(repair(&open(self.at("model.onnx")), self.at("birds"), &self.settings(), options, &Silent)?)
     }
 
+    fn report(&self) -> String {
+        std::fs::read_to_string(self.at("runs/run/report.html")).unwrap()
+    }
+
+    /// Takes the run away, so that the next has its name.
+    fn forget(&self) {
+        std::fs::remove_dir_all(self.at("runs/run")).unwrap();
+    }
+
     fn repair(&self) -> RepairOutcome {
         self.repair_with(&quick(RepairOptions::default())).unwrap()
     }
@@ -141,6 +150,48 @@ fn a_waterbirds_style_folder_is_repaired_and_the_written_file_gives_the_reported
     for file in ["report.html", "repair.json", "manifest.json"] {
         assert!(outcome.directory.join(file).is_file(), "{file}");
     }
+}
+
+#[test]
+fn views_are_trained_on_beside_the_pictures_and_cached() {
+    let stage = Stage::new();
+    let with = |views| stage.repair_with(&quick(RepairOptions { views, ..RepairOptions::default() })).unwrap();
+    let plain = with(0).result.repair;
+    let cached = |stage: &Stage| std::fs::read_dir(stage.at("runs/.cache")).unwrap().count();
+    assert_eq!(cached(&stage), 1);
+    stage.forget();
+    let viewed = with(2).result.repair;
+    assert_eq!((viewed.samples, viewed.views), (plain.samples, 2));
+    assert_eq!(cached(&stage), 3, "a folder for the whole pictures and one for each view");
+    // Neurons come from validation, which is seen whole.
+    assert_eq!(viewed.suspects, plain.suspects);
+    assert_ne!(viewed.comparison.overall.after, plain.comparison.overall.before, "nothing was edited");
+    assert!(stage.report().contains("with 2\u{A0}random views of each"));
+}
+
+#[test]
+fn the_report_shows_groups_and_suspects_and_names_no_file() {
+    let stage = Stage::new();
+    let mut settings = DebugSettings { pictures: 1, ..stage.settings() };
+    let options = quick(RepairOptions::default());
+    let made = repair(&open(stage.at("model.onnx")), stage.at("birds"), &settings, &options, &Silent).unwrap();
+    let done = &made.result.repair;
+    let mistakes: usize = done.clusters.iter().map(|c| c.samples).sum();
+    assert!(mistakes > 0 && done.clusters.iter().all(|c| c.active <= c.samples && !c.examples.is_empty()));
+    assert_eq!(made.result.pictures.len(), 1);
+    assert_eq!(made.result.pictures[0].neuron, done.suspects[0].neuron);
+    assert_eq!(done.suspects[0].sensitivity, None, "two classes have no score");
+    let page = stage.report();
+    for part in ["Mistakes that go together", "With the suspects active", "What the suspects see", "<img"] {
+        assert!(page.contains(part), "{part} is missing");
+    }
+    assert!(!page.contains(".Bird/"), "a file is named");
+
+    settings.report.pictures = false;
+    stage.forget();
+    repair(&open(stage.at("model.onnx")), stage.at("birds"), &settings, &options, &Silent).unwrap();
+    let page = stage.report();
+    assert!(!page.contains("<img") && !page.contains(".Bird/") && page.contains("Mistakes that go together"));
 }
 
 #[test]

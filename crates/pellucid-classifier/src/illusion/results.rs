@@ -55,6 +55,9 @@ pub struct NeuronPicture {
     pub file: String,
     /// PNG with everything dimmed where the neuron does not respond; absent where its map is constant or it has none.
     pub masked: Option<String>,
+    /// The picture's contrast at which `masked` was read off: below 1 where the neuron responds everywhere at full contrast.
+    #[serde(default)]
+    pub masked_contrast: Option<f32>,
     /// PNG of the real picture that it began as; absent where it began as noise.
     #[serde(default)]
     pub start: Option<String>,
@@ -74,6 +77,10 @@ pub struct NeuronPicture {
     pub label: Option<Label>,
     /// The model's own answer: class names and logits, largest first.
     pub answer: Vec<(String, f32)>,
+    /// The sensitivity score of METHODS A5 for the class: below 1 what the neuron sees is less like the class than like the classes
+    /// near by. Absent without a class, a map or a data set.
+    #[serde(default)]
+    pub sensitivity: Option<f64>,
     /// What is wrong with it, in words; empty for a sound picture.
     pub flags: Vec<String>,
 }

@@ -4,10 +4,12 @@
 //! training split, chooses epochs and settings on validation, and reads the test split once, at the end ([`compare`]).
 //! No edit but [`Edit::GroupBalanced`] sees group labels.
 
+pub mod clusters;
 pub mod compare;
 pub mod erase;
 pub mod loss;
 pub mod results;
+pub mod sensitivity;
 pub mod suspects;
 pub mod train;
 
@@ -22,7 +24,7 @@ use crate::statistics::{summarise, wilson};
 use erase::{Erasure, balanced};
 use loss::{Loss, RatioNorm, RatioPenalty};
 use ndarray::Axis;
-use results::{CausalCheck, ClassEdit, Figures, NeuronEdit, ProposedGroup, Tried};
+use results::{CausalCheck, ClassEdit, Figures, MistakeCluster, NeuronEdit, ProposedGroup, Tried};
 use std::collections::BTreeMap;
 use std::time::Instant;
 use suspects::{Detector, Route, Suspect};
@@ -155,6 +157,8 @@ pub struct Repaired {
     pub layer: DecisionLayer,
     /// Validation rows that show each proposed group best, in its order.
     pub examples: Vec<Vec<usize>>,
+    /// Validation rows of each cluster of mistakes, in its order.
+    pub cluster_examples: Vec<Vec<usize>>,
 }
 
 /// λ₃ tried by [`Edit::Ratio`].
@@ -215,12 +219,18 @@ pub fn repair(
     }
     let comparison = compare::compare(splits.test, layer, &shipped, classes, groups, settings.seed);
     let (proposed, examples) = bench.proposed();
+    let (clusters, cluster_examples, cluster_agreement) = bench.clusters();
     let ratio =
         |of: &DecisionLayer| mean(&bench.penalty(1.0, 1.0, RatioNorm::Norm).ratios(of, splits.test.features.view()));
+    let mut distinct = splits.train.index.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let pictures = distinct.len();
     let repair = Repair {
         class: (class, class_name(classes, class)),
         separation: detector.as_ref().map(|d| d.separation),
-        samples: [splits.train.labels.len(), splits.validation.labels.len(), splits.test.labels.len()],
+        samples: [pictures, splits.validation.labels.len(), splits.test.labels.len()],
+        views: splits.train.labels.len() / pictures.max(1) - 1,
         selection: settings.selection,
         tried,
         edit: settings.edit,
@@ -230,11 +240,13 @@ pub fn repair(
         causal: bench.causal(),
         agreement: bench.agreement(),
         proposed,
+        clusters,
+        cluster_agreement,
         ratio: [ratio(layer), ratio(&shipped)],
         suspects: found,
         warnings,
     };
-    Ok(Repaired { repair, layer: shipped, examples })
+    Ok(Repaired { repair, layer: shipped, examples, cluster_examples })
 }
 
 fn class_name(classes: &[String], class: usize) -> String {
@@ -287,7 +299,8 @@ fn chosen_suspects(
         return Err(RepairError::AllNeurons(features));
     }
     if !named.is_empty() {
-        let of = |neuron| Suspect { neuron, route: Route::Named, insufficient: None, excessive: None };
+        let of =
+            |neuron| Suspect { neuron, route: Route::Named, insufficient: None, excessive: None, sensitivity: None };
         return Ok(named.into_iter().map(of).collect());
     }
     if settings.route == Route::Named {
@@ -569,6 +582,42 @@ impl<'a> Bench<'a> {
         }
         found.sort_by(|a, b| a.0.accuracy.value.total_cmp(&b.0.accuracy.value).then(a.0.class.cmp(&b.0.class)));
         found.into_iter().unzip()
+    }
+
+    /// The validation split's mistakes around the class by cluster, the largest first; rows of each; and how far the clusters
+    /// tell the same as the suspects.
+    fn clusters(&self) -> (Vec<MistakeCluster>, Vec<Vec<usize>>, Option<f64>) {
+        let table = self.splits.validation;
+        let predictions = predictions(self.layer, table);
+        let around = |&i: &usize| {
+            let (truth, called) = (table.labels[i], predictions[i]);
+            truth != called && (truth == self.class || called == self.class)
+        };
+        let rows: Vec<usize> = (0..table.labels.len()).filter(around).collect();
+        let parts = clusters::clusters(&table.features.select(Axis(0), &rows), self.settings.seed);
+        let active = self.active.as_ref().map(|[_, active]| active);
+        let is_active = |i: &&usize| active.is_some_and(|a| a[**i]);
+        let mut found: Vec<(MistakeCluster, Vec<usize>)> = Vec::new();
+        for part in sizes(&parts).into_keys() {
+            let mut own: Vec<usize> = rows.iter().zip(&parts).filter(|(_, p)| **p == part).map(|(i, _)| *i).collect();
+            let mut truths: Vec<(usize, usize)> =
+                sizes(&own.iter().map(|&i| table.labels[i]).collect::<Vec<_>>()).into_iter().collect();
+            truths.sort_by_key(|&(class, count)| (std::cmp::Reverse(count), class));
+            let cluster = MistakeCluster {
+                samples: own.len(),
+                active: own.iter().filter(is_active).count(),
+                truths,
+                called: own.iter().filter(|&&i| predictions[i] == self.class).count(),
+                examples: Vec::new(),
+            };
+            own.truncate(EXAMPLES);
+            found.push((cluster, own));
+        }
+        found.sort_by_key(|(cluster, _)| std::cmp::Reverse(cluster.samples));
+        let told: usize = found.iter().map(|(c, _)| c.active.max(c.samples - c.active)).sum();
+        let agreement = (active.is_some() && found.len() > 1).then(|| told as f64 / rows.len() as f64);
+        let (clusters, examples) = found.into_iter().unzip();
+        (clusters, examples, agreement)
     }
 
     /// How far the proposed groups are the known ones: within each class, the best one-to-one naming of known groups

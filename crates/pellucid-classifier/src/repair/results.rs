@@ -3,6 +3,7 @@
 use super::compare::Comparison;
 use super::suspects::Suspect;
 use super::train::Selection;
+use crate::illusion::results::PicturedNeuron;
 use crate::results::{Proportion, RunCard};
 use serde::{Deserialize, Serialize};
 
@@ -174,6 +175,21 @@ pub struct ProposedGroup {
     pub examples: Vec<String>,
 }
 
+/// Mistakes around the repaired class that go together in feature space, for a person to name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MistakeCluster {
+    /// Mistakes in it, on the validation split.
+    pub samples: usize,
+    /// Of them, those on which the suspects are active.
+    pub active: usize,
+    /// True classes with their counts, the commonest first.
+    pub truths: Vec<(usize, usize)>,
+    /// Of them, those that are called the repaired class.
+    pub called: usize,
+    /// Some of them, by file name.
+    pub examples: Vec<String>,
+}
+
 /// Everything that `pellucid repair` found and did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Repair {
@@ -184,8 +200,10 @@ pub struct Repair {
     /// Distance of pictures with the suspects active from those without, in standard deviations; null where they cannot
     /// be told apart.
     pub separation: Option<f64>,
-    /// Samples of training, validation and test.
+    /// Pictures of training, validation and test.
     pub samples: [usize; 3],
+    /// Random views of each training picture that were trained on beside the whole one.
+    pub views: usize,
     /// What chose epochs and settings.
     pub selection: Selection,
     /// Every edit that was tried, in the order of [`Edit::ALL`].
@@ -202,6 +220,11 @@ pub struct Repair {
     pub causal: Vec<CausalCheck>,
     /// Groups that the mistakes suggest.
     pub proposed: Vec<ProposedGroup>,
+    /// Mistakes around the class by cluster, the largest first.
+    pub clusters: Vec<MistakeCluster>,
+    /// Share of those mistakes whose cluster says by its majority whether the suspects are active on them: 1 where the clusters and
+    /// the suspects tell the same story. Null without suspects that vary, or with a single cluster.
+    pub cluster_agreement: Option<f64>,
     /// Agreement of the proposed groups with the known ones on validation, where groups are known: the share of samples of a
     /// class that a one-to-one naming gets right.
     pub agreement: Option<f64>,
@@ -216,6 +239,9 @@ pub struct Repair {
 pub struct RepairRun {
     /// What was found and done.
     pub repair: Repair,
+    /// Pictures of the suspects, where they were asked for.
+    #[serde(default)]
+    pub pictures: Vec<PicturedNeuron>,
     /// How.
     pub run: RunCard,
 }

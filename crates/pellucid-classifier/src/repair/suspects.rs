@@ -35,6 +35,9 @@ pub struct Suspect {
     pub insufficient: Option<f64>,
     /// Among what is wrongly called the class: logits a mistake that it misleads by, or the percentage of votes.
     pub excessive: Option<f64>,
+    /// The sensitivity score of METHODS A5, where a picture of the neuron was made: below 1 what it sees is less like the class
+    /// than like the classes near by.
+    pub sensitivity: Option<f64>,
 }
 
 /// Neurons of each list of the gap that are looked at.
@@ -67,7 +70,13 @@ pub fn suspects(
     neurons.dedup();
     let mut found: Vec<Suspect> = neurons
         .into_iter()
-        .map(|j| Suspect { neuron: j, route, insufficient: of(&insufficient, j), excessive: of(&excessive, j) })
+        .map(|j| Suspect {
+            neuron: j,
+            route,
+            insufficient: of(&insufficient, j),
+            excessive: of(&excessive, j),
+            sensitivity: None,
+        })
         .collect();
     // A cue of the class shows in both directions; one direction alone also lists evidence for the object itself.
     if route == Route::Gap && found.iter().any(|s| s.insufficient.is_some() && s.excessive.is_some()) {

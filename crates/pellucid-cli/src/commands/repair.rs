@@ -19,6 +19,7 @@ pub fn run(args: &Args, repair: &RepairArgs) -> Result<ExitCode> {
     let classifier = Classifier::open(&repair.model, &repair.open.options(&args.global))?;
     let mut settings = repair.run.settings()?;
     settings.report.pictures = !repair.no_pictures;
+    settings.pictures = repair.pictures;
     mend(args, &classifier, &repair.data, &settings, &repair.how.options()?, &repair.fail_on)
 }
 

@@ -68,7 +68,13 @@ fn figure(h: &mut Html, neuron: &PicturedNeuron, picture: &NeuronPicture, files:
             image(h, file, &format!("{}, seed {}, {what}", neuron.title(), picture.seed), files);
             h.within("figcaption", &[], |h| match what {
                 "picture" => caption(h, picture),
-                "where it responds" => h.text("where it responds; the rest is dimmed"),
+                "where it responds" => h.text(&match picture.masked_contrast.filter(|contrast| *contrast < 1.0) {
+                    Some(contrast) => format!(
+                        "where it responds first, at {} contrast (at full contrast it responds everywhere); the rest is dimmed",
+                        percent(100.0 * f64::from(contrast))
+                    ),
+                    None => "where it responds; the rest is dimmed".to_owned(),
+                }),
                 other => h.text(other),
             });
         });
@@ -83,6 +89,7 @@ fn caption(h: &mut Html, picture: &NeuronPicture) {
     facts.extend(picture.of_p99.map(|f| format!("{} of its 99th percentile", percent(100.0 * f64::from(f)))));
     facts.extend(picture.logit.map(|z| format!("class logit {}", number(f64::from(z)))));
     facts.extend(picture.similarity.map(|s| format!("guide similarity {}", number(f64::from(s)))));
+    facts.extend(picture.sensitivity.map(|s| format!("sensitivity to the class {}", number(s))));
     h.text(&format!(": {}", facts.join(", ")));
     if let Some(label) = &picture.label {
         h.text(". Most like ");

@@ -117,7 +117,7 @@ impl<'a> Responses<'a> {
             return Ok(none());
         };
         let wanted: Vec<usize> = rows.iter().map(|&row| self.index[row]).collect();
-        let batch = loader::load(self.data, &self.classifier.preprocessing, &wanted, &options.limits);
+        let batch = loader::load(self.data, &self.classifier.preprocessing, &wanted, &options.limits, None);
         if batch.indices != wanted || wanted.is_empty() {
             return Ok(none());
         }
@@ -154,6 +154,8 @@ fn scanned(
         data,
         preprocessing: &classifier.preprocessing,
         limits: &classifier.options.limits,
+        view: None,
+        only: None,
     };
     let cache = settings.runs.join(".cache");
     let report = scan::scan(&classifier.runtime, &source, &cache, &scan_settings(classifier), progress)?;
@@ -177,8 +179,14 @@ fn run(
     let Some(mut session) = session else { return Ok((index, Array2::zeros((0, channels.len())))) };
     progress.start("run the layer", data.len() as u64);
     let all: Vec<usize> = (0..data.len()).collect();
-    let batches =
-        loader::batches(data.clone(), classifier.preprocessing.clone(), all, session.batching().size, options.limits);
+    let batches = loader::batches(
+        data.clone(),
+        classifier.preprocessing.clone(),
+        all,
+        session.batching().size,
+        options.limits,
+        None,
+    );
     for batch in batches {
         progress.advance((batch.indices.len() + batch.failures.len()) as u64);
         if batch.indices.is_empty() {

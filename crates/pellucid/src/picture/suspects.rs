@@ -2,15 +2,19 @@
 
 use super::PictureSettings;
 use super::response::Responses;
-use crate::debug::DebugSettings;
 use crate::run::RunDirectory;
 use crate::{Classifier, Error, Progress};
+use ndarray::{Array1, Axis};
 use pellucid_classifier::illusion::results::PicturedNeuron;
-use pellucid_classifier::illusion::{IllusionSettings, Network, ObjectiveKind, Studied, Target, optimise};
+use pellucid_classifier::illusion::{
+    Illusion, IllusionSettings, Network, ObjectiveKind, Studied, Target, mask, optimise,
+};
+use pellucid_classifier::repair::sensitivity;
 use pellucid_classifier::results::Finding;
 use pellucid_classifier::scan::FeatureTable;
 use pellucid_vision::augment::Augmentation;
 use pellucid_vision::dataset::Dataset;
+use pellucid_vision::picture::Picture;
 use std::sync::Arc;
 
 /// Steps of a picture: enough to see what drives a neuron, within a minute or two for three neurons on two cores.
@@ -18,35 +22,35 @@ const STEPS: usize = 100;
 /// What lies around a picture that is turned and moved: gray, as a black frame would be evidence of its own.
 const FRAME: f32 = 0.5;
 
-/// What a diagnosis has found so far.
+/// The data that a diagnosis or a repair is made from.
 pub(crate) struct Diagnosed<'a> {
     pub data: &'a Arc<Dataset>,
     pub table: &'a FeatureTable,
-    pub findings: &'a [Finding],
 }
 
-/// Pictures the first `settings.pictures` neurons of the findings' evidence gaps.
+/// Pictures of the neurons `suspects`, with the sensitivity score for the class of each.
 ///
-/// A neuron is pictured twice: from the real picture of the finding's class that excites it least, changed until it
-/// responds, which shows the evidence that was missing; and from noise.
+/// A neuron is pictured twice: from the real picture of its class that excites it least, changed until it responds, which
+/// shows the evidence that was missing; and from noise, which is what the score is read off.
 pub(crate) fn picture_suspects(
     classifier: &Classifier,
     diagnosed: &Diagnosed<'_>,
-    settings: &DebugSettings,
+    suspects: &[Target],
+    seed: u64,
     directory: &RunDirectory,
     progress: &dyn Progress,
 ) -> Result<Vec<PicturedNeuron>, Error> {
-    let Diagnosed { data, table, findings } = *diagnosed;
-    let suspects = suspects(findings, settings.pictures);
+    let Diagnosed { data, table } = *diagnosed;
     if suspects.is_empty() {
         return Ok(Vec::new());
     }
+    let means = sensitivity::class_means(table, classifier.layer.classes());
     let illusion = IllusionSettings {
         objective: ObjectiveKind::Channel,
         steps: STEPS,
         augmentation: Some(Augmentation { fill: FRAME, ..Augmentation::default() }),
         seeds: 1,
-        seed: settings.seed,
+        seed,
         session: classifier.options.session.clone(),
         memory: classifier.options.memory,
         ..IllusionSettings::default()
@@ -84,14 +88,37 @@ pub(crate) fn picture_suspects(
                 pictures.push(picture);
             }
         }
-        pictures.push(super::write(classifier, noise, "", Some(&shown), None, &[], directory)?);
+        let mut picture = super::write(classifier, noise, "", Some(&shown), None, &[], directory)?;
+        picture.sensitivity = score(classifier, noise, target, &means)?;
+        pictures.push(picture);
         pictured.push(super::pictured(classifier, target, pictures, Some(shown), true));
     }
     Ok(pictured)
 }
 
+/// The sensitivity score of a picture: the features of the whole against those of the neuron's heat region alone.
+fn score(
+    classifier: &Classifier,
+    one: &Illusion,
+    target: &Target,
+    means: &ndarray::Array2<f64>,
+) -> Result<Option<f64>, Error> {
+    let side = one.picture.width() as usize;
+    let region = one.map.as_ref().and_then(|map| mask::heat_region(map.view(), side, side));
+    let (Some(class), Some(region)) = (target.class, region) else { return Ok(None) };
+    let options = &classifier.options;
+    let mut session = classifier.tapped.scan_session(&classifier.runtime, &options.session, options.memory, 2)?;
+    let mut features = |picture: &Picture| -> Result<Array1<f32>, Error> {
+        let input = classifier.preprocessing.run(picture).insert_axis(Axis(0));
+        let features = session.run(&input.into_dyn())?.pop().unwrap_or_default();
+        Ok(features.iter().copied().collect())
+    };
+    let (whole, masked) = (features(&one.picture)?, features(&mask::dimmed(&one.picture, &region))?);
+    Ok(sensitivity::score(whole.view(), masked.view(), means, class))
+}
+
 /// The first neurons of the evidence gaps with their findings' classes, each neuron once, the findings in turn.
-fn suspects(findings: &[Finding], count: usize) -> Vec<Target> {
+pub(crate) fn standing_out(findings: &[Finding], count: usize) -> Vec<Target> {
     let mut found: Vec<Target> = Vec::new();
     let longest = findings.iter().map(|f| f.gap.len()).max().unwrap_or(0);
     for rank in 0..longest {
