@@ -70,9 +70,16 @@ diffusion-table: setup ## Measure on 50 prompts which maps find the object and a
 	$(CARGO) build --release -p pellucid-diffusion --example evaluate
 	@mkdir -p runs && $(RELEASE)/examples/evaluate zoo/models/emoji_diffusion 50 runs/evaluation.jsonl
 
+.PHONY: terrain
+terrain: ## Fetch the terrain model (45 MB); the tests that need it run once it is there.
+	$(PYTHON) zoo/build/terrain.py
+
+# Tests that need a model which is fetched apart are skipped, and counted as skipped, without it.
+FETCHED := $(if $(wildcard zoo/models/terrain/denoiser.onnx),yes)
+
 .PHONY: test
 test: setup ## Set up and run every test.
-	@if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --no-tests=pass; else $(CARGO) test --workspace; fi
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --no-tests=pass $(if $(FETCHED),--run-ignored all); else $(CARGO) test --workspace $(if $(FETCHED),-- --include-ignored); fi
 	$(CARGO) test --workspace --doc
 
 # PyTorch has an environment of its own, outside this checkout.

@@ -1,6 +1,6 @@
 //! Explains a text-to-image diffusion model step by step.
 //!
-//! The flow: [`Pipeline::open`] reads a diffusers folder exported to ONNX, [`Timesteps`] chooses the steps,
+//! The flow: [`Pipeline::open`] reads a diffusers folder exported to ONNX (or a denoiser alone, described by a TOML file), [`Timesteps`] chooses the steps,
 //! [`Trajectory::compute`] samples once and keeps every step, and every explainer reads that trajectory: [`words`]
 //! (what each word looks at), [`rise`] (what the step depends on, by masking), [`cam`] (which activations carry it),
 //! [`recovery`](mod@recovery) (how far each place has come) and [`auc`] (whether a map is faithful). Results are plain structs.
@@ -17,6 +17,7 @@ pub mod lime;
 pub mod multistep;
 mod noise;
 mod pipeline;
+mod plain;
 pub mod ranking;
 pub mod recovery;
 pub mod rise;

@@ -3,6 +3,7 @@
 use crate::config::{SchedulerConfig, read_json};
 use crate::denoiser::{Conditions, Denoiser, DenoiserInputs, stacked, with_float_interface};
 use crate::error::DiffusionError;
+use crate::plain::{self, Description};
 use crate::schedule::NoiseSchedule;
 use crate::tokens::{TextTokenizer, Tokens};
 use ndarray::{Array4, ArrayD, ArrayView3, Axis, Ix4, IxDyn, Slice};
@@ -85,21 +86,34 @@ pub struct Pipeline {
     /// Pixels per latent place, once it was asked for.
     factor: Option<usize>,
     encoder: Option<Session>,
+    plain: Option<Plain>,
+}
+
+/// What a denoiser alone is told, and how its numbers become pictures.
+#[derive(Debug, Clone)]
+struct Plain {
+    condition: Option<String>,
+    constants: Vec<(String, f64)>,
+    range: [f32; 2],
 }
 
 /// Context of a text encoder whose configs do not say it: CLIP's.
 const CONTEXT: usize = 77;
 
 impl Pipeline {
-    /// Opens the pipeline in `folder`.
+    /// Opens the pipeline in `folder`, or the denoiser that a TOML file describes (`denoiser.toml` in the folder, or the file itself).
     ///
     /// # Errors
     /// Names the component that is missing, the config entry that is unknown, or what the runtime refuses.
     pub fn open(folder: impl AsRef<Path>, options: &PipelineOptions) -> Result<Self, DiffusionError> {
         let folder = folder.as_ref();
+        if let Some(file) = plain::file_at(folder) {
+            return Self::open_plain(&file, options);
+        }
         let index = folder.join("model_index.json");
         if !index.exists() {
-            return Err(missing(folder, "index", "model_index.json: give the pipeline's folder"));
+            let expected = "model_index.json, or denoiser.toml for a denoiser alone: give the pipeline's folder";
+            return Err(missing(folder, "index", expected));
         }
         read_json(&index)?;
         if !folder.join("unet").is_dir() && folder.join("transformer").is_dir() {
@@ -134,6 +148,50 @@ impl Pipeline {
             decoder,
             factor: None,
             encoder: None,
+            plain: None,
+        })
+    }
+
+    fn open_plain(file: &Path, options: &PipelineOptions) -> Result<Self, DiffusionError> {
+        let described = Description::read(file)?;
+        let scheduler = described.scheduler(file)?;
+        let folder = file.parent().map(Path::to_path_buf).unwrap_or_default();
+        let runtime = Runtime::load(options.library.as_deref())?;
+        let path = folder.join(&described.model);
+        let mut unet = read(&path, options)?;
+        described.adapt(file, &mut unet)?;
+        let latent = match described.shape {
+            Some(shape) if shape.iter().all(|n| *n > 0) => shape,
+            _ => declared_shape(&unet)?.ok_or_else(|| DiffusionError::Config {
+                file: file.to_path_buf(),
+                reason: "the model leaves its input's size open; add shape = [channels, height, width]".to_owned(),
+            })?,
+        };
+        let schedule = NoiseSchedule::new(&scheduler);
+        let data = unet.data_files().into_iter().map(|name| unet.folder().join(name));
+        let files = [file.to_path_buf(), path].into_iter().chain(data).collect();
+        Ok(Self {
+            hash: hash_files(&folder, files)?,
+            folder: if file.ends_with(plain::FILE) { folder } else { file.with_extension("") },
+            runtime,
+            options: options.clone(),
+            scheduler,
+            schedule,
+            latent,
+            scaling: 1.0,
+            shift: 0.0,
+            unet,
+            denoiser: None,
+            prepared: None,
+            encoders: Vec::new(),
+            decoder: None,
+            factor: None,
+            encoder: None,
+            plain: Some(Plain {
+                condition: described.inputs.condition,
+                constants: described.constants.into_iter().collect(),
+                range: described.range,
+            }),
         })
     }
 
@@ -149,6 +207,9 @@ impl Pipeline {
 
     /// Tokens, words and embeddings of `text`; for a class-conditional model `text` is the class's number.
     pub fn prompt(&mut self, text: &str) -> Result<Prompt, DiffusionError> {
+        if let Some(plain) = self.plain.clone() {
+            return self.plain_prompt(&plain, text);
+        }
         if !self.is_conditional() {
             let warnings =
                 if text.is_empty() { Vec::new() } else { vec!["the model takes no prompt; it is ignored".to_owned()] };
@@ -179,6 +240,34 @@ impl Pipeline {
             unconditional: Some(unconditional),
             warnings,
         })
+    }
+
+    fn plain_prompt(&self, plain: &Plain, text: &str) -> Result<Prompt, DiffusionError> {
+        let mut conditional = Vec::new();
+        let mut warnings = Vec::new();
+        let constants = plain.constants.iter().map(|(name, value)| (name, *value));
+        let told = match &plain.condition {
+            Some(name) => {
+                let number = text.trim().parse::<f64>().ok().filter(|v| v.is_finite());
+                let expected = || format!("a number, which the model's input '{name}' is told");
+                let wrong =
+                    || DiffusionError::Setting { name: "prompt", found: format!("'{text}'"), expected: expected() };
+                Some((name, number.ok_or_else(wrong)?))
+            }
+            None => {
+                warnings.extend((!text.is_empty()).then(|| "the model takes no prompt; it is ignored".to_owned()));
+                None
+            }
+        };
+        for (name, value) in constants.chain(told) {
+            let input = self.unet.graph.inputs.iter().find(|v| v.name() == *name);
+            let array = match input.and_then(pellucid_graph::Value::element) {
+                Some(ElementType::I64) => Array::I64(ArrayD::from_elem(IxDyn(&[1]), value as i64)),
+                _ => Array::F32(ArrayD::from_elem(IxDyn(&[1]), value as f32)),
+            };
+            conditional.push((name.clone(), array));
+        }
+        Ok(Prompt { text: text.to_owned(), tokens: None, conditional, unconditional: None, warnings })
     }
 
     fn class_prompt(&self, text: &str) -> Result<Prompt, DiffusionError> {
@@ -249,6 +338,11 @@ impl Pipeline {
     /// # Errors
     /// [`DiffusionError::Missing`] where the pipeline has a decoder but no `vae_encoder/model.onnx`.
     pub fn encode_picture(&mut self, pictures: &Array4<f32>) -> Result<Array4<f32>, DiffusionError> {
+        if let Some(Plain { range: [low, high], .. }) = self.plain {
+            let gray = self.latent[0] == 1 && pictures.len_of(Axis(1)) == 3;
+            let mean = gray.then(|| pictures.mean_axis(Axis(1)).map(|mean| mean.insert_axis(Axis(1)))).flatten();
+            return Ok(mean.as_ref().unwrap_or(pictures).mapv(|v| v * (high - low) / 2.0 + (low + high) / 2.0));
+        }
         if self.decoder.is_none() {
             return Ok(pictures.clone());
         }
@@ -384,6 +478,11 @@ impl Pipeline {
     /// Pictures of latents (N × Ch × H × W) as N × 3 × h × w in [−1, 1], not clamped; the latents themselves for a model of
     /// pixels.
     pub fn decode(&mut self, latents: &Array4<f32>) -> Result<Array4<f32>, DiffusionError> {
+        if let Some(Plain { range: [low, high], .. }) = self.plain {
+            // Exactly as it is where it is in [−1, 1] already.
+            let (scale, middle) = (2.0 / (high - low), (low + high) / 2.0);
+            return Ok(latents.mapv(|v| (v - middle) * scale));
+        }
         let Some(decoder) = &mut self.decoder else { return Ok(latents.clone()) };
         let (scaling, shift) = (self.scaling, self.shift);
         let input = Array::F32(latents.mapv(|v| v / scaling + shift).into_dyn());
@@ -485,6 +584,15 @@ fn component(folder: &Path, what: &'static str, file: &str) -> Result<PathBuf, D
     if path.exists() { Ok(path) } else { Err(missing(folder, what, file)) }
 }
 
+/// Channels, height and width of the latent where the file fixes them.
+fn declared_shape(unet: &Model) -> Result<Option<[usize; 3]>, DiffusionError> {
+    let inputs = DenoiserInputs::find(unet)?;
+    let declared = unet.graph.inputs.iter().find(|v| v.name() == inputs.sample).and_then(pellucid_graph::Value::shape);
+    let at =
+        |i: usize| declared.as_ref().and_then(|d| d.get(i).copied().flatten()).and_then(|d| usize::try_from(d).ok());
+    Ok(at(1).zip(at(2)).zip(at(3)).map(|((c, h), w)| [c, h, w]))
+}
+
 fn latent_shape(folder: &Path, unet: &Model) -> Result<[usize; 3], DiffusionError> {
     let config = read_json(&folder.join("unet/config.json")).unwrap_or(Value::Null);
     let number = |key: &str| config.get(key).and_then(Value::as_u64).map(|n| n as usize);
@@ -578,6 +686,10 @@ fn hash(folder: &Path) -> Result<String, DiffusionError> {
         let Ok(entries) = std::fs::read_dir(folder.join(part)) else { continue };
         files.extend(entries.flatten().map(|e| e.path()).filter(|p| p.is_file()));
     }
+    hash_files(folder, files)
+}
+
+fn hash_files(folder: &Path, mut files: Vec<PathBuf>) -> Result<String, DiffusionError> {
     files.sort();
     let mut hasher = blake3::Hasher::new();
     for file in files {

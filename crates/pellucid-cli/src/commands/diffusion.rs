@@ -126,7 +126,7 @@ pub enum SolverName {
 /// Which pipeline, which prompts.
 #[derive(Debug, ClapArgs)]
 pub struct PromptArgs {
-    /// The pipeline's folder (diffusers layout, exported to ONNX)
+    /// The pipeline's folder (diffusers layout, exported to ONNX), or the TOML file of a denoiser alone
     pub pipeline: PathBuf,
     /// The prompt (may be given again); for a class-conditional model the class's number
     #[arg(required_unless_present = "prompts")]

@@ -91,6 +91,8 @@ pub struct Explanation {
     pub prompt: String,
     /// How it was sampled.
     pub trajectory: TrajectorySettings,
+    /// Whether guidance took part: only a model with an unconditional half has it.
+    pub is_guided: bool,
     /// How DF-RISE ran.
     pub rise: Option<RiseSettings>,
     /// What DF-CAM differentiated.
@@ -333,6 +335,7 @@ fn gather(
         model: pipeline.name(),
         prompt: all.trajectory.prompt.text.clone(),
         trajectory: settings.trajectory.clone(),
+        is_guided: all.trajectory.prompt.unconditional.is_some(),
         rise: settings.rise.clone(),
         cam: settings.cam.clone(),
         steps: all.trajectory.steps.iter().enumerate().map(figures).collect(),

@@ -146,7 +146,14 @@ fn facts(pipeline: &Pipeline, explanation: &Explanation, timings: &[(String, f64
     };
     let mut facts = vec![
         ("Steps".to_owned(), format!("{}, {schedule}", explanation.steps.len())),
-        ("Guidance".to_owned(), settings.guidance.to_string()),
+        (
+            "Guidance".to_owned(),
+            if explanation.is_guided {
+                settings.guidance.to_string()
+            } else {
+                "none: the model has no unconditional half".to_owned()
+            },
+        ),
         ("Seed".to_owned(), settings.seed.to_string()),
         ("Attention layers".to_owned(), explanation.layers.len().to_string()),
         ("Prediction".to_owned(), pipeline.schedule.prediction.to_string()),

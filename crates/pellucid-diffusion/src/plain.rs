@@ -1,0 +1,221 @@
+//! A denoiser alone: one ONNX file of pixels, described by a small TOML file instead of a pipeline's folder.
+//!
+//! ```toml
+//! model = "denoiser.onnx"          # beside this file
+//! prediction = "x0"                # epsilon (default), v or x0: what the output is
+//! range = [-1.0, 1.0]              # black and white in the model's numbers (default)
+//! shape = [1, 128, 128]            # channels, height, width, where the file leaves them open
+//!
+//! [inputs]
+//! sample = "noisy"                 # the noisy picture
+//! time = "sigma"                   # the timestep, or the noise level where there is a [sigma]
+//! condition = "difficulty"         # what the prompt says, a number; without it the prompt is ignored
+//!
+//! [constants]                      # any other input, the same for every run
+//! scale = 1.0
+//!
+//! [sigma]                          # EDM and consistency models: x = x0 + σ · noise, told σ instead of a timestep
+//! min = 0.002
+//! max = 80.0
+//! rho = 7.0                        # spacing of the levels (Karras et al. 2022), 7 by default
+//!
+//! [schedule]                       # without [sigma]: as in a scheduler_config.json
+//! beta_schedule = "linear"
+//! ```
+//!
+//! A model told σ becomes one told a timestep by a rewrite of its graph: x / √ᾱ = x0 + σ · noise with σ = √((1 − ᾱ) / ᾱ), so a
+//! table of levels and a product before its first layer make it a model of the variance-preserving process that
+//! everything else here works on.
+
+use crate::config::{Prediction, SchedulerConfig};
+use crate::error::DiffusionError;
+use pellucid_graph::{ElementType, Model, Node, Tensor, Value};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The name of the file in a folder.
+pub(crate) const FILE: &str = "denoiser.toml";
+/// Levels of noise between the least and the largest.
+const LEVELS: usize = 1000;
+
+/// The TOML file.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Description {
+    pub(crate) model: PathBuf,
+    prediction: Option<Output>,
+    #[serde(default = "unit_range")]
+    pub(crate) range: [f32; 2],
+    pub(crate) shape: Option<[usize; 3]>,
+    pub(crate) inputs: Inputs,
+    #[serde(default)]
+    pub(crate) constants: BTreeMap<String, f64>,
+    sigma: Option<Sigma>,
+    schedule: Option<toml::Table>,
+}
+
+/// What the denoiser's output is.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Output {
+    Epsilon,
+    #[serde(alias = "v_prediction")]
+    V,
+    #[serde(alias = "sample")]
+    X0,
+}
+
+/// Names of the model's inputs.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Inputs {
+    sample: String,
+    time: String,
+    pub(crate) condition: Option<String>,
+}
+
+/// Noise levels.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sigma {
+    min: f64,
+    max: f64,
+    #[serde(default = "karras")]
+    rho: f64,
+}
+
+fn unit_range() -> [f32; 2] {
+    [-1.0, 1.0]
+}
+
+fn karras() -> f64 {
+    7.0
+}
+
+/// The description that `path` names: the file itself, or the one in that folder.
+pub(crate) fn file_at(path: &Path) -> Option<PathBuf> {
+    let is_file = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("toml"));
+    if is_file {
+        return Some(path.to_path_buf());
+    }
+    Some(path.join(FILE)).filter(|file| file.is_file())
+}
+
+impl Description {
+    pub(crate) fn read(file: &Path) -> Result<Self, DiffusionError> {
+        let wrong = |reason: String| DiffusionError::Config { file: file.to_path_buf(), reason };
+        let text = std::fs::read_to_string(file).map_err(|e| wrong(format!("cannot be read: {e}")))?;
+        let read: Self = toml::from_str(&text).map_err(|e| wrong(e.to_string().trim_end().to_owned()))?;
+        if read.sigma.is_some() && read.schedule.is_some() {
+            return Err(wrong(
+                "it has both [sigma] and [schedule]; keep the one that the model was trained with".to_owned(),
+            ));
+        }
+        if let Some(Sigma { min, max, rho }) = read.sigma
+            && !(min > 0.0 && max > min && rho > 0.0 && max.is_finite() && rho.is_finite())
+        {
+            return Err(wrong(format!(
+                "[sigma] has min = {min}, max = {max}, rho = {rho}; expected 0 < min < max and rho above 0"
+            )));
+        }
+        let [low, high] = read.range;
+        if !(low < high && low.is_finite() && high.is_finite()) {
+            return Err(wrong(format!("range is [{low}, {high}]; expected two numbers, the lower first")));
+        }
+        Ok(read)
+    }
+
+    /// ᾱ and everything else that the steps need.
+    pub(crate) fn scheduler(&self, file: &Path) -> Result<SchedulerConfig, DiffusionError> {
+        let wrong = |reason: String| DiffusionError::Config { file: file.to_path_buf(), reason };
+        let prediction = match self.prediction {
+            None | Some(Output::Epsilon) => Prediction::Epsilon,
+            Some(Output::V) => Prediction::VPrediction,
+            Some(Output::X0) => Prediction::Sample,
+        };
+        let json = serde_json::to_value(self.schedule.clone().unwrap_or_default());
+        let mut config = SchedulerConfig::from_json(&json.map_err(|e| wrong(e.to_string()))?)
+            .map_err(|reason| wrong(format!("[schedule]: {reason}")))?;
+        config.prediction = prediction;
+        if let Some(sigma) = self.sigma {
+            let mut before = 1.0;
+            config.betas = sigma
+                .levels()
+                .map(|level| {
+                    let alpha = 1.0 / (1.0 + level * level);
+                    1.0 - alpha / std::mem::replace(&mut before, alpha)
+                })
+                .collect();
+            config.class = "levels of noise".to_owned();
+            config.spacing = crate::config::Spacing::Trailing;
+            (config.clip, config.set_alpha_to_one, config.steps_offset) = (None, true, 0);
+        }
+        Ok(config)
+    }
+
+    /// `model` with the inputs `sample` and `timestep` that a denoiser has here.
+    pub(crate) fn adapt(&self, file: &Path, model: &mut Model) -> Result<(), DiffusionError> {
+        let graph = &model.graph;
+        let names = || graph.inputs.iter().map(Value::name).collect::<Vec<_>>().join(", ");
+        let wrong = |reason: String| DiffusionError::Config { file: file.to_path_buf(), reason };
+        let find = |name: &str| graph.inputs.iter().position(|v| v.name() == name);
+        let Inputs { sample, time, condition } = &self.inputs;
+        let known = [Some(sample), Some(time), condition.as_ref()].into_iter().flatten().chain(self.constants.keys());
+        if let Some(absent) = known.clone().find(|name| find(name).is_none()) {
+            return Err(wrong(format!("the model has no input '{absent}'; it has {}", names())));
+        }
+        if let Some(open) = graph.inputs.iter().find(|v| !known.clone().any(|name| name == v.name())) {
+            let name = open.name();
+            return Err(wrong(format!("nothing is said of the input '{name}'; give it a number under [constants]")));
+        }
+        let (Some(at), Some(time_at)) = (find(sample), find(time)) else { return Ok(()) };
+        let time_shape = graph.inputs[time_at].shape().unwrap_or_default();
+        let (noisy, level) = (graph.fresh("sample.scaled"), graph.fresh("time.level"));
+        let graph = &mut model.graph;
+        for node in &mut graph.nodes {
+            node.rename_input(sample, &noisy);
+            node.rename_input(time, &level);
+        }
+        let sample_shape = graph.inputs[at].shape().unwrap_or_default();
+        let mut nodes = Vec::new();
+        let mut element = graph.inputs[time_at].element().unwrap_or(ElementType::I64);
+        match self.sigma {
+            None => {
+                nodes.push(Node::new("Identity", &["sample"], &[&noisy]));
+                nodes.push(Node::new("Identity", &["timestep"], &[&level]));
+            }
+            Some(sigma) => {
+                element = ElementType::I64;
+                let levels: Vec<f32> = sigma.levels().map(|s| s as f32).collect();
+                let scales: Vec<f32> = sigma.levels().map(|s| (1.0 + s * s).sqrt() as f32).collect();
+                let [table, scale, four] = ["sigma.levels", "sigma.scales", "sigma.shape"].map(|n| graph.fresh(n));
+                let [scaled, shaped] = ["sigma.scale", "sigma.scale.shaped"].map(|n| graph.fresh(n));
+                for tensor in [
+                    Tensor::f32(&table, &[LEVELS], &levels),
+                    Tensor::f32(&scale, &[LEVELS], &scales),
+                    Tensor::i64(&four, &[4], &[-1, 1, 1, 1]),
+                ] {
+                    graph.initializers.insert(tensor.name().to_owned(), tensor);
+                }
+                nodes.push(Node::new("Gather", &[&table, "timestep"], &[&level]));
+                nodes.push(Node::new("Gather", &[&scale, "timestep"], &[&scaled]));
+                nodes.push(Node::new("Reshape", &[&scaled, &four], &[&shaped]));
+                nodes.push(Node::new("Mul", &["sample", &shaped], &[&noisy]));
+            }
+        }
+        graph.inputs[at] = Value::tensor("sample", ElementType::F32, &sample_shape);
+        graph.inputs[time_at] = Value::tensor("timestep", element, &time_shape);
+        nodes.append(&mut graph.nodes);
+        graph.nodes = nodes;
+        graph.sort().map_err(|e| wrong(format!("its graph cannot be adapted: {e}")))
+    }
+}
+
+impl Sigma {
+    /// The levels, ascending.
+    fn levels(self) -> impl Iterator<Item = f64> {
+        let (low, high) = (self.min.powf(1.0 / self.rho), self.max.powf(1.0 / self.rho));
+        (0..LEVELS).map(move |i| (low + (high - low) * i as f64 / (LEVELS - 1) as f64).powf(self.rho))
+    }
+}
