@@ -19,7 +19,8 @@
 //! cue; what is erased is its whole trace.
 
 use super::loss::Loss;
-use super::train::{Samples, minimise};
+use super::minimise::minimise;
+use super::train::Samples;
 use crate::layer::DecisionLayer;
 use ndarray::{Array1, Array2, Axis};
 use rayon::prelude::*;

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 /// Added to the probability without the suspects, as published, so that the ratio stays finite.
 const TINY: f64 = 1e-9;
 
-/// Rows that one thread takes at a time; a batch of training is a single block.
-const ROWS: usize = 512;
+/// Rows that one thread takes at a time: half a batch of training.
+const ROWS: usize = 64;
+/// Parts that the samples of a whole fit are summed in, whatever the threads, so that the sums are the same.
+const PARTS: usize = 16;
 
 /// How the ratios of a batch become one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,15 +71,24 @@ pub struct Slope {
 
 /// log softmax of every row, in float64.
 fn log_probabilities(logits: &Array2<f32>) -> Array2<f64> {
+    // A batch is done before a thread is awake.
+    if logits.nrows() <= 2 * ROWS {
+        return log_softmax(logits);
+    }
+    let mut out = Array2::zeros(logits.raw_dim());
+    let blocks: Vec<_> = out.axis_chunks_iter_mut(Axis(0), ROWS).zip(logits.axis_chunks_iter(Axis(0), ROWS)).collect();
+    blocks.into_par_iter().for_each(|(mut out, logits)| out.assign(&log_softmax(&logits)));
+    out
+}
+
+/// [`log_probabilities`] on this thread.
+fn log_softmax<S: ndarray::Data<Elem = f32>>(logits: &ndarray::ArrayBase<S, ndarray::Ix2>) -> Array2<f64> {
     let mut out = logits.mapv(f64::from);
-    let blocks: Vec<_> = out.axis_chunks_iter_mut(Axis(0), ROWS).collect();
-    blocks.into_par_iter().for_each(|mut block| {
-        for mut row in block.axis_iter_mut(Axis(0)) {
-            let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let sum: f64 = row.iter().map(|z| (z - largest).exp()).sum();
-            row.mapv_inplace(|z| z - largest - sum.ln());
-        }
-    });
+    for mut row in out.axis_iter_mut(Axis(0)) {
+        let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let lost = row.iter().map(|z| (z - largest).exp()).sum::<f64>().ln();
+        row.mapv_inplace(|z| z - largest - lost);
+    }
     out
 }
 
@@ -100,31 +111,117 @@ impl Loss {
         labels: &[usize],
         importance: &[f64],
     ) -> Slope {
-        let logits = logits_of(layer, features);
-        let log_p = log_probabilities(&logits);
-        let (mut value, mut by_logits) = self.classification(&log_p, labels, importance);
+        if self.ratio.is_none() && features.nrows() > PARTS * ROWS {
+            return self.slope_of_many(layer, features, labels, importance);
+        }
+        let blocks: Vec<_> = features.axis_chunks_iter(Axis(0), ROWS).collect();
+        self.slope_of_blocks(layer, &blocks, &logits_of(layer, features), labels, importance)
+    }
+
+    /// [`Loss::slope`] of the `rows` of `features`: each thread gathers its part of them, and has it at hand on the way back.
+    pub fn slope_of_rows(
+        &self,
+        layer: &DecisionLayer,
+        features: &Array2<f32>,
+        rows: &[usize],
+        labels: &[usize],
+        importance: &[f64],
+    ) -> Slope {
+        let gather = |rows: &[usize]| {
+            let mut own = Array2::zeros((rows.len(), features.ncols()));
+            own.rows_mut().into_iter().zip(rows).for_each(|(mut to, &row)| to.assign(&features.row(row)));
+            let logits = own.dot(&layer.weight.t()) + &layer.bias;
+            (own, logits)
+        };
+        let (blocks, logits): (Vec<Array2<f32>>, Vec<Array2<f32>>) = rows.par_chunks(ROWS).map(gather).unzip();
+        let mut all = Array2::zeros((rows.len(), layer.classes()));
+        all.axis_chunks_iter_mut(Axis(0), ROWS).zip(&logits).for_each(|(mut to, logits)| to.assign(logits));
+        let blocks: Vec<_> = blocks.iter().map(|block| block.view()).collect();
+        self.slope_of_blocks(layer, &blocks, &all, labels, importance)
+    }
+
+    /// The slope of samples that lie in `blocks` of [`ROWS`] rows, and whose logits are known.
+    fn slope_of_blocks(
+        &self,
+        layer: &DecisionLayer,
+        blocks: &[ArrayView2<'_, f32>],
+        logits: &Array2<f32>,
+        labels: &[usize],
+        importance: &[f64],
+    ) -> Slope {
+        let log_p = log_probabilities(logits);
+        let total = self.counted(labels, importance);
+        let (mut value, mut by_logits) = self.classification(&log_p, labels, importance, total);
         let mut silenced = None;
         if let Some(penalty) = &self.ratio {
-            let (cost, with, without) = penalty.slope(layer, features, &logits, &log_p);
+            let theirs = columns(blocks, &penalty.suspects);
+            let (cost, with, without) = penalty.slope(layer, &theirs, logits, &log_p);
             value += cost;
             by_logits += &with;
-            silenced = Some((penalty, without));
+            silenced = Some((penalty, theirs, without));
         }
         let mut total = by_logits.clone();
-        if let Some((_, without)) = &silenced {
+        if let Some((_, _, without)) = &silenced {
             total += without;
         }
         let total = total.mapv(|g| g as f32);
-        let mut weight = transposed_product(&total, features);
-        if let Some((penalty, without)) = &silenced {
+        let mut weight = transposed_product(&total, blocks);
+        if let Some((penalty, theirs, without)) = &silenced {
             // Features with the suspects at 0 give their columns no gradient.
             let without = without.mapv(|g| g as f32);
-            for &j in &penalty.suspects {
-                let none = without.t().dot(&features.column(j));
+            for (k, &j) in penalty.suspects.iter().enumerate() {
+                let none = without.t().dot(&theirs.column(k));
                 weight.column_mut(j).scaled_add(-1.0, &none);
             }
         }
         Slope { value, weight, bias: total.sum_axis(Axis(0)) }
+    }
+
+    /// [`Loss::slope`] without a ratio: each block of rows is read once for both passes.
+    fn slope_of_many(
+        &self,
+        layer: &DecisionLayer,
+        features: ArrayView2<'_, f32>,
+        labels: &[usize],
+        importance: &[f64],
+    ) -> Slope {
+        let total = self.counted(labels, importance);
+        let each = features.nrows().div_ceil(PARTS).max(1);
+        let zero =
+            || Slope { value: 0.0, weight: Array2::zeros(layer.weight.dim()), bias: Array1::zeros(layer.classes()) };
+        let of = |start: usize| -> Slope {
+            let mut sum = zero();
+            let end = (start + each).min(features.nrows());
+            for from in (start..end).step_by(2 * ROWS) {
+                let to = (from + 2 * ROWS).min(end);
+                let rows = features.slice(ndarray::s![from..to, ..]);
+                let log_p = log_softmax(&(rows.dot(&layer.weight.t()) + &layer.bias));
+                let some = importance.get(from..to).unwrap_or_default();
+                let (value, by_logits) = self.classification(&log_p, &labels[from..to], some, total);
+                let by_logits = by_logits.mapv(|g| g as f32);
+                sum.value += value;
+                ndarray::linalg::general_mat_mul(1.0, &by_logits.t(), &rows, 1.0, &mut sum.weight);
+                sum.bias += &by_logits.sum_axis(Axis(0));
+            }
+            sum
+        };
+        let starts: Vec<usize> = (0..features.nrows()).step_by(each).collect();
+        let parts: Vec<Slope> = starts.into_par_iter().map(of).collect();
+        parts.into_iter().fold(zero(), |mut sum, part| {
+            sum.value += part.value;
+            sum.weight += &part.weight;
+            sum.bias += &part.bias;
+            sum
+        })
+    }
+
+    /// What the samples count for together.
+    fn counted(&self, labels: &[usize], importance: &[f64]) -> f64 {
+        let of = |(i, &label): (usize, &usize)| {
+            let weight = if self.focal > 0.0 { 1.0 } else { self.class_weights.get(label).copied().unwrap_or(1.0) };
+            weight * importance.get(i).copied().unwrap_or(1.0)
+        };
+        labels.iter().enumerate().map(of).sum()
     }
 
     /// The loss alone, which a line search asks for more often than for the gradient.
@@ -137,17 +234,24 @@ impl Loss {
     ) -> f64 {
         let logits = logits_of(layer, features);
         let log_p = log_probabilities(&logits);
-        let penalty = self.ratio.as_ref().map_or(0.0, |penalty| penalty.slope(layer, features, &logits, &log_p).0);
-        self.classification(&log_p, labels, importance).0 + penalty
+        let cost = |penalty: &RatioPenalty| {
+            penalty.slope(layer, &features.select(Axis(1), &penalty.suspects), &logits, &log_p).0
+        };
+        let penalty = self.ratio.as_ref().map_or(0.0, cost);
+        self.classification(&log_p, labels, importance, self.counted(labels, importance)).0 + penalty
     }
 
     /// The cross-entropy or focal part: its value and gradient with respect to the logits.
-    fn classification(&self, log_p: &Array2<f64>, labels: &[usize], importance: &[f64]) -> (f64, Array2<f64>) {
+    fn classification(
+        &self,
+        log_p: &Array2<f64>,
+        labels: &[usize],
+        importance: &[f64],
+        total: f64,
+    ) -> (f64, Array2<f64>) {
         let weight = |i: usize| {
             self.class_weights.get(labels[i]).copied().unwrap_or(1.0) * importance.get(i).copied().unwrap_or(1.0)
         };
-        let counted = |i: usize| if self.focal > 0.0 { importance.get(i).copied().unwrap_or(1.0) } else { weight(i) };
-        let total: f64 = (0..labels.len()).map(counted).sum();
         let mut slope = Array2::zeros(log_p.raw_dim());
         let mut value = 0.0;
         for (i, &label) in labels.iter().enumerate() {
@@ -174,16 +278,16 @@ impl RatioPenalty {
     /// r = p_c(f) / (p_c(f without the suspects) + 1e-9) of every row of `features`.
     pub fn ratios(&self, layer: &DecisionLayer, features: ArrayView2<'_, f32>) -> Vec<f64> {
         let logits = logits_of(layer, features);
-        let (with, without) = (log_probabilities(&logits), self.without(layer, features, &logits));
+        let theirs = features.select(Axis(1), &self.suspects);
+        let (with, without) = (log_probabilities(&logits), self.without(layer, &theirs, &logits));
         (0..features.nrows())
             .map(|i| (with[[i, self.class]] - (without[[i, self.class]].exp() + TINY).ln()).exp())
             .collect()
     }
 
-    /// log p of the features with the suspects at 0.
-    fn without(&self, layer: &DecisionLayer, features: ArrayView2<'_, f32>, logits: &Array2<f32>) -> Array2<f64> {
-        let (theirs, columns) =
-            (features.select(Axis(1), &self.suspects), layer.weight.select(Axis(1), &self.suspects));
+    /// log p of the features with the suspects, whose columns are `theirs`, at 0.
+    fn without(&self, layer: &DecisionLayer, theirs: &Array2<f32>, logits: &Array2<f32>) -> Array2<f64> {
+        let columns = layer.weight.select(Axis(1), &self.suspects);
         log_probabilities(&(logits - &theirs.dot(&columns.t())))
     }
 
@@ -191,11 +295,11 @@ impl RatioPenalty {
     fn slope(
         &self,
         layer: &DecisionLayer,
-        features: ArrayView2<'_, f32>,
+        theirs: &Array2<f32>,
         logits: &Array2<f32>,
         log_p: &Array2<f64>,
     ) -> (f64, Array2<f64>, Array2<f64>) {
-        let log_q = self.without(layer, features, logits);
+        let log_q = self.without(layer, theirs, logits);
         let classes: Vec<usize> = match self.norm {
             RatioNorm::Mean => (0..log_p.ncols()).collect(),
             RatioNorm::Norm | RatioNorm::RootMeanSquare => vec![self.class],
@@ -234,14 +338,23 @@ impl RatioPenalty {
     }
 }
 
-/// Gᵀ F, over blocks of columns of F in parallel: every column is summed in one order, whatever the threads.
-fn transposed_product(gradient: &Array2<f32>, features: ArrayView2<'_, f32>) -> Array2<f32> {
-    const BLOCK: usize = 256;
-    let mut out = Array2::zeros((gradient.ncols(), features.ncols()));
-    let blocks: Vec<_> =
-        out.axis_chunks_iter_mut(Axis(1), BLOCK).zip(features.axis_chunks_iter(Axis(1), BLOCK)).collect();
-    blocks.into_par_iter().for_each(|(mut out, columns)| out.assign(&gradient.t().dot(&columns)));
+/// The columns `wanted` of rows that lie in blocks.
+fn columns(blocks: &[ArrayView2<'_, f32>], wanted: &[usize]) -> Array2<f32> {
+    let rows = blocks.iter().map(|block| block.nrows()).sum();
+    let mut out = Array2::zeros((rows, wanted.len()));
+    let all = blocks.iter().flat_map(|block| block.rows());
+    for (mut to, from) in out.rows_mut().into_iter().zip(all) {
+        to.iter_mut().zip(wanted).for_each(|(to, &j)| *to = from[j]);
+    }
     out
+}
+
+/// Gᵀ F of rows that lie in blocks of [`ROWS`]: each block on one thread, summed in their order, whatever the threads.
+fn transposed_product(gradient: &Array2<f32>, blocks: &[ArrayView2<'_, f32>]) -> Array2<f32> {
+    let width = blocks.first().map_or(0, |block| block.ncols());
+    let pairs: Vec<_> = gradient.axis_chunks_iter(Axis(0), ROWS).zip(blocks).collect();
+    let parts: Vec<Array2<f32>> = pairs.into_par_iter().map(|(gradient, rows)| gradient.t().dot(rows)).collect();
+    parts.into_iter().reduce(|sum, part| sum + part).unwrap_or_else(|| Array2::zeros((gradient.ncols(), width)))
 }
 
 #[cfg(test)]

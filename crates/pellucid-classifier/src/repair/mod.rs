@@ -8,6 +8,7 @@ pub mod clusters;
 pub mod compare;
 pub mod erase;
 pub mod loss;
+pub mod minimise;
 pub mod results;
 pub mod sensitivity;
 pub mod suspects;
@@ -488,7 +489,7 @@ impl<'a> Bench<'a> {
         let importance = balanced(&groups?);
         let make = |pull: f64| {
             let (features, labels) = (self.train.features.view(), &self.train.labels);
-            train::minimise(self.layer, &Loss::cross_entropy(), features, labels, &importance, pull, 400)
+            minimise::minimise(self.layer, &Loss::cross_entropy(), features, labels, &importance, pull, 400)
         };
         Some(self.best_pull(make))
     }

@@ -1,9 +1,9 @@
 //! Trains a decision layer on cached features: Adam, schedules, and the choice of the best epoch on validation.
 
-use super::loss::{Loss, Slope};
+use super::loss::{Loss, Slope, logits_of};
 use crate::layer::DecisionLayer;
 use crate::scan::predicted;
-use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
+use ndarray::{Array1, Array2, Zip};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -240,73 +240,17 @@ pub fn train(
 }
 
 fn batch_slope(loss: &Loss, layer: &DecisionLayer, samples: &Samples, rows: &[usize], decay: f64) -> Slope {
-    let features = samples.features.select(Axis(0), rows);
     let labels: Vec<usize> = rows.iter().map(|&r| samples.labels[r]).collect();
     let importance: Vec<f64> = match samples.importance.is_empty() {
         true => Vec::new(),
         false => rows.iter().map(|&r| samples.importance[r]).collect(),
     };
-    let mut slope = loss.slope(layer, features.view(), &labels, &importance);
+    let mut slope = loss.slope_of_rows(layer, &samples.features, rows, &labels, &importance);
     if decay > 0.0 {
         slope.weight.scaled_add(decay as f32, &layer.weight);
         slope.bias.scaled_add(decay as f32, &layer.bias);
     }
     slope
-}
-
-/// Minimises `loss` (convex: no penalty, no focal factor) plus `pull` · ‖W − W₀‖² from `start` by accelerated gradient
-/// descent with restarts, until the gradient's norm is 1e-5 or after `steps`.
-pub fn minimise(
-    start: &DecisionLayer,
-    loss: &Loss,
-    features: ArrayView2<'_, f32>,
-    labels: &[usize],
-    importance: &[f64],
-    pull: f64,
-    steps: usize,
-) -> DecisionLayer {
-    let pulled = |moved: &Array2<f32>| pull * moved.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>();
-    let value = |layer: &DecisionLayer| {
-        loss.value(layer, features, labels, importance) + pulled(&(&layer.weight - &start.weight))
-    };
-    let full = |layer: &DecisionLayer| {
-        let mut slope = loss.slope(layer, features, labels, importance);
-        let moved = &layer.weight - &start.weight;
-        slope.value += pulled(&moved);
-        slope.weight.scaled_add(2.0 * pull as f32, &moved);
-        slope
-    };
-    let (mut at, mut ahead, mut momentum) = (start.clone(), start.clone(), 1.0f64);
-    let mut length = 1.0f64;
-    for _ in 0..steps {
-        let slope = full(&ahead);
-        let norm = f64::from(slope.weight.iter().chain(&slope.bias).map(|g| g * g).sum::<f32>());
-        if norm.sqrt() < 1e-5 || !norm.is_finite() {
-            break;
-        }
-        // The step is lengthened each time and halved until it is short enough for this place (Armijo).
-        length *= 1.5;
-        let next = loop {
-            let next = DecisionLayer {
-                weight: &ahead.weight - &(&slope.weight * length as f32),
-                bias: &ahead.bias - &(&slope.bias * length as f32),
-            };
-            if value(&next) <= slope.value - 0.5 * length * norm || length < 1e-9 {
-                break next;
-            }
-            length *= 0.5;
-        };
-        let progress = (&next.weight - &at.weight).iter().zip(&slope.weight).map(|(d, g)| d * g).sum::<f32>();
-        // Going uphill means that the momentum overshot.
-        let following = if progress > 0.0 { 1.0 } else { (1.0 + (1.0 + 4.0 * momentum * momentum).sqrt()) / 2.0 };
-        let carry = if progress > 0.0 { 0.0 } else { ((momentum - 1.0) / following) as f32 };
-        ahead = DecisionLayer {
-            weight: &next.weight + &((&next.weight - &at.weight) * carry),
-            bias: &next.bias + &((&next.bias - &at.bias) * carry),
-        };
-        (at, momentum) = (next, following);
-    }
-    at
 }
 
 #[cfg(test)]
@@ -326,17 +270,6 @@ mod tests {
     fn a_part_too_small_to_judge_does_not_decide() {
         let right = [true, true, true, true, false, false];
         assert_eq!(worst(&right, &[0, 0, 0, 0, 0, 1]), 0.8);
-    }
-
-    #[test]
-    fn the_minimiser_finds_the_stationary_point() {
-        let layer = DecisionLayer { weight: Array2::zeros((2, 2)), bias: Array1::zeros(2) };
-        let features = array![[1.0, 0.2], [0.3, 1.0], [0.8, 0.9], [0.1, 0.4]];
-        let loss = Loss::cross_entropy();
-        let found = minimise(&layer, &loss, features.view(), &[0, 1, 1, 0], &[], 0.01, 2000);
-        let mut slope = loss.slope(&found, features.view(), &[0, 1, 1, 0], &[]);
-        slope.weight.scaled_add(0.02, &found.weight);
-        assert!(slope.weight.iter().chain(&slope.bias).all(|g| g.abs() < 1e-4), "{slope:?}");
     }
 
     #[test]
