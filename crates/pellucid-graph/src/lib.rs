@@ -17,6 +17,7 @@ pub mod onnx;
 mod precision;
 pub mod taps;
 mod tensor;
+mod zero_terms;
 
 pub use external::ExternalDataError;
 pub use graph::{Graph, GraphError, Node, Value};
@@ -26,3 +27,4 @@ pub use observed::{Observations, Observed};
 pub use precision::{WidenError, widen_to_float32};
 pub use taps::{DecisionLayer, FeatureMap, Head, HeadKind, TapError, TapNames, Taps};
 pub use tensor::{ElementType, Tensor, TensorError};
+pub use zero_terms::drop_zero_terms;

@@ -1,6 +1,6 @@
 //! Trains a decision layer on cached features: Adam, schedules, and the choice of the best epoch on validation.
 
-use super::loss::{Loss, Slope, logits_of};
+use super::loss::{Loss, Slope};
 use crate::layer::DecisionLayer;
 use crate::scan::predicted;
 use ndarray::{Array1, Array2, Zip};
