@@ -120,7 +120,7 @@ fn spread_points(e: &mut Emitter, g: &str, w: &str, group: usize, window: &Windo
 
 /// The input gradient of a strided Conv by phases. An input element i = s·q + r meets only the taps k ≡ r + p (mod s), so
 /// each phase r is a stride-1 convolution of the cotangent with every s-th tap, mirrored. All phases together are one
-/// Conv with s² outputs per channel, whose results DepthToSpace interleaves: much faster than a ConvTranspose, which the
+/// Conv with s² outputs per channel, whose results are interleaved: much faster than a ConvTranspose, which the
 /// runtime computes column by column.
 struct Phases {
     stride: usize,
@@ -199,11 +199,23 @@ impl Phases {
         let g = cropped(e, g, &pads.map(|p| (-p).max(0)), &window.output);
         let node = Node::new("Conv", &[&g, &weights], &[]).with_int("group", group as i64);
         let phases = e.emit(node.with_ints("pads", &pads.map(|p| p.max(0))));
-        let node = Node::new("DepthToSpace", &[&phases], &[]).with_int("blocksize", self.stride as i64);
-        let full = e.emit(node.with_string("mode", "CRD"));
         let extents: Vec<usize> = window.input.iter().map(|n| n.next_multiple_of(self.stride)).collect();
+        let full = self.interleaved(e, &phases, e.fixed(w, 1)? * group, &extents);
         let crop: Vec<i64> = [0, 0].into_iter().chain((0..2).map(|i| (extents[i] - window.input[i]) as i64)).collect();
         Ok(cropped(e, &full, &crop, &extents))
+    }
+}
+
+impl Phases {
+    /// DepthToSpace (CRD) as two moves of one axis each: in ONNX Runtime a third to a half of its time.
+    fn interleaved(&self, e: &mut Emitter, phases: &str, channels: usize, extents: &[usize]) -> String {
+        let s = self.stride as i64;
+        let [height, width] = [extents[0] as i64 / s, extents[1] as i64 / s];
+        let split = e.reshape(phases, &[-1, s, s, height, width]);
+        let columns = e.transpose(&split, &[0, 1, 3, 4, 2]);
+        let rows = e.reshape(&columns, &[-1, s, height, width * s]);
+        let moved = e.transpose(&rows, &[0, 2, 1, 3]);
+        e.reshape(&moved, &[-1, channels as i64, height * s, width * s])
     }
 }
 
