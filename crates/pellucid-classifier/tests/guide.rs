@@ -4,7 +4,7 @@
 
 use pellucid_classifier::guide::{Guide, GuideOptions, cosine, words::PromptBank};
 use pellucid_classifier::illusion::mask::heat_mask;
-use pellucid_graph::Model;
+use pellucid_graph::{ElementType, Model, Node, Value, grad};
 use pellucid_runtime::Runtime;
 use pellucid_vision::picture::Picture;
 use safetensors::SafeTensors;
@@ -56,6 +56,40 @@ fn both_towers_and_the_tokeniser_equal_transformers() {
     let expected = floats(&reference, "picture");
     let size = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     assert!(off(found.as_slice().unwrap(), &expected) < 1e-4 * size.max(1.0), "{found} {expected:?}");
+}
+
+/// Both towers in one file, with the logits of every pair, as `CLIPModel` is exported.
+fn in_one_file(folder: &Path) {
+    let read = |name: &str| grad::prepare(&Model::read(zoo("guides/tiny_clip").join(name)).unwrap(), &[]).unwrap();
+    let mut both = grad::join(&read("vision_model.onnx"), &read("text_model.onnx"), "text.", &[]).unwrap();
+    let graph = &mut both.graph;
+    for input in ["input_ids", "attention_mask"] {
+        if let Some(at) = graph.inputs.iter().position(|v| v.name() == format!("text.{input}")) {
+            graph.nodes.insert(0, Node::new("Identity", &[input], &[&format!("text.{input}")]));
+            graph.inputs[at] = Value::tensor(input, ElementType::I64, &[None, None]);
+        }
+    }
+    graph.nodes.push(Node::new("Identity", &["text.text_embeds"], &["text_embeds"]));
+    graph.nodes.push(Node::new("Transpose", &["text_embeds"], &["turned"]));
+    graph.nodes.push(Node::new("MatMul", &["image_embeds", "turned"], &["logits_per_image"]));
+    graph.outputs = ["logits_per_image", "text_embeds", "image_embeds"].map(Value::untyped).into();
+    both.write(folder.join("model.onnx")).unwrap();
+    for name in ["tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"] {
+        std::fs::copy(zoo("guides/tiny_clip").join(name), folder.join(name)).unwrap();
+    }
+}
+
+#[test]
+fn a_clip_in_one_file_is_the_clip_in_two() {
+    let folder = tempfile::TempDir::new().unwrap();
+    in_one_file(folder.path());
+    let mut one = open(folder.path().to_str().unwrap(), SQUEEZENET).unwrap();
+    let mut two = open("tiny_clip", SQUEEZENET).unwrap();
+    let close = |a: &[f32], b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+    assert!(close(&one.text("balloon").unwrap(), &two.text("balloon").unwrap()));
+    let picture = Picture::open(zoo("guides/tiny_clip/picture.png"), &Default::default()).unwrap();
+    let [a, b] = [&mut one, &mut two].map(|clip| clip.pictures(std::slice::from_ref(&picture)).unwrap());
+    assert!(close(a.as_slice().unwrap(), b.as_slice().unwrap()));
 }
 
 #[test]

@@ -16,6 +16,7 @@ use pellucid_vision::dataset::{Dataset, DatasetOptions};
 use pellucid_vision::picture::Picture;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use response::Responses;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -381,8 +382,13 @@ fn manifest(classifier: &Classifier, settings: &PictureSettings, data: Option<&D
         ..settings.clone()
     };
     let text = format!("{shown:?} {:?} {:?}", classifier.options.taps, classifier.preprocessing);
-    let files =
-        data.map_or(String::new(), |d| d.samples.iter().map(|s| s.file.as_str()).collect::<Vec<_>>().join("\n"));
+    let limits = &classifier.options.limits;
+    let content = |data: &Dataset| -> String {
+        let of = |i: usize| data.content_hash(i, limits).unwrap_or_default();
+        let hashes: Vec<String> = (0..data.len()).into_par_iter().map(of).collect();
+        data.samples.iter().zip(hashes).map(|(s, hash)| format!("{}\0{hash}\n", s.file)).collect()
+    };
+    let files = data.map_or(String::new(), content);
     Manifest {
         pellucid: VERSION.to_owned(),
         onnxruntime: classifier.runtime.version(),
