@@ -284,8 +284,7 @@ fn games(
     let steps = all.trajectory.steps.len();
     let count = count.min(steps);
     let size = (pipeline.latent[1], pipeline.latent[2]);
-    let mut results = Vec::new();
-    progress.start("faithfulness", count as u64);
+    let mut wanted = Vec::new();
     for chosen in 0..count {
         let at = (chosen * 2 + 1) * steps / (2 * count);
         let mut maps = Vec::new();
@@ -304,11 +303,20 @@ fn games(
         {
             maps.push((name.to_owned(), control.map(&all.trajectory, at, all.trajectory.settings.seed)));
         }
-        for (map, values) in maps {
-            let games = faithfulness(pipeline, &all.trajectory, at, &values)?;
-            results.push(MapFaithfulness { step: at, t: all.trajectory.steps[at].t, map, games });
+        wanted.extend(maps.into_iter().map(|(name, values)| (at, name, values)));
+    }
+    // Two games a map, each with one pass a row of the latent and one for the start.
+    let passes = 2 * (size.0 as u64 + 1);
+    let mut results = Vec::new();
+    progress.start("faithfulness, passes", passes * wanted.len() as u64);
+    for (at, map, values) in wanted {
+        if progress.interrupted() {
+            return Err(pellucid_diffusion::DiffusionError::Interrupted.into());
         }
-        progress.advance(1);
+        progress.note(&format!("{map} at t = {}", all.trajectory.steps[at].t));
+        let games = faithfulness(pipeline, &all.trajectory, at, &values)?;
+        results.push(MapFaithfulness { step: at, t: all.trajectory.steps[at].t, map, games });
+        progress.advance(passes);
     }
     progress.finish();
     Ok(results)
