@@ -214,7 +214,41 @@ fn block_map(activation: &Array3<f32>, gradient: &Array3<f32>, (height, width): 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{PipelineOptions, Timesteps, TrajectorySettings};
     use ndarray::array;
+    use pellucid_runtime::progress::Silent;
+    use std::path::Path;
+
+    #[test]
+    fn every_block_has_the_map_that_it_has_when_it_is_asked_alone() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let options = PipelineOptions { library: Some(here.join("../../.runtime")), ..PipelineOptions::default() };
+        let mut pipeline = Pipeline::open(here.join("../../zoo/models/tiny_diffusion"), &options).unwrap();
+        let prompt = pipeline.prompt("a cat").unwrap();
+        let settings = TrajectorySettings {
+            timesteps: Timesteps::Uniform { steps: 3, spacing: None },
+            guidance: 3.0,
+            ..TrajectorySettings::default()
+        };
+        let trajectory = Trajectory::compute(&mut pipeline, &prompt, &settings, None, &Silent).unwrap();
+        let mut together = Cam::new(&mut pipeline).unwrap();
+        let maps = together.maps(&trajectory, 1, &Score::Cond).unwrap().blocks;
+        let (model, _) = pipeline.prepared().unwrap();
+        let model = model.clone();
+        let mut compared = 0;
+        for (block, map) in together.blocks.iter().zip(&maps).step_by(5) {
+            let mut alone = Cam::of(&pipeline, model.clone(), vec![block.clone()], 0).unwrap();
+            let own = alone.maps(&trajectory, 1, &Score::Cond).unwrap().blocks.remove(0);
+            match (map, own) {
+                (Some(map), Some(own)) => {
+                    assert!((map - &own).iter().all(|d| d.abs() < 1e-5), "{}", block.name());
+                    compared += 1;
+                }
+                (map, own) => assert_eq!(map.is_some(), own.is_some(), "{}", block.name()),
+            }
+        }
+        assert!(compared > 3, "{compared} of {} blocks have a map", maps.len());
+    }
 
     #[test]
     fn a_block_map_weights_channels_by_their_mean_gradient() {

@@ -447,6 +447,54 @@ mod tests {
         }
     }
 
+    /// The published map straight from METHODS: a pass for each mask alone, ε under guidance and x̂0 written out, a double loop.
+    #[test]
+    fn a_map_equals_passes_one_by_one_and_a_double_loop() {
+        let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let library = Some(here.join("../../.runtime"));
+        let options = crate::PipelineOptions { library, ..Default::default() };
+        let mut pipeline = Pipeline::open(here.join("../../zoo/models/emoji_diffusion"), &options).unwrap();
+        let prompt = pipeline.prompt("a cat on blue").unwrap();
+        let way = crate::TrajectorySettings { guidance: 3.0, ..Default::default() };
+        let trajectory =
+            Trajectory::compute(&mut pipeline, &prompt, &way, None, &pellucid_runtime::progress::Silent).unwrap();
+        let how = RiseSettings {
+            reading: Reading::structure(Target::X0),
+            masks: MaskKind::Pixel,
+            count: 12,
+            antithetic: false,
+            reliability: None,
+            ..RiseSettings::default()
+        };
+        let found = rise(&mut pipeline, &trajectory, 6, &how, &pellucid_runtime::progress::Silent).unwrap();
+
+        let step = &trajectory.steps[6];
+        let alpha = pipeline.schedule.alpha(Some(step.t));
+        let (signal, noise) = (alpha.sqrt() as f32, (1.0 - alpha).sqrt() as f32);
+        let mut masks =
+            Masks { random: stream(how.seed, 6), kind: how.masks, antithetic: false, size: (16, 16), pending: None };
+        let reference = Reference::new(row(&step.clean, 0), how.reading.similarity, 1.0);
+        let scored: Vec<(Array2<f32>, Array2<f32>)> = (0..how.count)
+            .map(|_| {
+                let mask = masks.draw();
+                let x = Array4::from_shape_fn(step.latent.dim(), |i| step.latent[i] * mask[[i.2, i.3]]);
+                let (u, c) = pipeline.both_epsilons(&x, step.t, &prompt).unwrap();
+                let u = u.unwrap();
+                let clean = (&x - (&u + (&c - &u) * 3.0) * noise) / signal;
+                (mask, reference.compare(row(&clean, 0)))
+            })
+            .collect();
+        for (place, found) in found.map.indexed_iter() {
+            let (mut sum, mut kept) = (0.0, 0.0);
+            for (mask, score) in &scored {
+                sum += f64::from(mask[place] * score[place]);
+                kept += f64::from(mask[place]);
+            }
+            // Places that no mask kept have the mean.
+            assert!(kept == 0.0 || (f64::from(*found) - sum / kept).abs() < 1e-5, "{place:?}: {found} {}", sum / kept);
+        }
+    }
+
     #[test]
     fn places_without_a_mask_take_the_mean_and_are_counted() {
         let map = ndarray::array![[1.0, f32::NAN], [3.0, 2.0]];
