@@ -168,3 +168,52 @@ fn clip(folder: &Path) -> Result<Tokenizer, String> {
     tokenizer.with_post_processor(Some(template));
     Ok(tokenizer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zoo() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../zoo/guides/tiny_clip")
+    }
+
+    /// The vocabulary of zoo/guides/tiny_clip in the two files that older pipelines carry.
+    fn in_two_files() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let json = read_json(&zoo().join("tokenizer.json")).unwrap();
+        let merges = json.pointer("/model/merges").and_then(Value::as_array).unwrap();
+        let line = |merge: &Value| match merge {
+            Value::Array(pair) => format!("{} {}\n", pair[0].as_str().unwrap(), pair[1].as_str().unwrap()),
+            text => format!("{}\n", text.as_str().unwrap()),
+        };
+        let merges: String = merges.iter().map(line).collect();
+        std::fs::write(folder.path().join("merges.txt"), format!("#version: 0.2\n{merges}")).unwrap();
+        let vocabulary = json.pointer("/model/vocab").unwrap();
+        std::fs::write(folder.path().join("vocab.json"), vocabulary.to_string()).unwrap();
+        folder
+    }
+
+    #[test]
+    fn the_vocabulary_of_older_folders_gives_the_ids_of_transformers() {
+        let folder = in_two_files();
+        let old = TextTokenizer::open(folder.path(), 40).unwrap();
+        let bytes = std::fs::read(zoo().join("reference.safetensors")).unwrap();
+        let reference = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        for (i, text) in std::fs::read_to_string(zoo().join("texts.txt")).unwrap().lines().enumerate() {
+            let ids = reference.tensor(&format!("ids.{i}")).unwrap();
+            let expected: Vec<i64> = ids.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect();
+            assert_eq!(old.encode(text).unwrap().ids[..expected.len()], expected, "'{text}'");
+        }
+    }
+
+    #[test]
+    fn both_forms_of_a_tokenizer_agree_on_odd_texts() {
+        let folder = in_two_files();
+        let (old, new) = (TextTokenizer::open(folder.path(), 40).unwrap(), TextTokenizer::open(&zoo(), 40).unwrap());
+        for text in
+            ["", "  Two   spaces ", "a café's 3 big-cats!!", "it's O'Neill's", "naïve 你好 🦊 x²", "tab\tand\nline"]
+        {
+            assert_eq!(old.encode(text).unwrap(), new.encode(text).unwrap(), "'{text}'");
+        }
+    }
+}

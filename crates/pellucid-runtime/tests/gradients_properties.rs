@@ -103,6 +103,19 @@ proptest! {
         check_linear(node, vec![w], &[g.batch, g.inputs, g.extent[0], g.extent[1]])?;
     }
 
+    /// Long rows are put together in another way than short ones.
+    #[test]
+    fn strided_convolutions_of_long_rows_are_linear(
+        g in geometry().prop_filter("the window fits", fits),
+        stride in 2..4i64,
+        width in 38..90usize,
+    ) {
+        let shape = [g.outputs, g.inputs / g.group, 3, 3];
+        let w = Tensor::f32("w", &shape, &numbers(shape.iter().product(), 3));
+        let node = Node::new("Conv", &["x", "w"], &["y"]).with_int("group", g.group as i64).with_ints("strides", &[stride; 2]);
+        check_linear(node.with_ints("pads", &[1, 0, 1, 1]), vec![w], &[g.batch, g.inputs, 7, width])?;
+    }
+
     #[test]
     fn transposed_convolutions_of_any_geometry_are_linear(g in geometry().prop_filter("padding is inside", |g| (0..2).all(|i| g.pads[i] + g.pads[i + 2] < g.kernel[i] as i64))) {
         let shape = [g.inputs, g.outputs / g.group, g.kernel[0], g.kernel[1]];
