@@ -4,6 +4,7 @@
     python zoo/build/tiny_diffusion.py FOLDER --full                      # Stable Diffusion 1.5's shape, 3.5 GB, never committed
 
     python zoo/build/tiny_diffusion.py zoo/models/tiny_ddpm --pixels      # class-conditional, on pixels, 0.3 MB
+    python zoo/build/tiny_diffusion.py zoo/models/tiny_sdxl --xl          # Stable Diffusion XL's two text encoders, 0.8 MB
 
 Same layout of blocks as Stable Diffusion 1 (43 modules in DF-CAM's published set), a few channels each. The references
 (`references.safetensors`) are latents and decoded pictures of diffusers' own DDIM: epsilon and v, with and without guidance; DPM-Solver++; the encoder's mean.
@@ -18,7 +19,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler,
 from diffusers.models.attention_processor import AttnProcessor
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 WORDS = ["a", "cat", "dog", "on", "red", "blue"]
 CONTEXT = 8
@@ -140,12 +141,84 @@ def pixels(out: Path):
     save_file({k: v.contiguous() for k, v in tensors.items()}, out / "references.safetensors")
 
 
+@torch.no_grad()
+def xl(out: Path):
+    """Stable Diffusion XL's conditions on a small U-Net: two text encoders, the last layer but one of both side by side, the
+    pooled embedding of the second, sizes; nothing but zeros for the empty prompt. Names as optimum exports them."""
+    torch.manual_seed(2)
+    side, layers, pooled = 16, 3, 12
+    unet = UNet2DConditionModel(
+        sample_size=side, block_out_channels=(8, 16), cross_attention_dim=16 + 24, attention_head_dim=(2, 4), norm_num_groups=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), layers_per_block=1,
+        transformer_layers_per_block=(1, 2), addition_embed_type="text_time", addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=pooled + 6 * 8, use_linear_projection=True,
+    )  # fmt: skip
+    shared = dict(vocab_size=4 + len(WORDS), num_hidden_layers=layers, max_position_embeddings=CONTEXT, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+    first = CLIPTextModel(CLIPTextConfig(hidden_size=16, intermediate_size=32, num_attention_heads=2, **shared))
+    second = CLIPTextModelWithProjection(CLIPTextConfig(hidden_size=24, intermediate_size=48, num_attention_heads=2, projection_dim=pooled, hidden_act="gelu", **shared))
+    decoder = AutoencoderKL(
+        block_out_channels=(4, 8), norm_num_groups=4, sample_size=2 * side, down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, layers_per_block=1, scaling_factor=0.13025,
+    )  # fmt: skip
+    for module in (unet, first, second, decoder):
+        module.eval()
+        for parameter in module.parameters():
+            if parameter.ndim == 1:
+                parameter.data += 0.1 * torch.randn_like(parameter)
+    unet.set_attn_processor(AttnProcessor())
+    first.set_attn_implementation("eager"), second.set_attn_implementation("eager")
+    latent = torch.randn(2, 4, side, side)
+    names = ["sample", "timestep", "encoder_hidden_states", "text_embeds", "time_ids"]
+    call = lambda m, x, t, h, e, s: m(x, t, encoder_hidden_states=h, added_cond_kwargs={"text_embeds": e, "time_ids": s}, return_dict=False)[0]
+    inputs = (latent, torch.tensor([500, 500]), torch.randn(2, CONTEXT, 40), torch.randn(2, pooled), torch.full((2, 6), 32.0))
+    export(out, "unet", unet, call, inputs, names, ["out_sample"])
+    ids = torch.ones(2, CONTEXT, dtype=torch.long)
+    hidden = [f"hidden_states.{i}" for i in range(layers + 1)]
+    states = lambda m, i: m(i, output_hidden_states=True)
+    export(out, "text_encoder", first, lambda m, i: (states(m, i).last_hidden_state, *states(m, i).hidden_states), (ids,), ["input_ids"], ["last_hidden_state", *hidden])
+    export(out, "text_encoder_2", second, lambda m, i: (states(m, i).text_embeds, states(m, i).last_hidden_state, *states(m, i).hidden_states), (ids,), ["input_ids"], ["text_embeds", "last_hidden_state", *hidden])
+    export(out, "vae_decoder", decoder, lambda m, z: m.decode(z).sample, (latent,), ["latent_sample"], ["sample"])
+    tokens = tokenizer(CONTEXT)
+    for folder in ("tokenizer", "tokenizer_2"):
+        (out / folder).mkdir(exist_ok=True)
+        tokens.save(str(out / folder / "tokenizer.json"))
+    for name, module in (("unet", unet), ("text_encoder", first.config), ("text_encoder_2", second.config)):
+        (out / name / "config.json").write_text(json.dumps(json.loads(module.to_json_string()), indent=1, sort_keys=True))
+    (out / "vae_decoder" / "config.json").write_text(json.dumps({"_class_name": "AutoencoderKL", "scaling_factor": decoder.config.scaling_factor, "latent_channels": 4}, indent=1))
+    runtime, words = ["diffusers", "OnnxRuntimeModel"], ["transformers", "PreTrainedTokenizerFast"]
+    (out / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": True, "unet": runtime, "text_encoder": runtime,
+        "text_encoder_2": runtime, "vae_decoder": runtime, "tokenizer": words, "tokenizer_2": words, "scheduler": ["diffusers", "DDIMScheduler"]}, indent=1))  # fmt: skip
+    scheduler = DDIMScheduler(**TRAINED, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    scheduler.save_pretrained(out / "scheduler")
+    # As StableDiffusionXLPipeline conditions: the empty prompt is zeros, the sizes are those of the picture.
+    typed = torch.tensor([tokens.encode(PROMPT).ids])
+    both = [module(typed, output_hidden_states=True) for module in (first, second)]
+    state = torch.cat([one.hidden_states[-2] for one in both], dim=-1)
+    state = torch.cat([torch.zeros_like(state), state])
+    pool = torch.cat([torch.zeros_like(both[1].text_embeds), both[1].text_embeds])
+    sizes = torch.tensor([[2.0 * side, 2.0 * side, 0, 0, 2.0 * side, 2.0 * side]] * 2)
+    noise = torch.randn(1, 4, side, side)
+    tensors = {"noise": noise}
+    for guidance in (1.0, 5.0):
+        x = noise.clone()
+        scheduler.set_timesteps(STEPS)
+        for t in scheduler.timesteps:
+            u, c = call(unet, torch.cat([x, x]), t, state, pool, sizes).chunk(2)
+            x = scheduler.step(u + guidance * (c - u), t, x).prev_sample
+        tensors[f"{guidance:g}.picture"] = decoder.decode(x / decoder.config.scaling_factor).sample
+    save_file({k: v.contiguous() for k, v in tensors.items()}, out / "references.safetensors")
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("out", type=Path)
     arguments.add_argument("--full", action="store_true", help="Stable Diffusion 1.5's shape; needs 8 GB of memory")
     arguments.add_argument("--pixels", action="store_true", help="a class-conditional model of pixels")
+    arguments.add_argument("--xl", action="store_true", help="two text encoders, as Stable Diffusion XL has them")
     a = arguments.parse_args()
+    if a.xl:
+        xl(a.out)
+        return
     if a.pixels:
         pixels(a.out)
         return

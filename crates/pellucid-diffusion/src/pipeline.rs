@@ -87,6 +87,8 @@ pub struct Pipeline {
     factor: Option<usize>,
     encoder: Option<Session>,
     plain: Option<Plain>,
+    /// Whether the empty prompt is zeros, as Stable Diffusion XL was trained.
+    zero_empty: bool,
 }
 
 /// What a denoiser alone is told, and how its numbers become pictures.
@@ -120,7 +122,7 @@ impl Pipeline {
             let expected = "model_index.json, or denoiser.toml for a denoiser alone: give the pipeline's folder";
             return Err(missing(folder, "index", expected));
         }
-        read_json(&index)?;
+        let index = read_json(&index)?;
         if !folder.join("unet").is_dir() && folder.join("transformer").is_dir() {
             let reason = "transformer/: joint attention (Stable Diffusion 3, Flux and their like) is not supported yet; \
                           expected a pipeline with a U-Net in unet/";
@@ -135,6 +137,9 @@ impl Pipeline {
         let encoders = text_encoders(folder, &runtime, &unet, options)?;
         let (decoder, scaling, shift) = decoder(folder, &runtime, options)?;
         let hash = hash(folder)?;
+        // As diffusers: what the index says, and by default so for pipelines with two encoders.
+        let told = index.get("force_zeros_for_empty_prompt").and_then(Value::as_bool);
+        let zero_empty = told.unwrap_or(encoders.len() > 1);
         let schedule = NoiseSchedule::new(&scheduler);
         Ok(Self {
             folder: folder.to_path_buf(),
@@ -154,6 +159,7 @@ impl Pipeline {
             factor: None,
             encoder: None,
             plain: None,
+            zero_empty,
         })
     }
 
@@ -197,6 +203,7 @@ impl Pipeline {
                 constants: described.constants.into_iter().collect(),
                 range: described.range,
             }),
+            zero_empty: false,
         })
     }
 
@@ -230,7 +237,15 @@ impl Pipeline {
             return self.class_prompt(text);
         }
         let (conditional, tokens) = self.encode(text)?;
-        let (unconditional, _) = self.encode("")?;
+        let (mut unconditional, _) = self.encode("")?;
+        if self.zero_empty {
+            // The embeddings, not the sizes.
+            for (_, array) in unconditional.iter_mut().filter(|(name, _)| name != "time_ids") {
+                if let Array::F32(values) = array {
+                    values.fill(0.0);
+                }
+            }
+        }
         let mut warnings = Vec::new();
         if let Some(cut) = tokens.cut.as_ref() {
             warnings.push(format!(

@@ -4,9 +4,10 @@
 #![allow(clippy::unwrap_used)]
 
 use ndarray::{ArrayD, Axis, Ix4, IxDyn};
-use pellucid_diffusion::cam::Cam;
+use pellucid_diffusion::cam::{Cam, Score};
 use pellucid_diffusion::multistep::solve;
-use pellucid_diffusion::{Pipeline, PipelineOptions, Prediction, Timesteps};
+use pellucid_diffusion::words::word_maps;
+use pellucid_diffusion::{Pipeline, PipelineOptions, Prediction, Timesteps, Trajectory, TrajectorySettings};
 use pellucid_graph::blocks::{BlockKind, Part};
 use pellucid_runtime::progress::Silent;
 use safetensors::SafeTensors;
@@ -97,6 +98,37 @@ fn a_class_conditional_model_of_pixels_samples_as_diffusers_does() {
     }
     let refused = pipeline.prompt("a cat").unwrap_err().to_string();
     assert!(refused.contains("number of a class"), "{refused}");
+}
+
+#[test]
+fn two_text_encoders_sample_as_stable_diffusion_xl() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../zoo/models/tiny_sdxl");
+    let library = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.runtime"));
+    let mut pipeline = Pipeline::open(&folder, &PipelineOptions { library, ..PipelineOptions::default() }).unwrap();
+    let bytes = references(&folder);
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let prompt = pipeline.prompt("a cat on blue").unwrap();
+    let (timesteps, _) = Timesteps::Uniform { steps: 5, spacing: None }.resolve(&pipeline.scheduler).unwrap();
+    for guidance in [1.0, 5.0] {
+        let mut x = array(&tensors, "noise");
+        for (at, &t) in timesteps.iter().enumerate() {
+            let epsilon = pipeline.epsilon(&x, t, &prompt, guidance).unwrap();
+            let clean = pipeline.schedule.clean(&x.view(), &epsilon.view(), t);
+            x = pipeline.schedule.step(&clean.view(), &epsilon.view(), timesteps.get(at + 1).copied());
+        }
+        let off = furthest(&pipeline.decode(&x).unwrap(), &array(&tensors, &format!("{guidance}.picture")));
+        assert!(off < 1e-3, "guidance {guidance}: {off}");
+    }
+    // Word maps and blocks are found on this shape too.
+    let settings = TrajectorySettings {
+        timesteps: Timesteps::Uniform { steps: 2, spacing: None },
+        guidance: 5.0,
+        ..TrajectorySettings::default()
+    };
+    let trajectory = Trajectory::compute(&mut pipeline, &prompt, &settings, None, &Silent).unwrap();
+    let maps = word_maps(&mut pipeline, &trajectory, &Silent).unwrap().ok().unwrap();
+    assert_eq!(maps.words.len(), 4);
+    assert!(!Cam::new(&mut pipeline).unwrap().maps(&trajectory, 0, &Score::Cond).unwrap().blocks.is_empty());
 }
 
 #[test]
