@@ -28,7 +28,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BOUND = 1e-4
 # What the float64 copy and its activations need beside everything else, in GiB.
-MEMORY = {"unet_condition": 20, "hf_unet_condition": 20, "dit": 12}
+MEMORY = {"unet_condition": 26, "hf_unet_condition": 26, "dit": 12}
 BEGIN, END = "<!-- parity:begin -->", "<!-- parity:end -->"
 
 
