@@ -1,6 +1,6 @@
 //! The decision layer z = W f + b, as methods use it.
 
-use ndarray::{Array1, Array2, ArrayView1};
+use ndarray::{Array1, Array2, ArrayBase, ArrayView1, Data, Ix2};
 
 /// W (C × d) and b (C).
 #[derive(Debug, Clone, PartialEq)]
@@ -23,7 +23,7 @@ impl DecisionLayer {
     }
 
     /// Logits (N × C) of features (N × d).
-    pub fn logits(&self, features: &Array2<f32>) -> Array2<f32> {
+    pub fn logits<S: Data<Elem = f32>>(&self, features: &ArrayBase<S, Ix2>) -> Array2<f32> {
         features.dot(&self.weight.t()) + &self.bias
     }
 }

@@ -148,6 +148,18 @@ pub struct FeatureTable {
 }
 
 impl FeatureTable {
+    /// The `rows`, in their order; a row may be asked for more than once.
+    pub fn select(&self, rows: &[usize]) -> FeatureTable {
+        let axis = ndarray::Axis(0);
+        FeatureTable {
+            index: rows.iter().map(|&r| self.index[r]).collect(),
+            labels: rows.iter().map(|&r| self.labels[r]).collect(),
+            groups: rows.iter().map(|&r| self.groups[r]).collect(),
+            logits: self.logits.select(axis, rows),
+            features: self.features.select(axis, rows),
+        }
+    }
+
     /// Puts the rows of `other`, of the same width, below its own.
     ///
     /// # Panics
@@ -187,7 +199,7 @@ pub fn scan(
     let folder = cache_folder(cache, source);
     let unwritable = |e: std::io::Error| ScanError::Write { path: folder.clone(), reason: e.to_string() };
     std::fs::create_dir_all(&folder).map_err(unwritable)?;
-    let (rows, mut warnings) = hash_pictures(source);
+    let (rows, mut warnings) = hash_pictures(source.data, source.only, source.limits);
     let known = index_shards(&folder)?;
     let mut seen = BTreeSet::new();
     let missing: Vec<(usize, String)> =
@@ -206,9 +218,14 @@ pub fn scan(
     Ok(ScanReport { folder, rows, reused, computed: missing.len() - failed.len(), warnings, data_hash })
 }
 
-fn hash_pictures(source: &ScanSource<'_>) -> (Vec<(usize, String)>, Vec<String>) {
-    let wanted: Vec<usize> = source.only.map_or_else(|| (0..source.data.samples.len()).collect(), <[usize]>::to_vec);
-    let hashes: Vec<_> = wanted.par_iter().map(|&i| source.data.content_hash(i, source.limits)).collect();
+/// Hash over the readable files of `data`, their labels and groups; [`ScanReport::data_hash`] without a scan.
+pub fn content_hash(data: &Dataset, limits: &Limits) -> String {
+    data_hash(data, &hash_pictures(data, None, limits).0)
+}
+
+fn hash_pictures(data: &Dataset, only: Option<&[usize]>, limits: &Limits) -> (Vec<(usize, String)>, Vec<String>) {
+    let wanted: Vec<usize> = only.map_or_else(|| (0..data.len()).collect(), <[usize]>::to_vec);
+    let hashes: Vec<_> = wanted.par_iter().map(|&i| data.content_hash(i, limits)).collect();
     let (mut rows, mut warnings) = (Vec::new(), Vec::new());
     for (i, hash) in wanted.into_iter().zip(hashes) {
         match hash {

@@ -54,7 +54,7 @@ impl Stage {
     }
 
     fn repair(&self, settings: &RepairSettings) -> Result<Repaired, RepairError> {
-        let splits = Splits { train: &self.train, validation: &self.validation, test: &self.test };
+        let splits = Splits { train: &self.train, views: 0, validation: &self.validation, test: &self.test };
         let names = |list: &[&str]| list.iter().map(|s| s.to_string()).collect::<Vec<_>>();
         let groups = names(&["a", "a + cue", "b", "b + cue", "c", "c + cue"]);
         repair(&self.layer, splits, &names(&["a", "b", "c"]), &groups, settings)
@@ -202,7 +202,7 @@ fn between_two_classes_the_one_that_mistakes_land_on_is_at_fault_and_not_the_wor
         }
     };
     let (train, other) = (table(80), table(40));
-    let splits = Splits { train: &train, validation: &other, test: &other };
+    let splits = Splits { train: &train, views: 0, validation: &other, test: &other };
     let names = ["a".to_owned(), "b".to_owned()];
     let settings = RepairSettings { edit: Edit::Zero, edits: vec![Edit::Zero], ..RepairSettings::default() };
     let done = repair(&layer, splits, &names, &[], &settings).unwrap().repair;

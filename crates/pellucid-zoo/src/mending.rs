@@ -9,7 +9,6 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
-use ndarray::Axis;
 use pellucid::classifier_methods::repair::{self, Edit, RepairSettings, Splits};
 use pellucid::classifier_methods::scan::FeatureTable;
 use pellucid::{Classifier, DebugSettings, OpenOptions, Silent, add_training_views, divide};
@@ -63,7 +62,7 @@ pub fn measure(benchmark: Benchmark, model: &Path, data: &Path, runs: &Path, see
         let validation = resample(validation, validation.labels.len(), 0, 2 * seed + 1);
         for views in [0, VIEWS] {
             let train = resample(train, whole, views, 2 * seed);
-            let splits = Splits { train: &train, validation: &validation, test };
+            let splits = Splits { train: &train, views, validation: &validation, test };
             let how = RepairSettings { seed, ..RepairSettings::default() };
             let made = repair::repair(&classifier.layer, splits, &classes, &scanned.data.groups, &how)?.repair;
             // Both are found on validation, which has no views.
@@ -91,13 +90,7 @@ fn resample(table: &FeatureTable, whole: usize, views: usize, seed: u64) -> Feat
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let drawn: Vec<usize> = (0..whole).map(|_| rng.random_range(0..whole)).collect();
     let rows: Vec<usize> = (0..=views).flat_map(|view| drawn.iter().map(move |row| view * whole + row)).collect();
-    FeatureTable {
-        index: rows.iter().map(|&r| table.index[r]).collect(),
-        labels: rows.iter().map(|&r| table.labels[r]).collect(),
-        groups: rows.iter().map(|&r| table.groups[r]).collect(),
-        logits: table.logits.select(Axis(0), &rows),
-        features: table.features.select(Axis(0), &rows),
-    }
+    table.select(&rows)
 }
 
 /// Mean, lowest and highest in percent.

@@ -6,7 +6,6 @@ use crate::run::{Manifest, RunDirectory};
 use crate::thumbnails::SeenByTheModel;
 use crate::{Classifier, Error, Progress, VERSION, verdict};
 use pellucid_classifier::diagnose::{self, DiagnoseSettings, Evidence};
-use pellucid_classifier::illusion::IllusionError;
 use pellucid_classifier::illusion::results::PicturedNeuron;
 use pellucid_classifier::maps;
 use pellucid_classifier::results::{Diagnosis, Finding, Mistakes, RunCard, Summary};
@@ -317,16 +316,8 @@ pub fn debug(
     let start = Instant::now();
     let diagnosed = Diagnosed { data: &scanned.data, table: &table };
     let targets = standing_out(&findings, settings.pictures);
-    let made = picture_suspects(classifier, &diagnosed, &targets, settings.seed, &directory, progress);
-    // Not every model has gradients; the diagnosis stands without pictures.
-    let pictures = match made {
-        Ok(pictures) => pictures,
-        Err(error @ Error::Illusion(IllusionError::Interrupted { .. })) => return Err(error),
-        Err(error) => {
-            scanned.warnings.push(format!("no pictures of neurons were made: {error}"));
-            Vec::new()
-        }
-    };
+    let warnings = &mut scanned.warnings;
+    let pictures = picture_suspects(classifier, &diagnosed, &targets, settings.seed, &directory, warnings, progress)?;
     if settings.pictures > 0 {
         timings.push(("pictures of neurons".to_owned(), start.elapsed().as_secs_f64()));
     }

@@ -11,12 +11,12 @@ use pellucid_classifier::illusion::results::{DataResponse, NeuronPicture, Pictur
 use pellucid_classifier::illusion::{
     Illusion, IllusionSettings, Network, ObjectiveKind, Studied, Target, mask, optimise,
 };
+use pellucid_classifier::scan;
 use pellucid_vision::canvas::{Canvas, Parameterisation};
 use pellucid_vision::dataset::{Dataset, DatasetOptions};
 use pellucid_vision::picture::Picture;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 use response::Responses;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -382,19 +382,14 @@ fn manifest(classifier: &Classifier, settings: &PictureSettings, data: Option<&D
         ..settings.clone()
     };
     let text = format!("{shown:?} {:?} {:?}", classifier.options.taps, classifier.preprocessing);
-    let limits = &classifier.options.limits;
-    let content = |data: &Dataset| -> String {
-        let of = |i: usize| data.content_hash(i, limits).unwrap_or_default();
-        let hashes: Vec<String> = (0..data.len()).into_par_iter().map(of).collect();
-        data.samples.iter().zip(hashes).map(|(s, hash)| format!("{}\0{hash}\n", s.file)).collect()
-    };
-    let files = data.map_or(String::new(), content);
+    let none = || blake3::hash(&[]).to_hex().to_string();
+    let data_hash = data.map_or_else(none, |data| scan::content_hash(data, &classifier.options.limits));
     Manifest {
         pellucid: VERSION.to_owned(),
         onnxruntime: classifier.runtime.version(),
         job: "picture".to_owned(),
         model_hash: classifier.model_hash.clone(),
-        data_hash: blake3::hash(files.as_bytes()).to_hex().to_string(),
+        data_hash,
         settings_hash: blake3::hash(text.as_bytes()).to_hex().to_string(),
         seed: settings.illusion.seed,
         device: classifier.options.session.device.to_string(),

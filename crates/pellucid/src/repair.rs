@@ -6,8 +6,8 @@ use crate::picture::{Diagnosed, picture_suspects};
 use crate::run::RunDirectory;
 use crate::thumbnails::SeenByTheModel;
 use crate::{Classifier, DebugSettings, Error, Progress};
+use pellucid_classifier::illusion::Target;
 use pellucid_classifier::illusion::results::PicturedNeuron;
-use pellucid_classifier::illusion::{IllusionError, Target};
 use pellucid_classifier::layer::DecisionLayer;
 use pellucid_classifier::repair::results::RepairRun;
 use pellucid_classifier::repair::{self, RepairSettings, Splits};
@@ -97,7 +97,7 @@ pub fn repair(
     let mut divided = divide(&scanned.data, &table, settings.seed)?;
     add_training_views(classifier, &scanned.data, &mut divided.parts[0], options.views, settings, progress)?;
     let [train, validation, test] = &divided.parts;
-    let splits = Splits { train, validation, test };
+    let splits = Splits { train, views: options.views, validation, test };
     let mut made = repair::repair(&classifier.layer, splits, &classes, &scanned.data.groups, &how)?;
     made.repair.warnings.splice(0..0, divided.warnings.iter().cloned());
     let files = |rows: &[usize]| rows.iter().map(|&r| scanned.data.samples[validation.index[r]].file.clone()).collect();
@@ -113,15 +113,8 @@ pub fn repair(
     let class = Some(made.repair.class.0);
     let suspects = made.repair.suspects.iter().take(settings.pictures);
     let targets: Vec<Target> = suspects.map(|s| Target { channel: s.neuron, class }).collect();
-    // Not every model has gradients; the repair stands without pictures.
-    let pictures = match picture_suspects(classifier, &diagnosed, &targets, settings.seed, &directory, progress) {
-        Ok(pictures) => pictures,
-        Err(error @ Error::Illusion(IllusionError::Interrupted { .. })) => return Err(error),
-        Err(error) => {
-            made.repair.warnings.push(format!("no pictures of neurons were made: {error}"));
-            Vec::new()
-        }
-    };
+    let warnings = &mut made.repair.warnings;
+    let pictures = picture_suspects(classifier, &diagnosed, &targets, settings.seed, &directory, warnings, progress)?;
     for (suspect, pictured) in made.repair.suspects.iter_mut().zip(&pictures) {
         suspect.sensitivity = pictured.pictures.iter().find_map(|p| p.sensitivity);
     }
@@ -273,7 +266,7 @@ pub fn divide(data: &Dataset, table: &FeatureTable, seed: u64) -> Result<Divided
     if validation.is_empty() {
         validation = made(&mut train, 0.2, "validation")?;
     }
-    Ok(DividedFeatures { parts: [&train, &validation, &test].map(|rows| select(table, rows)), warnings })
+    Ok(DividedFeatures { parts: [&train, &validation, &test].map(|rows| table.select(rows)), warnings })
 }
 
 /// Moves `share` of each class's rows out of `from`.
@@ -292,15 +285,4 @@ fn take(table: &FeatureTable, from: &mut Vec<usize>, share: f64, seed: u64) -> V
     taken.sort_unstable();
     *from = kept;
     taken
-}
-
-fn select(table: &FeatureTable, rows: &[usize]) -> FeatureTable {
-    let axis = ndarray::Axis(0);
-    FeatureTable {
-        index: rows.iter().map(|&r| table.index[r]).collect(),
-        labels: rows.iter().map(|&r| table.labels[r]).collect(),
-        groups: rows.iter().map(|&r| table.groups[r]).collect(),
-        logits: table.logits.select(axis, rows),
-        features: table.features.select(axis, rows),
-    }
 }

@@ -97,7 +97,7 @@ fn logits_of(layer: &DecisionLayer, features: ArrayView2<'_, f32>) -> Array2<f32
     let mut out = Array2::zeros((features.nrows(), layer.classes()));
     let blocks: Vec<_> =
         out.axis_chunks_iter_mut(Axis(0), ROWS).zip(features.axis_chunks_iter(Axis(0), ROWS)).collect();
-    blocks.into_par_iter().for_each(|(mut out, rows)| out.assign(&(rows.dot(&layer.weight.t()) + &layer.bias)));
+    blocks.into_par_iter().for_each(|(mut out, rows)| out.assign(&layer.logits(&rows)));
     out
 }
 
@@ -130,7 +130,7 @@ impl Loss {
         let gather = |rows: &[usize]| {
             let mut own = Array2::zeros((rows.len(), features.ncols()));
             own.rows_mut().into_iter().zip(rows).for_each(|(mut to, &row)| to.assign(&features.row(row)));
-            let logits = own.dot(&layer.weight.t()) + &layer.bias;
+            let logits = layer.logits(&own);
             (own, logits)
         };
         let (blocks, logits): (Vec<Array2<f32>>, Vec<Array2<f32>>) = rows.par_chunks(ROWS).map(gather).unzip();
@@ -195,7 +195,7 @@ impl Loss {
             for from in (start..end).step_by(2 * ROWS) {
                 let to = (from + 2 * ROWS).min(end);
                 let rows = features.slice(ndarray::s![from..to, ..]);
-                let log_p = log_softmax(&(rows.dot(&layer.weight.t()) + &layer.bias));
+                let log_p = log_softmax(&layer.logits(&rows));
                 let some = importance.get(from..to).unwrap_or_default();
                 let (value, by_logits) = self.classification(&log_p, &labels[from..to], some, total);
                 let by_logits = by_logits.mapv(|g| g as f32);
@@ -222,23 +222,6 @@ impl Loss {
             weight * importance.get(i).copied().unwrap_or(1.0)
         };
         labels.iter().enumerate().map(of).sum()
-    }
-
-    /// The loss alone, which a line search asks for more often than for the gradient.
-    pub fn value(
-        &self,
-        layer: &DecisionLayer,
-        features: ArrayView2<'_, f32>,
-        labels: &[usize],
-        importance: &[f64],
-    ) -> f64 {
-        let logits = logits_of(layer, features);
-        let log_p = log_probabilities(&logits);
-        let cost = |penalty: &RatioPenalty| {
-            penalty.slope(layer, &features.select(Axis(1), &penalty.suspects), &logits, &log_p).0
-        };
-        let penalty = self.ratio.as_ref().map_or(0.0, cost);
-        self.classification(&log_p, labels, importance, self.counted(labels, importance)).0 + penalty
     }
 
     /// The cross-entropy or focal part: its value and gradient with respect to the logits.
@@ -407,12 +390,25 @@ mod tests {
         check(&penalty(RatioNorm::Mean), &[]);
     }
 
+    /// In one piece, by rows of a larger table, and in parts where there are many.
     #[test]
-    fn the_value_alone_is_that_of_the_slope() {
-        let (layer, features, labels) = problem();
+    fn the_slope_does_not_depend_on_how_rows_are_read() {
+        let (layer, few, labels_of_few) = problem();
+        let rows: Vec<usize> = (0..PARTS * ROWS + 70).map(|i| (i * 7) % few.nrows()).collect();
+        let many = few.select(Axis(0), &rows);
+        let labels: Vec<usize> = rows.iter().map(|&r| labels_of_few[r]).collect();
+        let importance: Vec<f64> = (0..rows.len()).map(|i| 0.5 + (i % 3) as f64).collect();
         for loss in [Loss::cross_entropy(), penalty(RatioNorm::Norm)] {
-            let slope = loss.slope(&layer, features.view(), &labels, &[]);
-            assert_eq!(loss.value(&layer, features.view(), &labels, &[]), slope.value);
+            let blocks: Vec<_> = many.axis_chunks_iter(Axis(0), ROWS).collect();
+            let whole = loss.slope_of_blocks(&layer, &blocks, &layer.logits(&many), &labels, &importance);
+            for other in [
+                loss.slope(&layer, many.view(), &labels, &importance),
+                loss.slope_of_rows(&layer, &few, &rows, &labels, &importance),
+            ] {
+                assert!((other.value - whole.value).abs() < 1e-9 * whole.value.abs().max(1.0), "{}", other.value);
+                assert!((&other.weight - &whole.weight).iter().all(|d| d.abs() < 1e-5));
+                assert!((&other.bias - &whole.bias).iter().all(|d| d.abs() < 1e-5));
+            }
         }
     }
 

@@ -145,7 +145,7 @@ mod tests {
         let of = |steps| minimise(&start, &loss, features.view(), &labels, &[], 1e-3, steps);
         let value = |layer: &DecisionLayer| {
             let moved: f64 = layer.weight.iter().map(|&w| f64::from(w).powi(2)).sum();
-            loss.value(layer, features.view(), &labels, &[]) + 1e-3 * moved
+            loss.slope(layer, features.view(), &labels, &[]).value + 1e-3 * moved
         };
         let (hundred, many) = (value(&of(100)), value(&of(2000)));
         assert!(hundred - many < 1e-4 && many < value(&start), "{hundred} {many}");

@@ -143,6 +143,8 @@ impl Default for RepairSettings {
 pub struct Splits<'a> {
     /// What layers are trained on: the training pictures, and where there are augmented views, those below them.
     pub train: &'a FeatureTable,
+    /// Views of each training picture that lie below the whole ones.
+    pub views: usize,
     /// What chooses.
     pub validation: &'a FeatureTable,
     /// What the result is read off, once.
@@ -177,11 +179,13 @@ pub fn repair(
     groups: &[String],
     settings: &RepairSettings,
 ) -> Result<Repaired, RepairError> {
-    let summary = summary(layer, splits.validation, classes, groups);
+    let predicted = predictions(layer, splits.validation);
+    let validation = splits.validation;
+    let summary = summarise(&validation.labels, &predicted, &validation.groups, classes, groups, layer.features());
     let class = class_at_fault(settings, &summary)?;
     check_presence(splits, class, &class_name(classes, class))?;
     let mut warnings = Vec::new();
-    let found = chosen_suspects(layer, splits.validation, class, classes, settings)?;
+    let found = chosen_suspects(layer, validation, &predicted, class, classes, settings)?;
     let neurons: Vec<usize> = found.iter().map(|s| s.neuron).collect();
     let detector = Detector::fit(&splits.train.features, &neurons);
     if detector.is_none() {
@@ -219,19 +223,19 @@ pub fn repair(
         }
     }
     let comparison = compare::compare(splits.test, layer, &shipped, classes, groups, settings.seed);
-    let (proposed, examples) = bench.proposed();
-    let (clusters, cluster_examples, cluster_agreement) = bench.clusters();
+    let (proposed, examples) = bench.proposed(&predicted);
+    let (clusters, cluster_examples, cluster_agreement) = bench.clusters(&predicted);
     let ratio =
         |of: &DecisionLayer| mean(&bench.penalty(1.0, 1.0, RatioNorm::Norm).ratios(of, splits.test.features.view()));
-    let mut distinct = splits.train.index.clone();
-    distinct.sort_unstable();
-    distinct.dedup();
-    let pictures = distinct.len();
     let repair = Repair {
         class: (class, class_name(classes, class)),
         separation: detector.as_ref().map(|d| d.separation),
-        samples: [pictures, splits.validation.labels.len(), splits.test.labels.len()],
-        views: splits.train.labels.len() / pictures.max(1) - 1,
+        samples: [
+            splits.train.labels.len() / (splits.views + 1),
+            splits.validation.labels.len(),
+            splits.test.labels.len(),
+        ],
+        views: splits.views,
         selection: settings.selection,
         tried,
         edit: settings.edit,
@@ -252,11 +256,6 @@ pub fn repair(
 
 fn class_name(classes: &[String], class: usize) -> String {
     classes.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
-}
-
-fn summary(layer: &DecisionLayer, table: &FeatureTable, classes: &[String], groups: &[String]) -> Summary {
-    let predictions = predictions(layer, table);
-    summarise(&table.labels, &predictions, &table.groups, classes, groups, layer.features())
 }
 
 fn predictions(layer: &DecisionLayer, table: &FeatureTable) -> Vec<usize> {
@@ -285,6 +284,7 @@ fn check_presence(splits: Splits<'_>, class: usize, name: &str) -> Result<(), Re
 fn chosen_suspects(
     layer: &DecisionLayer,
     validation: &FeatureTable,
+    predictions: &[usize],
     class: usize,
     classes: &[String],
     settings: &RepairSettings,
@@ -307,10 +307,9 @@ fn chosen_suspects(
     if settings.route == Route::Named {
         return Err(RepairError::NoNeurons);
     }
-    let predictions = predictions(layer, validation);
-    let found = suspects::suspects(validation, &predictions, layer, class, settings.route, settings.count)?;
+    let found = suspects::suspects(validation, predictions, layer, class, settings.route, settings.count)?;
     if found.is_empty() {
-        let pairs = || validation.labels.iter().zip(&predictions);
+        let pairs = || validation.labels.iter().zip(predictions);
         let missed = pairs().filter(|&(y, p)| *y == class && *p != class).count();
         let called = pairs().filter(|&(y, p)| *y != class && *p == class).count();
         return Err(RepairError::NoSuspects { class: class_name(classes, class), missed, called });
@@ -559,11 +558,10 @@ impl<'a> Bench<'a> {
         self.neurons.iter().map(check).collect()
     }
 
-    /// Slices of the validation split as groups for a person to name, the worst first, and the rows that show each best:
+    /// Slices of the validation split, which is predicted as `predictions`, as groups for a person to name, the worst first, and the rows that show each best:
     /// the mistakes in it, then the rest.
-    fn proposed(&self) -> (Vec<ProposedGroup>, Vec<Vec<usize>>) {
+    fn proposed(&self, predictions: &[usize]) -> (Vec<ProposedGroup>, Vec<Vec<usize>>) {
         let Some([_, active]) = &self.active else { return (Vec::new(), Vec::new()) };
-        let predictions = predictions(self.layer, self.splits.validation);
         let labels = &self.splits.validation.labels;
         let mut found: Vec<(ProposedGroup, Vec<usize>)> = Vec::new();
         for slice in sizes(&self.validation.slices).into_keys() {
@@ -587,9 +585,8 @@ impl<'a> Bench<'a> {
 
     /// The validation split's mistakes around the class by cluster, the largest first; rows of each; and how far the clusters
     /// tell the same as the suspects.
-    fn clusters(&self) -> (Vec<MistakeCluster>, Vec<Vec<usize>>, Option<f64>) {
+    fn clusters(&self, predictions: &[usize]) -> (Vec<MistakeCluster>, Vec<Vec<usize>>, Option<f64>) {
         let table = self.splits.validation;
-        let predictions = predictions(self.layer, table);
         let around = |&i: &usize| {
             let (truth, called) = (table.labels[i], predictions[i]);
             truth != called && (truth == self.class || called == self.class)

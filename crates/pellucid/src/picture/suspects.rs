@@ -4,14 +4,15 @@ use super::PictureSettings;
 use super::response::Responses;
 use crate::run::RunDirectory;
 use crate::{Classifier, Error, Progress};
-use ndarray::{Array1, Axis};
+use ndarray::{Array1, Array2, Axis};
 use pellucid_classifier::illusion::results::PicturedNeuron;
 use pellucid_classifier::illusion::{
-    Illusion, IllusionSettings, Network, ObjectiveKind, Studied, Target, mask, optimise,
+    Illusion, IllusionError, IllusionSettings, Network, ObjectiveKind, Studied, Target, mask, optimise,
 };
 use pellucid_classifier::repair::sensitivity;
 use pellucid_classifier::results::Finding;
 use pellucid_classifier::scan::FeatureTable;
+use pellucid_runtime::TapSession;
 use pellucid_vision::augment::Augmentation;
 use pellucid_vision::dataset::Dataset;
 use pellucid_vision::picture::Picture;
@@ -31,8 +32,27 @@ pub(crate) struct Diagnosed<'a> {
 /// Pictures of the neurons `suspects`, with the sensitivity score for the class of each.
 ///
 /// A neuron is pictured twice: from the real picture of its class that excites it least, changed until it responds, which
-/// shows the evidence that was missing; and from noise, which is what the score is read off.
+/// shows the evidence that was missing; and from noise, which is what the score is read off. Not every model has gradients:
+/// what it is made for stands without pictures, so that anything but an interruption is a warning.
 pub(crate) fn picture_suspects(
+    classifier: &Classifier,
+    diagnosed: &Diagnosed<'_>,
+    suspects: &[Target],
+    seed: u64,
+    directory: &RunDirectory,
+    warnings: &mut Vec<String>,
+    progress: &dyn Progress,
+) -> Result<Vec<PicturedNeuron>, Error> {
+    match picture_all(classifier, diagnosed, suspects, seed, directory, progress) {
+        Err(error) if !matches!(error, Error::Illusion(IllusionError::Interrupted { .. })) => {
+            warnings.push(format!("no pictures of neurons were made: {error}"));
+            Ok(Vec::new())
+        }
+        made => made,
+    }
+}
+
+fn picture_all(
     classifier: &Classifier,
     diagnosed: &Diagnosed<'_>,
     suspects: &[Target],
@@ -44,7 +64,7 @@ pub(crate) fn picture_suspects(
     if suspects.is_empty() {
         return Ok(Vec::new());
     }
-    let means = sensitivity::class_means(table, classifier.layer.classes());
+    let mut scores = Scores::new(classifier, table)?;
     let illusion = IllusionSettings {
         objective: ObjectiveKind::Channel,
         steps: STEPS,
@@ -89,32 +109,40 @@ pub(crate) fn picture_suspects(
             }
         }
         let mut picture = super::write(classifier, noise, "", Some(&shown), None, &[], directory)?;
-        picture.sensitivity = score(classifier, noise, target, &means)?;
+        picture.sensitivity = scores.of(noise, target)?;
         pictures.push(picture);
         pictured.push(super::pictured(classifier, target, pictures, Some(shown), true));
     }
     Ok(pictured)
 }
 
-/// The sensitivity score of a picture: the features of the whole against those of the neuron's heat region alone.
-fn score(
-    classifier: &Classifier,
-    one: &Illusion,
-    target: &Target,
-    means: &ndarray::Array2<f64>,
-) -> Result<Option<f64>, Error> {
-    let side = one.picture.width() as usize;
-    let region = one.map.as_ref().and_then(|map| mask::heat_region(map.view(), side, side));
-    let (Some(class), Some(region)) = (target.class, region) else { return Ok(None) };
-    let options = &classifier.options;
-    let mut session = classifier.tapped.scan_session(&classifier.runtime, &options.session, options.memory, 2)?;
-    let mut features = |picture: &Picture| -> Result<Array1<f32>, Error> {
-        let input = classifier.preprocessing.run(picture).insert_axis(Axis(0));
-        let features = session.run(&input.into_dyn())?.pop().unwrap_or_default();
+/// Sensitivity scores: the features of a whole picture against those of the neuron's heat region alone.
+struct Scores<'a> {
+    classifier: &'a Classifier,
+    session: TapSession,
+    means: Array2<f64>,
+}
+
+impl<'a> Scores<'a> {
+    fn new(classifier: &'a Classifier, table: &FeatureTable) -> Result<Self, Error> {
+        let options = &classifier.options;
+        let session = classifier.tapped.scan_session(&classifier.runtime, &options.session, options.memory, 1)?;
+        Ok(Self { classifier, session, means: sensitivity::class_means(table, classifier.layer.classes()) })
+    }
+
+    fn of(&mut self, one: &Illusion, target: &Target) -> Result<Option<f64>, Error> {
+        let side = one.picture.width() as usize;
+        let region = one.map.as_ref().and_then(|map| mask::heat_region(map.view(), side, side));
+        let (Some(class), Some(region)) = (target.class, region) else { return Ok(None) };
+        let (whole, masked) = (self.features(&one.picture)?, self.features(&mask::dimmed(&one.picture, &region))?);
+        Ok(sensitivity::score(whole.view(), masked.view(), &self.means, class))
+    }
+
+    fn features(&mut self, picture: &Picture) -> Result<Array1<f32>, Error> {
+        let input = self.classifier.preprocessing.run(picture).insert_axis(Axis(0));
+        let features = self.session.run(&input.into_dyn())?.pop().unwrap_or_default();
         Ok(features.iter().copied().collect())
-    };
-    let (whole, masked) = (features(&one.picture)?, features(&mask::dimmed(&one.picture, &region))?);
-    Ok(sensitivity::score(whole.view(), masked.view(), means, class))
+    }
 }
 
 /// The first neurons of the evidence gaps with their findings' classes, each neuron once, the findings in turn.
