@@ -214,16 +214,13 @@ fn block_map(activation: &Array3<f32>, gradient: &Array3<f32>, (height, width): 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{PipelineOptions, Timesteps, TrajectorySettings};
+    use crate::{Timesteps, TrajectorySettings};
     use ndarray::array;
     use pellucid_runtime::progress::Silent;
-    use std::path::Path;
 
     #[test]
     fn every_block_has_the_map_that_it_has_when_it_is_asked_alone() {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let options = PipelineOptions { library: Some(here.join("../../.runtime")), ..PipelineOptions::default() };
-        let mut pipeline = Pipeline::open(here.join("../../zoo/models/tiny_diffusion"), &options).unwrap();
+        let mut pipeline = crate::pipeline::of_the_zoo("tiny_diffusion");
         let prompt = pipeline.prompt("a cat").unwrap();
         let settings = TrajectorySettings {
             timesteps: Timesteps::Uniform { steps: 3, spacing: None },

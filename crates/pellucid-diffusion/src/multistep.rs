@@ -7,7 +7,7 @@
 use crate::error::DiffusionError;
 use crate::pipeline::{Pipeline, Prompt};
 use crate::schedule::NoiseSchedule;
-use crate::trajectory::{TrajectorySettings, noise};
+use crate::trajectory::{TrajectorySettings, check_finite, noise};
 use ndarray::{Array3, Array4, Axis};
 use pellucid_runtime::progress::Progress;
 
@@ -62,11 +62,7 @@ pub fn solve(
         }
         let epsilon = pipeline.epsilon(&x, t, prompt, guidance)?;
         let clean = pipeline.schedule.clean(&x.view(), &epsilon.view(), t);
-        let count = clean.iter().filter(|v| !v.is_finite()).count();
-        if count > 0 {
-            let prediction = pipeline.schedule.prediction.to_string();
-            return Err(DiffusionError::NotFinite { step: at, t, prompt: prompt.text.clone(), count, prediction });
-        }
+        check_finite(pipeline, prompt, &clean, (at, t))?;
         let here = Level::of(&pipeline.schedule, t);
         x = match timesteps.get(at + 1) {
             None => clean.clone(),

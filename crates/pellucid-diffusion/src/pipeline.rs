@@ -86,17 +86,10 @@ pub struct Pipeline {
     /// Pixels per latent place, once it was asked for.
     factor: Option<usize>,
     encoder: Option<Session>,
-    plain: Option<Plain>,
+    /// What describes a denoiser alone.
+    plain: Option<Description>,
     /// Whether the empty prompt is zeros, as Stable Diffusion XL was trained.
     zero_empty: bool,
-}
-
-/// What a denoiser alone is told, and how its numbers become pictures.
-#[derive(Debug, Clone)]
-struct Plain {
-    condition: Option<String>,
-    constants: Vec<(String, f64)>,
-    range: [f32; 2],
 }
 
 /// Rows in one run of the U-Net, at most. On a CPU more only leave the caches: the emoji-scene model gives 526 rows a second
@@ -173,10 +166,13 @@ impl Pipeline {
         described.adapt(file, &mut unet)?;
         let latent = match described.shape {
             Some(shape) if shape.iter().all(|n| *n > 0) => shape,
-            _ => declared_shape(&unet)?.ok_or_else(|| DiffusionError::Config {
-                file: file.to_path_buf(),
-                reason: "the model leaves its input's size open; add shape = [channels, height, width]".to_owned(),
-            })?,
+            _ => match declared_shape(&unet)? {
+                [Some(channels), Some(height), Some(width)] => [channels, height, width],
+                _ => {
+                    let reason = "the model leaves its input's size open; add shape = [channels, height, width]";
+                    return Err(DiffusionError::Config { file: file.to_path_buf(), reason: reason.to_owned() });
+                }
+            },
         };
         let schedule = NoiseSchedule::new(&scheduler);
         let data = unet.data_files().into_iter().map(|name| unet.folder().join(name));
@@ -198,11 +194,7 @@ impl Pipeline {
             decoder: None,
             factor: None,
             encoder: None,
-            plain: Some(Plain {
-                condition: described.inputs.condition,
-                constants: described.constants.into_iter().collect(),
-                range: described.range,
-            }),
+            plain: Some(described),
             zero_empty: false,
         })
     }
@@ -219,12 +211,11 @@ impl Pipeline {
 
     /// Tokens, words and embeddings of `text`; for a class-conditional model `text` is the class's number.
     pub fn prompt(&mut self, text: &str) -> Result<Prompt, DiffusionError> {
-        if let Some(plain) = self.plain.clone() {
-            return self.plain_prompt(&plain, text);
+        if let Some(plain) = &self.plain {
+            return self.plain_prompt(plain, text);
         }
         if !self.is_conditional() {
-            let warnings =
-                if text.is_empty() { Vec::new() } else { vec!["the model takes no prompt; it is ignored".to_owned()] };
+            let warnings = ignored(text).into_iter().collect();
             return Ok(Prompt {
                 text: text.to_owned(),
                 tokens: None,
@@ -262,11 +253,11 @@ impl Pipeline {
         })
     }
 
-    fn plain_prompt(&self, plain: &Plain, text: &str) -> Result<Prompt, DiffusionError> {
+    fn plain_prompt(&self, plain: &Description, text: &str) -> Result<Prompt, DiffusionError> {
         let mut conditional = Vec::new();
         let mut warnings = Vec::new();
         let constants = plain.constants.iter().map(|(name, value)| (name, *value));
-        let told = match &plain.condition {
+        let told = match &plain.inputs.condition {
             Some(name) => {
                 let number = text.trim().parse::<f64>().ok().filter(|v| v.is_finite());
                 let expected = || format!("a number, which the model's input '{name}' is told");
@@ -275,7 +266,7 @@ impl Pipeline {
                 Some((name, number.ok_or_else(wrong)?))
             }
             None => {
-                warnings.extend((!text.is_empty()).then(|| "the model takes no prompt; it is ignored".to_owned()));
+                warnings.extend(ignored(text));
                 None
             }
         };
@@ -358,7 +349,7 @@ impl Pipeline {
     /// # Errors
     /// [`DiffusionError::Missing`] where the pipeline has a decoder but no `vae_encoder/model.onnx`.
     pub fn encode_picture(&mut self, pictures: &Array4<f32>) -> Result<Array4<f32>, DiffusionError> {
-        if let Some(Plain { range: [low, high], .. }) = self.plain {
+        if let Some(Description { range: [low, high], .. }) = self.plain {
             let gray = self.latent[0] == 1 && pictures.len_of(Axis(1)) == 3;
             let mean = gray.then(|| pictures.mean_axis(Axis(1)).map(|mean| mean.insert_axis(Axis(1)))).flatten();
             return Ok(mean.as_ref().unwrap_or(pictures).mapv(|v| v * (high - low) / 2.0 + (low + high) / 2.0));
@@ -434,8 +425,7 @@ impl Pipeline {
         if self.denoiser.is_none() {
             let memory = self.options.memory;
             let baked = grad::baked_batch(&self.unet).and_then(|b| usize::try_from(b).ok());
-            let on_cpu = matches!(self.options.session.device, Device::Auto | Device::Cpu);
-            let most = if on_cpu { CPU_BATCH } else { ACCELERATOR_BATCH };
+            let most = if on_cpu(&self.options) { CPU_BATCH } else { ACCELERATOR_BATCH };
             let observed = &self.prepared()?.1;
             let batch = Batching::fit(observed, None, memory, most).size;
             let observed = observed.clone();
@@ -504,7 +494,7 @@ impl Pipeline {
     /// Pictures of latents (N × Ch × H × W) as N × 3 × h × w in [−1, 1], not clamped; the latents themselves for a model of
     /// pixels.
     pub fn decode(&mut self, latents: &Array4<f32>) -> Result<Array4<f32>, DiffusionError> {
-        if let Some(Plain { range: [low, high], .. }) = self.plain {
+        if let Some(Description { range: [low, high], .. }) = self.plain {
             // Exactly as it is where it is in [−1, 1] already.
             let (scale, middle) = (2.0 / (high - low), (low + high) / 2.0);
             return Ok(latents.mapv(|v| (v - middle) * scale));
@@ -524,6 +514,11 @@ impl Pipeline {
     pub fn context(&self) -> usize {
         self.encoders.first().map_or(0, |e| e.tokenizer.context)
     }
+}
+
+/// What is said of a prompt that the model has no use for.
+fn ignored(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| "the model takes no prompt; it is ignored".to_owned())
 }
 
 /// ε_u + w(ε_c − ε_u); at w = 1 and w = 0 exactly one half, as where only that half is computed.
@@ -591,14 +586,18 @@ impl TextEncoder {
 /// A model with a float32 interface; in float32 altogether unless an accelerator was asked for, which has kernels for half.
 fn read(file: &Path, options: &PipelineOptions) -> Result<Model, DiffusionError> {
     let mut model = Model::read(file)?;
-    match options.session.device {
-        Device::Auto | Device::Cpu => {
-            let widen = |e| DiffusionError::Widen { model: file.to_path_buf(), source: Box::new(e) };
-            widen_to_float32(&mut model).map_err(widen)?;
-        }
-        _ => with_float_interface(&mut model),
+    if on_cpu(options) {
+        let widen = |e| DiffusionError::Widen { model: file.to_path_buf(), source: Box::new(e) };
+        widen_to_float32(&mut model).map_err(widen)?;
+    } else {
+        with_float_interface(&mut model);
     }
     Ok(model)
+}
+
+/// Whether no accelerator was asked for.
+fn on_cpu(options: &PipelineOptions) -> bool {
+    matches!(options.session.device, Device::Auto | Device::Cpu)
 }
 
 fn missing(folder: &Path, component: &'static str, expected: &str) -> DiffusionError {
@@ -610,25 +609,21 @@ fn component(folder: &Path, what: &'static str, file: &str) -> Result<PathBuf, D
     if path.exists() { Ok(path) } else { Err(missing(folder, what, file)) }
 }
 
-/// Channels, height and width of the latent where the file fixes them.
-fn declared_shape(unet: &Model) -> Result<Option<[usize; 3]>, DiffusionError> {
+/// Channels, height and width of the latent, each where the file fixes it.
+fn declared_shape(unet: &Model) -> Result<[Option<usize>; 3], DiffusionError> {
     let inputs = DenoiserInputs::find(unet)?;
     let declared = unet.graph.inputs.iter().find(|v| v.name() == inputs.sample).and_then(pellucid_graph::Value::shape);
-    let at =
-        |i: usize| declared.as_ref().and_then(|d| d.get(i).copied().flatten()).and_then(|d| usize::try_from(d).ok());
-    Ok(at(1).zip(at(2)).zip(at(3)).map(|((c, h), w)| [c, h, w]))
+    let at = |i: usize| usize::try_from(declared.as_ref()?.get(i).copied().flatten()?).ok();
+    Ok([at(1), at(2), at(3)])
 }
 
 fn latent_shape(folder: &Path, unet: &Model) -> Result<[usize; 3], DiffusionError> {
     let config = read_json(&folder.join("unet/config.json")).unwrap_or(Value::Null);
     let number = |key: &str| config.get(key).and_then(Value::as_u64).map(|n| n as usize);
-    let inputs = DenoiserInputs::find(unet)?;
-    let declared = unet.graph.inputs.iter().find(|v| v.name() == inputs.sample).and_then(pellucid_graph::Value::shape);
-    let at =
-        |i: usize| declared.as_ref().and_then(|d| d.get(i).copied().flatten()).and_then(|d| usize::try_from(d).ok());
+    let [channels, height, width] = declared_shape(unet)?;
     let sides = config.get("sample_size").and_then(Value::as_array);
     let side = |i: usize| sides.and_then(|s| s.get(i)?.as_u64()).map(|n| n as usize).or_else(|| number("sample_size"));
-    match (at(1).or_else(|| number("in_channels")), at(2).or_else(|| side(0)), at(3).or_else(|| side(1))) {
+    match (channels.or_else(|| number("in_channels")), height.or_else(|| side(0)), width.or_else(|| side(1))) {
         (Some(c), Some(h), Some(w)) if c * h * w > 0 => Ok([c, h, w]),
         _ => Err(DiffusionError::Config {
             file: folder.join("unet/config.json"),
@@ -724,4 +719,13 @@ fn hash_files(folder: &Path, mut files: Vec<PathBuf>) -> Result<String, Diffusio
         read.map_err(|e| DiffusionError::Config { file: file.clone(), reason: format!("cannot be read: {e}") })?;
     }
     Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// A pipeline of the zoo, for tests.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) fn of_the_zoo(name: &str) -> Pipeline {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let options = PipelineOptions { library: Some(here.join("../../.runtime")), ..PipelineOptions::default() };
+    Pipeline::open(here.join("../../zoo/models").join(name), &options).unwrap()
 }

@@ -450,10 +450,7 @@ mod tests {
     /// The published map straight from METHODS: a pass for each mask alone, ε under guidance and x̂0 written out, a double loop.
     #[test]
     fn a_map_equals_passes_one_by_one_and_a_double_loop() {
-        let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-        let library = Some(here.join("../../.runtime"));
-        let options = crate::PipelineOptions { library, ..Default::default() };
-        let mut pipeline = Pipeline::open(here.join("../../zoo/models/emoji_diffusion"), &options).unwrap();
+        let mut pipeline = crate::pipeline::of_the_zoo("emoji_diffusion");
         let prompt = pipeline.prompt("a cat on blue").unwrap();
         let way = crate::TrajectorySettings { guidance: 3.0, ..Default::default() };
         let trajectory =

@@ -2,8 +2,8 @@
 //! brought back to noise by running DDIM the other way (inversion) or mixed with noise.
 
 use crate::error::DiffusionError;
-use crate::noise::gaussian;
 use crate::pipeline::{Pipeline, Prompt};
+use crate::trajectory::noise;
 use ndarray::Array4;
 use pellucid_runtime::progress::Progress;
 use pellucid_vision::limits::Limits;
@@ -54,12 +54,8 @@ impl PictureStart {
         };
         let run = ((timesteps.len() as f64 * strength).round() as usize).clamp(1, timesteps.len());
         let left_out = timesteps.len() - run;
-        let alpha = pipeline.schedule.alpha(Some(timesteps[left_out]));
-        let noise = gaussian(seed, clean.len());
-        let (signal, share) = (alpha.sqrt() as f32, (1.0 - alpha).sqrt() as f32);
-        let mixed = clean.iter().zip(noise).map(|(c, n)| signal * c + share * n).collect();
-        let latent = Array4::from_shape_vec(clean.dim(), mixed).unwrap_or(clean);
-        Ok((latent, left_out))
+        let noise = noise(pipeline.latent, seed);
+        Ok((pipeline.schedule.step(&clean.view(), &noise.view(), Some(timesteps[left_out])), left_out))
     }
 }
 

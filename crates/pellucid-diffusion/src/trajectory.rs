@@ -151,6 +151,21 @@ pub(crate) fn noise([c, h, w]: [usize; 3], seed: u64) -> Array4<f32> {
     Array4::from_shape_fn((1, c, h, w), |i| noise[(i.1 * h + i.2) * w + i.3])
 }
 
+/// [`DiffusionError::NotFinite`] where x̂0 of step `at` holds NaN or infinity.
+pub(crate) fn check_finite(
+    pipeline: &Pipeline,
+    prompt: &Prompt,
+    clean: &Array4<f32>,
+    (at, t): (usize, usize),
+) -> Result<(), DiffusionError> {
+    let count = clean.iter().filter(|v| !v.is_finite()).count();
+    if count == 0 {
+        return Ok(());
+    }
+    let prediction = pipeline.schedule.prediction.to_string();
+    Err(DiffusionError::NotFinite { step: at, t, prompt: prompt.text.clone(), count, prediction })
+}
+
 fn take_step(
     pipeline: &mut Pipeline,
     prompt: &Prompt,
@@ -165,11 +180,7 @@ fn take_step(
         None => conditional.clone(),
     };
     let clean = pipeline.schedule.clean(&latent.view(), &epsilon.view(), t);
-    let count = clean.iter().filter(|v| !v.is_finite()).count();
-    if count > 0 {
-        let prediction = pipeline.schedule.prediction.to_string();
-        return Err(DiffusionError::NotFinite { step: at, t, prompt: prompt.text.clone(), count, prediction });
-    }
+    check_finite(pipeline, prompt, &clean, (at, t))?;
     let decoded = decoded(pipeline, &clean)?;
     Ok(Step { t, next, latent: latent.clone(), unconditional, conditional, clean, decoded })
 }

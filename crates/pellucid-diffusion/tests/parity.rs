@@ -3,26 +3,37 @@
 
 #![allow(clippy::unwrap_used)]
 
-use ndarray::{ArrayD, Axis, Ix4, IxDyn};
+use ndarray::{Array4, ArrayD, Axis, Ix4, IxDyn};
 use pellucid_diffusion::cam::{Cam, Score};
 use pellucid_diffusion::multistep::solve;
 use pellucid_diffusion::words::word_maps;
-use pellucid_diffusion::{Pipeline, PipelineOptions, Prediction, Timesteps, Trajectory, TrajectorySettings};
+use pellucid_diffusion::{Pipeline, PipelineOptions, Prediction, Prompt, Timesteps, Trajectory, TrajectorySettings};
 use pellucid_graph::blocks::{BlockKind, Part};
 use pellucid_runtime::progress::Silent;
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../zoo/models/tiny_diffusion")
+fn folder(model: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../zoo/models").join(model)
 }
 
-fn open() -> Pipeline {
+fn open(model: &str) -> Pipeline {
     let library = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.runtime"));
-    Pipeline::open(folder(), &PipelineOptions { library, ..PipelineOptions::default() }).unwrap()
+    Pipeline::open(folder(model), &PipelineOptions { library, ..PipelineOptions::default() }).unwrap()
 }
 
-fn array(tensors: &SafeTensors<'_>, name: &str) -> ndarray::Array4<f32> {
+/// The picture after five DDIM steps from `x`. diffusers computes ε anew from a clipped x̂0 only on request, and not here.
+fn sampled(pipeline: &mut Pipeline, prompt: &Prompt, guidance: f32, mut x: Array4<f32>) -> Array4<f32> {
+    let (timesteps, _) = Timesteps::Uniform { steps: 5, spacing: None }.resolve(&pipeline.scheduler).unwrap();
+    for (at, &t) in timesteps.iter().enumerate() {
+        let epsilon = pipeline.epsilon(&x, t, prompt, guidance).unwrap();
+        let clean = pipeline.schedule.clean(&x.view(), &epsilon.view(), t);
+        x = pipeline.schedule.step(&clean.view(), &epsilon.view(), timesteps.get(at + 1).copied());
+    }
+    pipeline.decode(&x).unwrap()
+}
+
+fn array(tensors: &SafeTensors<'_>, name: &str) -> Array4<f32> {
     let view = tensors.tensor(name).unwrap();
     let values = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
     ArrayD::from_shape_vec(IxDyn(view.shape()), values).unwrap().into_dimensionality::<Ix4>().unwrap()
@@ -30,21 +41,14 @@ fn array(tensors: &SafeTensors<'_>, name: &str) -> ndarray::Array4<f32> {
 
 #[test]
 fn sampling_equals_ddim_of_diffusers() {
-    let bytes = references(&folder());
+    let bytes = references("tiny_diffusion");
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let mut pipeline = open();
+    let mut pipeline = open("tiny_diffusion");
     let prompt = pipeline.prompt("a cat on blue").unwrap();
-    let (timesteps, _) = Timesteps::Uniform { steps: 5, spacing: None }.resolve(&pipeline.scheduler).unwrap();
     for prediction in [Prediction::Epsilon, Prediction::VPrediction] {
         for guidance in [1.0, 3.0] {
             pipeline.schedule.prediction = prediction;
-            let mut x = array(&tensors, "noise");
-            for (at, &t) in timesteps.iter().enumerate() {
-                let epsilon = pipeline.epsilon(&x, t, &prompt, guidance).unwrap();
-                let clean = pipeline.schedule.clean(&x.view(), &epsilon.view(), t);
-                x = pipeline.schedule.step(&clean.view(), &epsilon.view(), timesteps.get(at + 1).copied());
-            }
-            let picture = pipeline.decode(&x).unwrap();
+            let picture = sampled(&mut pipeline, &prompt, guidance, array(&tensors, "noise"));
             let expected = array(&tensors, &format!("{prediction}.{guidance}.picture"));
             let off = (&picture - &expected).iter().fold(0.0f32, |m, d| m.max(d.abs()));
             assert!(off < 1e-3, "{prediction}, guidance {guidance}: {off}");
@@ -53,20 +57,20 @@ fn sampling_equals_ddim_of_diffusers() {
     }
 }
 
-fn references(folder: &Path) -> Vec<u8> {
-    std::fs::read(folder.join("references.safetensors")).unwrap()
+fn references(model: &str) -> Vec<u8> {
+    std::fs::read(folder(model).join("references.safetensors")).unwrap()
 }
 
-fn furthest(a: &ndarray::Array4<f32>, b: &ndarray::Array4<f32>) -> f32 {
+fn furthest(a: &Array4<f32>, b: &Array4<f32>) -> f32 {
     assert_eq!(a.dim(), b.dim());
     (a - b).iter().fold(0.0f32, |m, d| m.max(d.abs()))
 }
 
 #[test]
 fn sampling_equals_dpm_solver_of_diffusers() {
-    let bytes = references(&folder());
+    let bytes = references("tiny_diffusion");
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let mut pipeline = open();
+    let mut pipeline = open("tiny_diffusion");
     let prompt = pipeline.prompt("a cat on blue").unwrap();
     let view = tensors.tensor("multistep.timesteps").unwrap();
     let timesteps: Vec<usize> =
@@ -78,22 +82,13 @@ fn sampling_equals_dpm_solver_of_diffusers() {
 
 #[test]
 fn a_class_conditional_model_of_pixels_samples_as_diffusers_does() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../zoo/models/tiny_ddpm");
-    let library = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.runtime"));
-    let mut pipeline = Pipeline::open(&folder, &PipelineOptions { library, ..PipelineOptions::default() }).unwrap();
-    let bytes = references(&folder);
+    let mut pipeline = open("tiny_ddpm");
+    let bytes = references("tiny_ddpm");
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let (timesteps, _) = Timesteps::Uniform { steps: 5, spacing: None }.resolve(&pipeline.scheduler).unwrap();
     for class in ["1", "3"] {
         let prompt = pipeline.prompt(class).unwrap();
-        let mut x = array(&tensors, "noise");
-        for (at, &t) in timesteps.iter().enumerate() {
-            let epsilon = pipeline.epsilon(&x, t, &prompt, 1.0).unwrap();
-            let clean = pipeline.schedule.clean(&x.view(), &epsilon.view(), t);
-            // diffusers computes ε anew from the clipped x̂0 only on request, and not here.
-            x = pipeline.schedule.step(&clean.view(), &epsilon.view(), timesteps.get(at + 1).copied());
-        }
-        let off = furthest(&pipeline.decode(&x).unwrap(), &array(&tensors, &format!("class.{class}.picture")));
+        let picture = sampled(&mut pipeline, &prompt, 1.0, array(&tensors, "noise"));
+        let off = furthest(&picture, &array(&tensors, &format!("class.{class}.picture")));
         assert!(off < 1e-3, "class {class}: {off}");
     }
     let refused = pipeline.prompt("a cat").unwrap_err().to_string();
@@ -102,21 +97,13 @@ fn a_class_conditional_model_of_pixels_samples_as_diffusers_does() {
 
 #[test]
 fn two_text_encoders_sample_as_stable_diffusion_xl() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../zoo/models/tiny_sdxl");
-    let library = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.runtime"));
-    let mut pipeline = Pipeline::open(&folder, &PipelineOptions { library, ..PipelineOptions::default() }).unwrap();
-    let bytes = references(&folder);
+    let mut pipeline = open("tiny_sdxl");
+    let bytes = references("tiny_sdxl");
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let prompt = pipeline.prompt("a cat on blue").unwrap();
-    let (timesteps, _) = Timesteps::Uniform { steps: 5, spacing: None }.resolve(&pipeline.scheduler).unwrap();
     for guidance in [1.0, 5.0] {
-        let mut x = array(&tensors, "noise");
-        for (at, &t) in timesteps.iter().enumerate() {
-            let epsilon = pipeline.epsilon(&x, t, &prompt, guidance).unwrap();
-            let clean = pipeline.schedule.clean(&x.view(), &epsilon.view(), t);
-            x = pipeline.schedule.step(&clean.view(), &epsilon.view(), timesteps.get(at + 1).copied());
-        }
-        let off = furthest(&pipeline.decode(&x).unwrap(), &array(&tensors, &format!("{guidance}.picture")));
+        let picture = sampled(&mut pipeline, &prompt, guidance, array(&tensors, "noise"));
+        let off = furthest(&picture, &array(&tensors, &format!("{guidance}.picture")));
         assert!(off < 1e-3, "guidance {guidance}: {off}");
     }
     // Word maps and blocks are found on this shape too.
@@ -133,9 +120,9 @@ fn two_text_encoders_sample_as_stable_diffusion_xl() {
 
 #[test]
 fn encoding_equals_the_mean_of_diffusers() {
-    let bytes = references(&folder());
+    let bytes = references("tiny_diffusion");
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let mut pipeline = open();
+    let mut pipeline = open("tiny_diffusion");
     let latent = pipeline.encode_picture(&array(&tensors, "encoder.picture")).unwrap();
     let off = furthest(&latent, &array(&tensors, "encoder.latent"));
     assert!(off < 1e-4, "{off}");
@@ -144,7 +131,7 @@ fn encoding_equals_the_mean_of_diffusers() {
 
 #[test]
 fn the_published_set_of_blocks_has_43_modules() {
-    let mut pipeline = open();
+    let mut pipeline = open("tiny_diffusion");
     let blocks = Cam::new(&mut pipeline).unwrap().blocks;
     let published = blocks.iter().filter(|b| !(b.part == Part::Mid && b.kind == BlockKind::Attention)).count();
     let names: Vec<String> = blocks.iter().map(|b| b.name()).collect();
