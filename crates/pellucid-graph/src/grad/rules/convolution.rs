@@ -118,6 +118,10 @@ fn spread_points(e: &mut Emitter, g: &str, w: &str, group: usize, window: &Windo
     Ok(e.op("Pad", &[&full, &amounts]))
 }
 
+/// Width of a phase from which two moves of an axis are faster than DepthToSpace in ONNX Runtime: a third to a half of its time
+/// at 28 and more, up to four times at 7.
+const WIDE: usize = 20;
+
 /// The input gradient of a strided Conv by phases. An input element i = s·q + r meets only the taps k ≡ r + p (mod s), so
 /// each phase r is a stride-1 convolution of the cotangent with every s-th tap, mirrored. All phases together are one
 /// Conv with s² outputs per channel, whose results are interleaved: much faster than a ConvTranspose, which the
@@ -204,13 +208,7 @@ impl Phases {
         let crop: Vec<i64> = [0, 0].into_iter().chain((0..2).map(|i| (extents[i] - window.input[i]) as i64)).collect();
         Ok(cropped(e, &full, &crop, &extents))
     }
-}
 
-/// Width of a phase from which two moves of an axis are faster than DepthToSpace in ONNX Runtime: a third to a half of its time
-/// at 28 and more, up to four times at 7.
-const WIDE: usize = 20;
-
-impl Phases {
     /// The phases side by side: DepthToSpace (CRD), as two moves of one axis each where rows are long.
     fn interleaved(&self, e: &mut Emitter, phases: &str, channels: usize, extents: &[usize]) -> String {
         let s = self.stride as i64;
