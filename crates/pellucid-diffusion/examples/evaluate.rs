@@ -12,6 +12,7 @@
 use ndarray::{Array2, ArrayView3};
 use pellucid_diffusion::auc::{Control, faithfulness};
 use pellucid_diffusion::cam::{Cam, Score};
+use pellucid_diffusion::gate::{Lead, Standing, Unit};
 use pellucid_diffusion::lime::lime;
 use pellucid_diffusion::ranking::{Interval, roc_area};
 use pellucid_diffusion::rise::{MaskKind, Mode, Reading, RiseSettings, Target, rise_readings};
@@ -178,9 +179,6 @@ fn object(picture: ArrayView3<'_, f32>, (rows, columns): (usize, usize)) -> Opti
     (0.04..0.7).contains(&part).then_some(inside)
 }
 
-/// Deletion and insertion: which column of the figures, and whether high is good.
-const GAMES: [(usize, bool); 2] = [(1, true), (2, false)];
-
 fn is_control(name: &str) -> bool {
     ["identity", "random", "centre", "magnitude", "LIME"].iter().any(|c| name.starts_with(c))
 }
@@ -200,12 +198,11 @@ fn shown(i: Interval) -> String {
     format!("{:.3} ({:.3} to {:.3})", i.value, i.low, i.high)
 }
 
-/// A difference in the direction in which the game is won, and whether its interval leaves out 0.
-fn difference(all: &[Figures], name: &str, control: &str, which: usize, high: bool) -> (String, bool) {
-    let pairs = column(all, name, which).into_iter().zip(column(all, control, which));
-    let sign = if high { 1.0 } else { -1.0 };
-    let won = Interval::of(&pairs.filter_map(|(a, b)| Some(sign * (a? - b?))).collect::<Vec<_>>());
-    (format!("{:+.3} ({:+.3} to {:+.3})", won.value, won.low, won.high), won.low > 0.0)
+/// Areas of both games by map, averaged over the steps of each prompt.
+fn units(all: &[Figures]) -> Vec<Unit> {
+    let mean = |rows: &Vec<[f64; 3]>, which: usize| rows.iter().map(|r| r[which]).sum::<f64>() / rows.len() as f64;
+    let areas = |figures: &Figures| figures.iter().map(|(name, r)| (name.clone(), [mean(r, 1), mean(r, 2)])).collect();
+    all.iter().map(areas).collect()
 }
 
 fn tables(all: &[Figures]) -> String {
@@ -237,17 +234,13 @@ fn tables(all: &[Figures]) -> String {
         "| map | wins deletion against random order by | against identity by | wins insertion against random order by | against identity by | passes |".to_owned(),
         "|---|---|---|---|---|---|".to_owned(),
     ]);
+    let units = units(all);
     for name in maps {
-        let mut cells = Vec::new();
-        let mut passes = true;
-        for (which, high) in GAMES {
-            for control in [RANDOM, identity_of(name)] {
-                let (text, wins) = difference(all, name, control, which, high);
-                cells.push(text);
-                passes &= wins;
-            }
-        }
-        lines.push(format!("| {name} | {} | {} |", cells.join(" | "), if passes { "yes" } else { "no" }));
+        let Some(standing) = Standing::of(&units, name, &[RANDOM, identity_of(name)]) else { continue };
+        let cell = |l: &Lead| format!("{:+.3} ({:+.3} to {:+.3})", l.lead.value, l.lead.low, l.lead.high);
+        let cells: Vec<String> = standing.leads.iter().map(cell).collect();
+        let passes = if standing.passes() == Some(true) { "yes" } else { "no" };
+        lines.push(format!("| {name} | {} | {passes} |", cells.join(" | ")));
     }
     lines.join("\n")
 }

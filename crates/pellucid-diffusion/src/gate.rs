@@ -1,0 +1,155 @@
+//! Whether a map tells more than its controls do (the gate of METHODS B8): areas of the two games, averaged over prompts (or
+//! over the steps of one), and each map's lead over the controls that it has to beat, with intervals.
+
+use crate::auc::{Curve, Faithfulness};
+use crate::ranking::Interval;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One of the two games.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Game {
+    /// Won by a large area.
+    Deletion,
+    /// Won by a small area.
+    Insertion,
+}
+
+impl Game {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Deletion, Self::Insertion];
+
+    /// The game's curve.
+    pub fn curve(self, games: &Faithfulness) -> &Curve {
+        match self {
+            Self::Deletion => &games.deletion,
+            Self::Insertion => &games.insertion,
+        }
+    }
+
+    /// By how much an area wins against another's; negative where it loses.
+    fn lead(self, area: f64, control: f64) -> f64 {
+        match self {
+            Self::Deletion => area - control,
+            Self::Insertion => control - area,
+        }
+    }
+}
+
+/// Areas between the curves' ends ([`Curve::fixed_area`]), of deletion and insertion.
+pub type Areas = [f64; 2];
+
+/// Areas by map, of one prompt (averaged over its steps) or of one step.
+pub type Unit = BTreeMap<String, Areas>;
+
+/// A map's lead over one control in one game.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lead {
+    /// The control.
+    pub control: String,
+    /// The game.
+    pub game: Game,
+    /// How much further the map's area goes in the direction in which the game is won, bootstrapped over units.
+    pub lead: Interval,
+    /// In how many of the units it leads.
+    pub ahead: usize,
+}
+
+impl Lead {
+    /// Whether the interval leaves out 0.
+    pub fn is_certain(&self) -> bool {
+        self.lead.low > 0.0
+    }
+}
+
+/// What is known of one map.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The map, or the control.
+    pub map: String,
+    /// Units (prompts, or steps of one prompt) that have it.
+    pub units: usize,
+    /// Area of deletion; high is good.
+    pub deletion: Interval,
+    /// Area of insertion; low is good.
+    pub insertion: Interval,
+    /// Against every control in both games; empty for a control.
+    pub leads: Vec<Lead>,
+}
+
+impl Standing {
+    /// The standing of `map` over the units that have it, against `controls`; `None` where no unit does. Pairs are compared
+    /// within a unit, so units without a control do not count in its lead, and a control that no unit has is left out.
+    pub fn of(units: &[Unit], map: &str, controls: &[&str]) -> Option<Self> {
+        let own: Vec<Areas> = units.iter().filter_map(|u| u.get(map).copied()).collect();
+        if own.is_empty() {
+            return None;
+        }
+        let mut leads = Vec::new();
+        for game in Game::ALL {
+            for control in controls {
+                let pairs = units.iter().filter_map(|u| Some((u.get(map)?, u.get(*control)?)));
+                let each: Vec<f64> = pairs.map(|(a, b)| game.lead(a[game as usize], b[game as usize])).collect();
+                if !each.is_empty() {
+                    let ahead = each.iter().filter(|l| **l > 0.0).count();
+                    leads.push(Lead { control: (*control).to_owned(), game, lead: Interval::of(&each), ahead });
+                }
+            }
+        }
+        let area = |game: Game| Interval::of(&own.iter().map(|a| a[game as usize]).collect::<Vec<_>>());
+        Some(Self {
+            map: map.to_owned(),
+            units: own.len(),
+            deletion: area(Game::Deletion),
+            insertion: area(Game::Insertion),
+            leads,
+        })
+    }
+
+    /// Whether the map beats every control in both games with intervals that leave out 0; `None` for a control, and with fewer than
+    /// two units, which have no interval.
+    pub fn passes(&self) -> Option<bool> {
+        (!self.leads.is_empty() && self.units > 1).then(|| self.leads.iter().all(Lead::is_certain))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(areas: &[(&str, Areas)]) -> Unit {
+        areas.iter().map(|(name, a)| ((*name).to_owned(), *a)).collect()
+    }
+
+    #[test]
+    fn deletion_is_won_upwards_and_insertion_downwards() {
+        let units = [
+            unit(&[("map", [0.6, 0.3]), ("chance", [0.5, 0.4])]),
+            unit(&[("map", [0.8, 0.5]), ("chance", [0.5, 0.4])]),
+        ];
+        let standing = Standing::of(&units, "map", &["chance", "nowhere"]).unwrap();
+        let [deletion, insertion] = &standing.leads[..] else { panic!("one control, two games") };
+        assert!((deletion.lead.value - 0.2).abs() < 1e-12 && deletion.ahead == 2 && deletion.is_certain());
+        assert!(insertion.lead.value.abs() < 1e-12 && insertion.ahead == 1 && !insertion.is_certain());
+        assert_eq!(standing.passes(), Some(false));
+        assert!((standing.insertion.value - 0.4).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_map_passes_where_it_leads_everywhere() {
+        let units = [unit(&[("map", [0.6, 0.3]), ("chance", [0.5, 0.4])]), unit(&[("map", [0.7, 0.2]), ("chance", [0.5, 0.4])])];
+        assert_eq!(Standing::of(&units, "map", &["chance"]).unwrap().passes(), Some(true));
+        assert_eq!(Standing::of(&units[..1], "map", &["chance"]).unwrap().passes(), None, "one unit has no interval");
+        assert_eq!(Standing::of(&units, "chance", &[]).unwrap().passes(), None);
+        assert_eq!(Standing::of(&units, "neither", &["chance"]), None);
+    }
+
+    #[test]
+    fn units_without_a_control_do_not_count_against_it() {
+        let units = [unit(&[("map", [0.6, 0.3])]), unit(&[("map", [0.7, 0.2]), ("chance", [0.5, 0.4])])];
+        let standing = Standing::of(&units, "map", &["chance"]).unwrap();
+        assert_eq!(standing.units, 2);
+        assert!((standing.leads[0].lead.value - 0.2).abs() < 1e-12);
+    }
+}
