@@ -50,7 +50,7 @@ demo: setup pictures ## Set up, compose the benchmark's pictures, find out why i
 
 .PHONY: demo-diffusion
 demo-diffusion: setup build ## Explain a prompt of the emoji-scene model step by step, write a report.
-	@$(RELEASE)/pellucid diffusion explain zoo/models/emoji_diffusion "a frog left of a mushroom on yellow" --guidance 3 --seed 3
+	@$(RELEASE)/pellucid diffusion explain zoo/models/emoji_diffusion "a frog left of a mushroom on yellow" --guidance 3 --seed 3 --faithfulness
 
 .PHONY: zoo-table
 zoo-table: setup ## Measure which lists find the neurons of the shortcuts; rewrite the tables in docs/.

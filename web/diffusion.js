@@ -69,12 +69,14 @@
   }
 
   var chosen = { step: 0 };
+  var measured = Array.from(document.querySelectorAll("[data-measured]"));
   function value(id) { var s = at(id); return s ? Number(s.value) : 0; }
-  function tile(id, address, map, reading) {
+  function tile(id, address, map, reading, trust) {
     var figure = document.querySelector('[data-tile="' + id + '"]');
     if (!figure) { return; }
     draw(figure.querySelector("canvas"), address, map);
     figure.querySelector(".reading").textContent = reading || "";
+    figure.querySelector(".trusted").textContent = trust || "";
   }
   function percent(v) { return Math.round(100 * v) + " %"; }
 
@@ -84,11 +86,11 @@
     at("where").textContent = "step " + (n + 1) + " of " + data.steps.length + ", t = " + s.t + ", " + s.stage + ", denoised " + percent(s.level);
     tile("clean", s.clean);
     tile("noisy", s.noisy);
-    tile("rise", s.clean, s.rise || { w: 0 }, s.rise ? "reliability " + s.reliability.toFixed(2) + ", identity " + s.identity.toFixed(2) + ", " + s.masks + " masks" : "");
-    tile("cam", s.clean, block ? s.blocks[block - 1] : s.cam, block ? data.blocks[block - 1] : "");
+    tile("rise", s.clean, s.rise || { w: 0 }, s.rise ? "reliability " + s.reliability.toFixed(2) + ", identity " + s.identity.toFixed(2) + ", " + s.masks + " masks" : "", data.trust.rise);
+    tile("cam", s.clean, block ? s.blocks[block - 1] : s.cam, block ? data.blocks[block - 1] : "", block ? "" : data.trust.cam);
     if (data.words.length) {
       var map = layerAt ? s.layers[layerAt - 1][word] : s.words[word];
-      tile("attention", s.clean, map, "“" + data.words[word] + "”" + (layerAt ? ", " + data.layers[layerAt - 1] : ""));
+      tile("attention", s.clean, map, "“" + data.words[word] + "”" + (layerAt ? ", " + data.layers[layerAt - 1] : ""), layerAt ? "" : data.trust.words[word]);
       words.forEach(function (w, k) {
         draw(w.querySelector("canvas"), s.clean, layerAt ? s.layers[layerAt - 1][k] : s.words[k]);
         w.setAttribute("aria-pressed", String(k === word));
@@ -98,6 +100,11 @@
     document.querySelectorAll(".film li").forEach(function (li, k) {
       if (k === n) { li.setAttribute("aria-current", "step"); } else { li.removeAttribute("aria-current"); }
     });
+    /* Of the steps where deletion and insertion were played, the nearest. */
+    var nearest = measured.reduce(function (best, d) {
+      return !best || Math.abs(d.dataset.measured - n) < Math.abs(best.dataset.measured - n) ? d : best;
+    }, null);
+    measured.forEach(function (d) { d.hidden = d !== nearest; });
     var x = 44 + (520 - 56) * n / Math.max(data.steps.length - 1, 1);
     document.querySelectorAll(".cursor").forEach(function (c) { c.setAttribute("x1", x); c.setAttribute("x2", x); });
   }

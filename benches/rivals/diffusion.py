@@ -157,7 +157,7 @@ def pellucid(arguments, job, steps, masks, *more):
                 time.sleep(0.05)
         if process.returncode:
             raise SystemExit(f"pellucid ended with {process.returncode}")
-        return dict(json.loads(out.read_text())[0]["timings"]), peak
+        return dict(json.loads(out.read_text())["explained"][0]["timings"]), peak
 
 
 def rival(arguments, steps, masks, whole):

@@ -236,7 +236,7 @@ fn tables(all: &[Figures]) -> String {
     ]);
     let units = units(all);
     for name in maps {
-        let Some(standing) = Standing::of(&units, name, &[RANDOM, identity_of(name)]) else { continue };
+        let Some(standing) = Standing::of(&units, name, &[RANDOM, identity_of(name)], &[]) else { continue };
         let cell = |l: &Lead| format!("{:+.3} ({:+.3} to {:+.3})", l.lead.value, l.lead.low, l.lead.high);
         let cells: Vec<String> = standing.leads.iter().map(cell).collect();
         let passes = if standing.passes() == Some(true) { "yes" } else { "no" };

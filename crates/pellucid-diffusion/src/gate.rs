@@ -54,6 +54,8 @@ pub struct Lead {
     pub lead: Interval,
     /// In how many of the units it leads.
     pub ahead: usize,
+    /// Whether the map has to win this to pass; the other controls are priors (the centre, say) that a good map may agree with.
+    pub is_gate: bool,
 }
 
 impl Lead {
@@ -74,26 +76,28 @@ pub struct Standing {
     pub deletion: Interval,
     /// Area of insertion; low is good.
     pub insertion: Interval,
-    /// Against every control in both games; empty for a control.
+    /// Against every other control in both games; empty for a control.
     pub leads: Vec<Lead>,
 }
 
 impl Standing {
-    /// The standing of `map` over the units that have it, against `controls`; `None` where no unit does. Pairs are compared
-    /// within a unit, so units without a control do not count in its lead, and a control that no unit has is left out.
-    pub fn of(units: &[Unit], map: &str, controls: &[&str]) -> Option<Self> {
+    /// The standing of `map` over the units that have it, against the controls that it has to beat (`gate`) and other ones
+    /// (`priors`); `None` where no unit has it. Pairs are compared within a unit, so units without a control do not count in
+    /// its lead, and a control that no unit has is left out.
+    pub fn of(units: &[Unit], map: &str, gate: &[&str], priors: &[&str]) -> Option<Self> {
         let own: Vec<Areas> = units.iter().filter_map(|u| u.get(map).copied()).collect();
         if own.is_empty() {
             return None;
         }
         let mut leads = Vec::new();
         for game in Game::ALL {
-            for control in controls {
+            for (at, control) in gate.iter().chain(priors).enumerate() {
                 let pairs = units.iter().filter_map(|u| Some((u.get(map)?, u.get(*control)?)));
                 let each: Vec<f64> = pairs.map(|(a, b)| game.lead(a[game as usize], b[game as usize])).collect();
                 if !each.is_empty() {
                     let ahead = each.iter().filter(|l| **l > 0.0).count();
-                    leads.push(Lead { control: (*control).to_owned(), game, lead: Interval::of(&each), ahead });
+                    let lead = Interval::of(&each);
+                    leads.push(Lead { control: (*control).to_owned(), game, lead, ahead, is_gate: at < gate.len() });
                 }
             }
         }
@@ -107,10 +111,15 @@ impl Standing {
         })
     }
 
-    /// Whether the map beats every control in both games with intervals that leave out 0; `None` for a control, and with fewer than
-    /// two units, which have no interval.
+    /// Whether the map beats every control of its gate in both games with intervals that leave out 0; `None` for a control,
+    /// and with fewer than two units, which have no interval.
     pub fn passes(&self) -> Option<bool> {
-        (!self.leads.is_empty() && self.units > 1).then(|| self.leads.iter().all(Lead::is_certain))
+        (!self.leads.is_empty() && self.units > 1).then(|| self.gate().all(Lead::is_certain))
+    }
+
+    /// Leads over the controls that it has to beat.
+    pub fn gate(&self) -> impl Iterator<Item = &Lead> {
+        self.leads.iter().filter(|l| l.is_gate)
     }
 }
 
@@ -128,7 +137,7 @@ mod tests {
             unit(&[("map", [0.6, 0.3]), ("chance", [0.5, 0.4])]),
             unit(&[("map", [0.8, 0.5]), ("chance", [0.5, 0.4])]),
         ];
-        let standing = Standing::of(&units, "map", &["chance", "nowhere"]).unwrap();
+        let standing = Standing::of(&units, "map", &["chance", "nowhere"], &[]).unwrap();
         let [deletion, insertion] = &standing.leads[..] else { panic!("one control, two games") };
         assert!((deletion.lead.value - 0.2).abs() < 1e-12 && deletion.ahead == 2 && deletion.is_certain());
         assert!(insertion.lead.value.abs() < 1e-12 && insertion.ahead == 1 && !insertion.is_certain());
@@ -138,17 +147,33 @@ mod tests {
 
     #[test]
     fn a_map_passes_where_it_leads_everywhere() {
-        let units = [unit(&[("map", [0.6, 0.3]), ("chance", [0.5, 0.4])]), unit(&[("map", [0.7, 0.2]), ("chance", [0.5, 0.4])])];
-        assert_eq!(Standing::of(&units, "map", &["chance"]).unwrap().passes(), Some(true));
-        assert_eq!(Standing::of(&units[..1], "map", &["chance"]).unwrap().passes(), None, "one unit has no interval");
-        assert_eq!(Standing::of(&units, "chance", &[]).unwrap().passes(), None);
-        assert_eq!(Standing::of(&units, "neither", &["chance"]), None);
+        let units = [
+            unit(&[("map", [0.6, 0.3]), ("chance", [0.5, 0.4])]),
+            unit(&[("map", [0.7, 0.2]), ("chance", [0.5, 0.4])]),
+        ];
+        assert_eq!(Standing::of(&units, "map", &["chance"], &[]).unwrap().passes(), Some(true));
+        assert_eq!(
+            Standing::of(&units[..1], "map", &["chance"], &[]).unwrap().passes(),
+            None,
+            "one unit has no interval"
+        );
+        assert_eq!(Standing::of(&units, "chance", &[], &[]).unwrap().passes(), None);
+        assert_eq!(Standing::of(&units, "neither", &["chance"], &[]), None);
+    }
+
+    #[test]
+    fn a_prior_does_not_decide() {
+        let units = [0.6, 0.7].map(|d| unit(&[("map", [d, 0.3]), ("chance", [0.5, 0.4]), ("centre", [0.9, 0.1])]));
+        let standing = Standing::of(&units, "map", &["chance"], &["centre"]).unwrap();
+        assert_eq!((standing.leads.len(), standing.gate().count()), (4, 2));
+        assert!(standing.leads.iter().any(|l| l.lead.high < 0.0));
+        assert_eq!(standing.passes(), Some(true));
     }
 
     #[test]
     fn units_without_a_control_do_not_count_against_it() {
         let units = [unit(&[("map", [0.6, 0.3])]), unit(&[("map", [0.7, 0.2]), ("chance", [0.5, 0.4])])];
-        let standing = Standing::of(&units, "map", &["chance"]).unwrap();
+        let standing = Standing::of(&units, "map", &["chance"], &[]).unwrap();
         assert_eq!(standing.units, 2);
         assert!((standing.leads[0].lead.value - 0.2).abs() < 1e-12);
     }

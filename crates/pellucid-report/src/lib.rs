@@ -28,7 +28,10 @@ mod redact;
 mod repair;
 
 pub use album::{NoThumbnails, ThumbnailSource};
-pub use diffusion::{Curve, DiffusionPage, Map, RisePanel, StepPanel, render_diffusion};
+pub use diffusion::{
+    Curve, DiffusionPage, FaithfulnessPage, FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel, Map, RisePanel,
+    Spread, StepPanel, Trust, Verdict, render_diffusion, render_faithfulness,
+};
 pub use disk::write_atomically;
 pub use error::ReportError;
 pub use pictures::render_pictures;

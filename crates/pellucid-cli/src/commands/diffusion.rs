@@ -5,8 +5,9 @@ use crate::output;
 use crate::progress::Bars;
 use anyhow::{Context, Result, bail};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
-use pellucid::diffusion::{ExplainSettings, Explained, Solver, StepFigures};
+use pellucid::diffusion::{ExplainSettings, Explained, FaithfulnessSettings, Solver, StepFigures};
 use pellucid::diffusion_methods::cam::Score;
+use pellucid::diffusion_methods::gate::Standing;
 use pellucid::diffusion_methods::rise::{MaskKind, Mode, Reading, RiseSettings, Target};
 use pellucid::diffusion_methods::similarity::Similarity;
 use pellucid::diffusion_methods::{PictureStart, Pipeline, PipelineOptions, Spacing, Timesteps, TrajectorySettings};
@@ -50,6 +51,9 @@ pub struct ExplainArgs {
     /// Play deletion and insertion at this many steps (auc: 5)
     #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "5", help_heading = "Faithfulness")]
     pub faithfulness: Option<usize>,
+    /// Fit LIME at those steps and play it too: 1000 passes a step more
+    #[arg(long, help_heading = "Faithfulness")]
+    pub lime: bool,
     /// Where run directories are made
     #[arg(long, default_value = "runs", value_name = "FOLDER", help_heading = "Run")]
     pub runs: PathBuf,
@@ -235,7 +239,7 @@ pub fn run(args: &Args, diffusion: &DiffusionArgs) -> Result<ExitCode> {
         DiffusionCommand::Attention(a) => run_explain(args, a, |s| (s.rise, s.cam) = (None, None)),
         DiffusionCommand::Rise(a) => run_explain(args, a, |s| (s.words, s.cam) = (false, None)),
         DiffusionCommand::Cam(a) => run_explain(args, a, |s| (s.words, s.rise) = (false, None)),
-        DiffusionCommand::Auc(a) => run_explain(args, a, |s| s.faithfulness_steps = s.faithfulness_steps.max(5)),
+        DiffusionCommand::Auc(a) => run_explain(args, a, |s| s.faithfulness = s.faithfulness.or(Some(a.games(5)))),
     }
 }
 
@@ -270,6 +274,15 @@ impl RiseArgs {
 }
 
 impl ExplainArgs {
+    /// Steps at which the games are played; LIME is a control of theirs, so asking for it asks for them.
+    fn measured_steps(&self) -> Option<usize> {
+        self.faithfulness.or(self.lime.then_some(5)).filter(|steps| *steps > 0)
+    }
+
+    fn games(&self, steps: usize) -> FaithfulnessSettings {
+        FaithfulnessSettings { steps, lime: self.lime }
+    }
+
     /// Validated settings.
     fn settings(&self, prompts: usize) -> Result<ExplainSettings> {
         if let Some(name) = &self.name
@@ -285,7 +298,7 @@ impl ExplainArgs {
                 CamScore::Sum => Score::Sum,
             }),
             words: true,
-            faithfulness_steps: self.faithfulness.unwrap_or(0),
+            faithfulness: self.measured_steps().map(|steps| self.games(steps)),
             runs: self.runs.clone(),
             name: self.name.clone(),
             force: self.force,
@@ -308,10 +321,28 @@ fn run_explain(args: &Args, explain: &ExplainArgs, choose: impl Fn(&mut ExplainS
         }
         done.push(explained);
     }
+    let study = pellucid::diffusion::study(&pipeline, &done, &settings.runs, settings.force)?;
     if args.global.json {
-        output::json(&done)?;
+        output::json(&serde_json::json!({ "explained": done, "study": study }))?;
+    } else if let Some(study) = study {
+        let mut lines = vec![format!("over {} prompts", study.prompts.len())];
+        lines.extend(study.standings.iter().map(standing));
+        lines.push(format!("report       {}", study.report.display()));
+        output::lines(&lines)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A map's areas with their intervals, and whether it beats its controls.
+fn standing(s: &Standing) -> String {
+    let areas = [("deletion", s.deletion), ("insertion", s.insertion)]
+        .map(|(game, i)| format!("{game} {:.3} ({:.3} to {:.3})", i.value, i.low, i.high));
+    let verdict = match s.passes() {
+        Some(true) => "  beats chance and the identity control",
+        Some(false) => "  does not",
+        None => "",
+    };
+    format!("  {:26} {}{verdict}", s.map, areas.join("  "))
 }
 
 fn describe(explained: &Explained) -> Vec<String> {
@@ -327,11 +358,9 @@ fn describe(explained: &Explained) -> Vec<String> {
             "DF-RISE      reliability {reliability:.2}, identity control {identity:.2} (means over steps)"
         ));
     }
-    for f in &e.faithfulness {
-        lines.push(format!(
-            "t = {:<4}     {:22} deletion {:.3}  insertion {:.3}",
-            f.t, f.map, f.games.deletion.fixed_area, f.games.insertion.fixed_area
-        ));
+    if let Some(steps) = e.standings.iter().map(|s| s.units).max() {
+        lines.push(format!("faithfulness over {steps} steps"));
+        lines.extend(e.standings.iter().map(standing));
     }
     let seconds: f64 = explained.timings.iter().map(|t| t.1).sum();
     lines.push(format!("time         {seconds:.0} s"));

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod conduct;
+mod diffusion;
 mod interruption;
 mod picture;
 mod repair;

@@ -1,10 +1,11 @@
 //! The main job on a prompt: trajectory once, then words, DF-RISE, DF-CAM and recovery at every step, as files and a report.
 
+use super::faithful::{FaithfulnessSettings, MapFaithfulness, games, over_steps};
 use super::{file_name, files, page};
 use crate::run::{Manifest, RunDirectory};
 use crate::{Error, VERSION};
-use pellucid_diffusion::auc::{Control, Faithfulness, faithfulness};
 use pellucid_diffusion::cam::{Cam, CamMaps, Score};
+use pellucid_diffusion::gate::Standing;
 use pellucid_diffusion::recovery::{Recovery, Stage, recovery};
 use pellucid_diffusion::rise::{RiseMap, RiseSettings, rise};
 use pellucid_diffusion::trajectory::{Trajectory, TrajectorySettings};
@@ -26,8 +27,8 @@ pub struct ExplainSettings {
     pub cam: Option<Score>,
     /// Whether words are explained.
     pub words: bool,
-    /// Steps (numbers from 0, spread evenly) at which deletion and insertion are played; 0 leaves them out.
-    pub faithfulness_steps: usize,
+    /// Deletion and insertion, unless they are left out.
+    pub faithfulness: Option<FaithfulnessSettings>,
     /// Where run directories are made.
     pub runs: PathBuf,
     /// Name of the run; made from pipeline, prompt and seed where `None`.
@@ -43,7 +44,7 @@ impl Default for ExplainSettings {
             rise: Some(RiseSettings::default()),
             cam: Some(Score::Cond),
             words: true,
-            faithfulness_steps: 0,
+            faithfulness: None,
             runs: PathBuf::from("runs"),
             name: None,
             force: false,
@@ -66,20 +67,6 @@ pub struct StepFigures {
     pub identity_correlation: Option<f64>,
     /// DF-RISE: masks used.
     pub masks: Option<usize>,
-}
-
-/// How faithful a map is at a step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct MapFaithfulness {
-    /// Number of the step, from 0.
-    pub step: usize,
-    /// Timestep.
-    pub t: usize,
-    /// The map, or the control.
-    pub map: String,
-    /// Both games.
-    #[serde(flatten)]
-    pub games: Faithfulness,
 }
 
 /// What `explanation.json` holds; the maps themselves are in `maps.npz`.
@@ -107,6 +94,8 @@ pub struct Explanation {
     pub blocks: Vec<String>,
     /// Deletion and insertion, where asked for.
     pub faithfulness: Vec<MapFaithfulness>,
+    /// What they say of each map, over the steps where they were played.
+    pub standings: Vec<Standing>,
     /// What is left out and why.
     pub notes: Vec<String>,
     /// What the user should know.
@@ -151,7 +140,7 @@ pub fn explain(
         .clone()
         .unwrap_or_else(|| format!("{}-{}-seed{}", pipeline.name(), file_name(&prompt.text), settings.trajectory.seed));
     let directory = RunDirectory::open(&settings.runs, &name, &manifest, settings.force)?;
-    let mut clock = Clock { timings: Vec::new() };
+    let mut clock = Clock::default();
     let mut notes = Vec::new();
     let cache = settings.runs.join(".cache/diffusion");
     let trajectory = clock
@@ -168,15 +157,17 @@ pub fn explain(
         Some(score) => clock.time("DF-CAM", || cam_maps(pipeline, &trajectory, score, progress))?,
         None => (Vec::new(), Vec::new()),
     };
+    let finished = cache.join(&manifest.settings_hash[..24]);
+    std::fs::create_dir_all(&finished).map_err(|source| Error::Write { path: finished.clone(), source })?;
     let rise = match &settings.rise {
-        Some(rise) => clock.time("DF-RISE", || {
-            rise_maps(pipeline, &trajectory, rise, &cache.join(&manifest.settings_hash[..24]), progress)
-        })?,
+        Some(rise) => clock.time("DF-RISE", || rise_maps(pipeline, &trajectory, rise, &finished, progress))?,
         None => Vec::new(),
     };
     let computed = Computed { trajectory, recovery, words, cam, rise };
-    let faithfulness =
-        clock.time("faithfulness", || games(pipeline, &computed, settings.faithfulness_steps, progress))?;
+    let faithfulness = match settings.faithfulness {
+        Some(wanted) => clock.time("faithfulness", || games(pipeline, &computed, wanted, &finished, progress))?,
+        None => Vec::new(),
+    };
     let explanation = gather(pipeline, settings, &computed, blocks, faithfulness, notes);
     let timings = clock.timings.clone();
     clock.time("files", || write(pipeline, &directory, &computed, &explanation, &timings))?;
@@ -188,12 +179,14 @@ pub fn explain(
     Ok(Explained { directory: directory.path().to_path_buf(), report, explanation, timings: clock.timings })
 }
 
-struct Clock {
-    timings: Vec<(String, f64)>,
+/// Seconds each stage takes.
+#[derive(Default)]
+pub(super) struct Clock {
+    pub(super) timings: Vec<(String, f64)>,
 }
 
 impl Clock {
-    fn time<T>(&mut self, stage: &str, act: impl FnOnce() -> T) -> T {
+    pub(super) fn time<T>(&mut self, stage: &str, act: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = act();
         self.timings.push((stage.to_owned(), start.elapsed().as_secs_f64()));
@@ -205,7 +198,7 @@ fn manifest(pipeline: &Pipeline, prompt: &Prompt, settings: &ExplainSettings) ->
     let hash = |text: &str| blake3::hash(text.as_bytes()).to_hex().to_string();
     let all = serde_json::json!({
         "prompt": prompt.text, "model": pipeline.hash, "trajectory": settings.trajectory, "rise": settings.rise,
-        "cam": settings.cam, "words": settings.words, "faithfulness": settings.faithfulness_steps, "version": VERSION,
+        "cam": settings.cam, "words": settings.words, "faithfulness": settings.faithfulness, "version": VERSION,
     });
     Manifest {
         pellucid: VERSION.to_owned(),
@@ -250,7 +243,6 @@ fn rise_maps(
     cache: &Path,
     progress: &dyn Progress,
 ) -> Result<Vec<RiseMap>, Error> {
-    std::fs::create_dir_all(cache).map_err(|source| Error::Write { path: cache.to_path_buf(), source })?;
     progress.start("DF-RISE, masked passes", (trajectory.steps.len() * settings.count) as u64);
     let mut maps = Vec::with_capacity(trajectory.steps.len());
     for at in 0..trajectory.steps.len() {
@@ -272,54 +264,6 @@ fn rise_maps(
     }
     progress.finish();
     Ok(maps)
-}
-
-/// Deletion and insertion of every map and control at `count` steps, spread evenly.
-fn games(
-    pipeline: &mut Pipeline,
-    all: &Computed,
-    count: usize,
-    progress: &dyn Progress,
-) -> Result<Vec<MapFaithfulness>, Error> {
-    let steps = all.trajectory.steps.len();
-    let count = count.min(steps);
-    let size = (pipeline.latent[1], pipeline.latent[2]);
-    let mut wanted = Vec::new();
-    for chosen in 0..count {
-        let at = (chosen * 2 + 1) * steps / (2 * count);
-        let mut maps = Vec::new();
-        if let Some(rise) = all.rise.get(at) {
-            maps.push(("DF-RISE".to_owned(), rise.map.clone()));
-            maps.push(("identity control".to_owned(), rise.identity.clone()));
-        }
-        maps.extend(all.cam.get(at).and_then(|c| c.overall.clone()).map(|m| ("DF-CAM".to_owned(), m)));
-        if let Some(words) = &all.words {
-            let union = (0..words.words.len())
-                .fold(ndarray::Array2::zeros(size), |sum: ndarray::Array2<f32>, k| sum + words.mean(at, k, size));
-            maps.push(("attention, all words".to_owned(), union));
-        }
-        for (name, control) in
-            [("random order", Control::Random), ("centre", Control::Centre), ("magnitude of x̂0", Control::Magnitude)]
-        {
-            maps.push((name.to_owned(), control.map(&all.trajectory, at, all.trajectory.settings.seed)));
-        }
-        wanted.extend(maps.into_iter().map(|(name, values)| (at, name, values)));
-    }
-    // Two games a map, each with one pass a row of the latent and one for the start.
-    let passes = 2 * (size.0 as u64 + 1);
-    let mut results = Vec::new();
-    progress.start("faithfulness, passes", passes * wanted.len() as u64);
-    for (at, map, values) in wanted {
-        if progress.interrupted() {
-            return Err(pellucid_diffusion::DiffusionError::Interrupted.into());
-        }
-        progress.note(&format!("{map} at t = {}", all.trajectory.steps[at].t));
-        let games = faithfulness(pipeline, &all.trajectory, at, &values)?;
-        results.push(MapFaithfulness { step: at, t: all.trajectory.steps[at].t, map, games });
-        progress.advance(passes);
-    }
-    progress.finish();
-    Ok(results)
 }
 
 fn gather(
@@ -350,6 +294,7 @@ fn gather(
         words: words.map(|w| w.words.clone()).unwrap_or_default(),
         layers: words.map(|w| w.layers.clone()).unwrap_or_default(),
         blocks,
+        standings: over_steps(&faithfulness),
         faithfulness,
         notes,
         warnings: all.trajectory.warnings.clone(),

@@ -1,10 +1,12 @@
 //! Jobs on a diffusion pipeline: sample a prompt, explain it step by step, measure whether the explanations are faithful.
 
 mod explain;
+mod faithful;
 mod files;
 mod page;
 
-pub use explain::{ExplainSettings, Explained, Explanation, MapFaithfulness, StepFigures, explain};
+pub use explain::{ExplainSettings, Explained, Explanation, StepFigures, explain};
+pub use faithful::{FaithfulnessSettings, MapFaithfulness, Study, study};
 
 use crate::Error;
 use pellucid_diffusion::multistep::sample_multistep;

@@ -1,13 +1,20 @@
 //! From results to the report's page.
 
-use super::explain::{Computed, Explanation};
+use super::explain::{Computed, Explained, Explanation};
+use super::faithful::{ALL_WORDS, IDENTITY, MapFaithfulness, RANDOM, Study, word_name};
 use crate::{Error, VERSION};
 use ndarray::Array2;
 use pellucid_diffusion::cam::Score;
+use pellucid_diffusion::gate::{Game, Lead, Standing};
+use pellucid_diffusion::ranking::Interval;
 use pellucid_diffusion::recovery::Stage;
 use pellucid_diffusion::rise::MaskKind;
 use pellucid_diffusion::{Pipeline, Timesteps, picture};
-use pellucid_report::{Curve, DiffusionPage, Map, RisePanel, StepPanel};
+use pellucid_report::{
+    Curve, DiffusionPage, FaithfulnessPage, FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel, Map, RisePanel,
+    Spread, StepPanel, Trust, Verdict,
+};
+use std::collections::BTreeSet;
 
 /// Longest side of a picture in the page.
 const SIDE: u32 = 256;
@@ -37,6 +44,8 @@ pub(super) fn page(
             .unwrap_or_default(),
         cam: explanation.cam.as_ref().map(|c| cam_meaning(c).to_owned()).unwrap_or_default(),
         curves: curves(all, explanation),
+        faithfulness: faithfulness(explanation),
+        trust: trust(explanation),
         settled: map(&all.recovery.settled),
         facts: facts(pipeline, explanation, timings),
         notes: explanation.notes.iter().chain(&explanation.warnings).cloned().collect(),
@@ -131,6 +140,123 @@ fn curves(all: &Computed, explanation: &Explanation) -> Vec<Curve> {
         });
     }
     curves
+}
+
+fn spread(interval: Interval) -> Spread {
+    Spread { value: interval.value, low: interval.low, high: interval.high }
+}
+
+/// What is to be thought of a map, in the few words that fit under its picture.
+fn verdict(standing: &Standing) -> Option<Verdict> {
+    let name = |l: &Lead| match l.game {
+        Game::Deletion => format!("{} in deletion", l.control),
+        Game::Insertion => format!("{} in insertion", l.control),
+    };
+    // A control that both games name is named once.
+    let listed = |keep: &dyn Fn(&Lead) -> bool| {
+        let mut names: Vec<String> = Vec::new();
+        let kept = || standing.leads.iter().filter(|l| keep(l));
+        for lead in kept() {
+            let both = kept().filter(|l| l.control == lead.control).count() == Game::ALL.len();
+            let name = if both { lead.control.clone() } else { name(lead) };
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names.join(", ")
+    };
+    let controls: BTreeSet<&str> = standing.gate().map(|l| l.control.as_str()).collect();
+    let controls = controls.into_iter().rev().collect::<Vec<_>>().join(" and ");
+    let behind = listed(&|l| l.is_gate && l.lead.value <= 0.0);
+    let unsure = listed(&|l| l.is_gate && l.lead.value > 0.0 && !l.is_certain());
+    let text = match standing.passes() {
+        _ if standing.leads.is_empty() => return None,
+        Some(true) => match listed(&|l| !l.is_gate && !l.is_certain()).as_str() {
+            "" => format!("Beats {controls}, and the priors too"),
+            priors => format!("Beats {controls}; not {priors}"),
+        },
+        None if behind.is_empty() => format!("Ahead of {controls} at the one step measured"),
+        Some(false) if behind.is_empty() => format!("Ahead, but not for certain of {unsure}"),
+        _ => format!("Does not beat {behind}"),
+    };
+    let lead = |l: &Lead| (name(l), spread(l.lead), format!("{} of {}", l.ahead, standing.units));
+    Some(Verdict { text, passes: standing.passes() == Some(true), leads: standing.gate().map(lead).collect() })
+}
+
+fn rows(standings: &[Standing]) -> Vec<FaithfulnessRow> {
+    let row = |s: &Standing| FaithfulnessRow {
+        map: s.map.clone(),
+        deletion: spread(s.deletion),
+        insertion: spread(s.insertion),
+        verdict: verdict(s),
+    };
+    standings.iter().map(row).collect()
+}
+
+fn faithfulness(explanation: &Explanation) -> Option<FaithfulnessPanel> {
+    let played = &explanation.faithfulness;
+    let units = explanation.standings.iter().map(|s| s.units).max()?;
+    let mut steps: Vec<(usize, usize)> = played.iter().map(|p| (p.step, p.t)).collect();
+    steps.dedup();
+    Some(FaithfulnessPanel {
+        over: if units == 1 { "one step of this picture".to_owned() } else { format!("{units} steps of this picture") },
+        has_intervals: units > 1,
+        rows: rows(&explanation.standings),
+        steps: steps.into_iter().map(|(step, t)| games_at(played, step, t)).collect(),
+    })
+}
+
+/// The curves of a step: those of the maps that the panels show, and of the controls that they have to beat.
+fn games_at(played: &[MapFaithfulness], step: usize, t: usize) -> GamesPanel {
+    let lines = |game: Game| {
+        let shown = ["DF-RISE", "DF-CAM", ALL_WORDS, RANDOM, IDENTITY];
+        let find = |name: &&str| played.iter().find(|p| p.step == step && p.map == *name);
+        let line = |p: &MapFaithfulness| {
+            let distances = &game.curve(&p.games).distances;
+            let ends = distances[0].max(distances[distances.len() - 1]).max(f64::MIN_POSITIVE);
+            let values = distances.iter().map(|d| d / ends).collect();
+            GameLine { name: p.map.clone(), values, is_control: p.is_control }
+        };
+        shown.iter().filter_map(find).map(line).collect()
+    };
+    GamesPanel { step, t, deletion: lines(Game::Deletion), insertion: lines(Game::Insertion) }
+}
+
+fn trust(explanation: &Explanation) -> Trust {
+    let of = |map: &str| explanation.standings.iter().find(|s| s.map == map).and_then(verdict).map(|v| v.text);
+    let together = of(ALL_WORDS).map(|text| format!("All words together: {text}")).unwrap_or_default();
+    let word = |word: &String| of(&word_name(word)).unwrap_or_else(|| together.clone());
+    Trust {
+        rise: of("DF-RISE").unwrap_or_default(),
+        cam: of("DF-CAM").unwrap_or_default(),
+        words: explanation.words.iter().map(word).collect(),
+    }
+}
+
+/// The page on many prompts.
+pub(super) fn study(pipeline: &Pipeline, explained: &[Explained], study: &Study) -> FaithfulnessPage {
+    let first = &explained[0].explanation;
+    let address = |e: &Explained| {
+        let folder = e.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        (e.explanation.prompt.clone(), format!("../{folder}/report.html"))
+    };
+    let mut measured: Vec<usize> = first.faithfulness.iter().map(|p| p.step).collect();
+    measured.dedup();
+    let mut facts = facts(pipeline, first, &[]);
+    facts.retain(|(term, _)| term != "Time");
+    facts.push(("Steps measured of each prompt".to_owned(), measured.len().to_string()));
+    FaithfulnessPage {
+        model: first.model.clone(),
+        panel: FaithfulnessPanel {
+            over: format!("{} prompts", explained.len()),
+            has_intervals: true,
+            rows: rows(&study.standings),
+            steps: Vec::new(),
+        },
+        prompts: explained.iter().map(address).collect(),
+        facts,
+        version: VERSION.to_owned(),
+    }
 }
 
 fn facts(pipeline: &Pipeline, explanation: &Explanation, timings: &[(String, f64)]) -> Vec<(String, String)> {

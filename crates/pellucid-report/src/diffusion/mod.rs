@@ -3,14 +3,23 @@
 //! Maps travel as bytes on their own grids and are coloured by the page's script, so that word, layer and step can be
 //! chosen without the network. Without JavaScript the page still shows the strip of pictures, the curves and the facts.
 
+mod faithfulness;
+mod lines;
+
+pub use faithfulness::{
+    FaithfulnessPage, FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel, Spread, Verdict, render_faithfulness,
+};
+
 use crate::ReportError;
 use crate::markup::{Html, json_for_script};
+use crate::page::explain;
 use base64::Engine;
+use lines::{Chart, Line};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-const STYLE: &str = concat!(include_str!("../../../web/report.css"), include_str!("../../../web/diffusion.css"));
-const SCRIPT: &str = include_str!("../../../web/diffusion.js");
+const STYLE: &str = concat!(include_str!("../../../../web/report.css"), include_str!("../../../../web/diffusion.css"));
+const SCRIPT: &str = include_str!("../../../../web/diffusion.js");
 
 /// Everything the page shows.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +44,10 @@ pub struct DiffusionPage {
     pub cam: String,
     /// Curves over steps.
     pub curves: Vec<Curve>,
+    /// Deletion and insertion, where they were played.
+    pub faithfulness: Option<FaithfulnessPanel>,
+    /// For each kind of map the few words on how far to trust it.
+    pub trust: Trust,
     /// The step at which each place is settled, on the latent's grid.
     pub settled: Map,
     /// Facts of the run: term and value.
@@ -43,6 +56,17 @@ pub struct DiffusionPage {
     pub notes: Vec<String>,
     /// Version that made the page.
     pub version: String,
+}
+
+/// What deletion and insertion say of the maps in the panels, in a few words; empty where they were not played.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Trust {
+    /// Of DF-RISE.
+    pub rise: String,
+    /// Of DF-CAM over all blocks.
+    pub cam: String,
+    /// Of each word's attention, or of all words together where each was not measured.
+    pub words: Vec<String>,
 }
 
 /// One step.
@@ -136,6 +160,7 @@ struct Data<'a> {
     layers: &'a [String],
     blocks: &'a [String],
     settled: &'a Map,
+    trust: &'a Trust,
     steps: Vec<StepData<'a>>,
 }
 
@@ -173,33 +198,44 @@ pub fn render_diffusion(page: &DiffusionPage) -> Result<String, ReportError> {
         layers: &page.layers,
         blocks: &page.blocks,
         settled: &page.settled,
+        trust: &page.trust,
         steps,
     };
     let data = serde_json::to_string(&data).map_err(ReportError::Data)?;
+    let mut body = Html::new();
+    masthead(&mut body, "A diffusion model, step by step", &page.model);
+    body.within("main", &[("class", "diffusion")], |h| {
+        summary(h, page);
+        workbench(h, page);
+        curves(h, page);
+        if let Some(panel) = &page.faithfulness {
+            faithfulness::panel(h, panel);
+        }
+        run_facts(h, &page.facts, &READING);
+    });
+    Ok(document(&format!("{} – {}, step by step", page.prompt, page.model), body, &page.version, Some(&data)))
+}
+
+/// A whole document around `body`, with the page's script where it has `data` (JSON) to read.
+fn document(title: &str, mut body: Html, version: &str, data: Option<&str>) -> String {
     let mut head = Html::new();
     head.void("meta", &[("charset", "utf-8")]);
     head.void("meta", &[("http-equiv", "Content-Security-Policy"), ("content", &policy())]);
     head.void("meta", &[("name", "viewport"), ("content", "width=device-width, initial-scale=1")]);
     head.void("meta", &[("name", "color-scheme"), ("content", "light dark")]);
-    head.element("title", &[], &format!("{} – {}, step by step", page.prompt, page.model));
-    let mut body = Html::new();
-    masthead(&mut body, page);
-    body.within("main", &[("class", "diffusion")], |h| {
-        summary(h, page);
-        workbench(h, page);
-        curves(h, page);
-        run_facts(h, page);
-    });
+    head.element("title", &[], title);
     body.within("footer", &[("class", "colophon")], |h| {
-        h.text(&format!("Made by pellucid {}. One file, no network. The pictures are part of it.", page.version));
+        h.text(&format!("Made by pellucid {version}. One file, no network. The pictures are part of it."));
     });
-    Ok(format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n{}<style>{STYLE}</style>\n</head>\n<body>\n{}\
-         <script type=\"application/json\" id=\"steps\">{}</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
+    let script = data.map_or_else(String::new, |data| {
+        let data = json_for_script(data);
+        format!("<script type=\"application/json\" id=\"steps\">{data}</script>\n<script>{SCRIPT}</script>\n")
+    });
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n{}<style>{STYLE}</style>\n</head>\n<body>\n{}{script}</body>\n</html>\n",
         head.into_string(),
         body.into_string(),
-        json_for_script(&data),
-    ))
+    )
 }
 
 fn policy() -> String {
@@ -232,13 +268,13 @@ fn step_data(step: &StepPanel) -> StepData<'_> {
     }
 }
 
-fn masthead(h: &mut Html, page: &DiffusionPage) {
+fn masthead(h: &mut Html, kind: &str, model: &str) {
     h.within("header", &[("class", "masthead")], |h| {
         h.within("p", &[("class", "brand")], |h| {
             h.element("span", &[("class", "wordmark")], "pellucid");
-            h.element("span", &[("class", "kind")], "A diffusion model, step by step");
+            h.element("span", &[("class", "kind")], kind);
         });
-        h.within("p", &[("class", "subject")], |h| h.within("b", &[], |h| h.name(&page.model)));
+        h.within("p", &[("class", "subject")], |h| h.within("b", &[], |h| h.name(model)));
     });
 }
 
@@ -342,6 +378,7 @@ fn tile(h: &mut Html, id: &'static str, title: &str, meaning: &str) {
             h.element("b", &[], title);
             h.element("span", &[("class", "meaning")], meaning);
             h.element("span", &[("class", "reading")], "");
+            h.element("span", &[("class", "trusted")], "");
         });
     });
 }
@@ -359,10 +396,11 @@ fn strip(h: &mut Html, page: &DiffusionPage) {
     });
 }
 
-const WIDTH: f64 = 520.0;
-const HEIGHT: f64 = 150.0;
-
 fn curves(h: &mut Html, page: &DiffusionPage) {
+    let last = page.steps.len().saturating_sub(1);
+    let mark = |at: usize| Some((at as f64 / last.max(1) as f64, format!("t = {}", page.steps.get(at)?.t)));
+    let mut marks: Vec<(f64, String)> = [0, page.steps.len() / 2, last].into_iter().filter_map(mark).collect();
+    marks.dedup();
     h.within("section", &[("class", "panel")], |h| {
         h.element("h2", &[], "Over the steps");
         h.within("div", &[("class", "curves")], |h| {
@@ -370,77 +408,42 @@ fn curves(h: &mut Html, page: &DiffusionPage) {
                 h.within("figure", &[("class", "curve")], |h| {
                     h.element("h3", &[], &curve.title);
                     h.element("p", &[("class", "aside")], &curve.meaning);
-                    chart(h, curve, &page.steps);
-                    h.within("p", &[("class", "legend")], |h| {
-                        for (at, (name, _)) in curve.lines.iter().enumerate() {
-                            h.within("span", &[("class", &format!("line-{}", at % 8))], |h| h.name(name));
-                        }
-                    });
+                    let lines: Vec<Line<'_>> =
+                        curve.lines.iter().map(|(name, values)| Line { name, values, is_control: false }).collect();
+                    let chart = Chart {
+                        title: &curve.title,
+                        lines: &lines,
+                        range: curve.range,
+                        marks: &marks,
+                        has_cursor: true,
+                    };
+                    chart.draw(h);
                 });
             }
         });
     });
 }
 
-fn chart(h: &mut Html, curve: &Curve, steps: &[StepPanel]) {
-    let numbers = || curve.lines.iter().flat_map(|(_, v)| v.iter().copied()).filter(|v| v.is_finite());
-    let (low, high) = curve.range.unwrap_or_else(|| (numbers().fold(0.0, f64::min), numbers().fold(1e-9, f64::max)));
-    let x = |at: usize| 44.0 + (WIDTH - 56.0) * at as f64 / steps.len().saturating_sub(1).max(1) as f64;
-    let y = |v: f64| 8.0 + (HEIGHT - 34.0) * (1.0 - (v.clamp(low, high) - low) / (high - low));
-    let coordinate = |v: f64| format!("{v:.1}");
-    let view = format!("0 0 {WIDTH} {HEIGHT}");
-    h.within("svg", &[("class", "lines"), ("viewBox", &view), ("role", "img"), ("aria-label", &curve.title)], |h| {
-        for mark in [low, (low + high) / 2.0, high] {
-            let at = coordinate(y(mark));
-            h.void(
-                "line",
-                &[("class", "grid"), ("x1", "44"), ("x2", &coordinate(WIDTH - 12.0)), ("y1", &at), ("y2", &at)],
-            );
-            let label = coordinate(y(mark) + 4.0);
-            h.element(
-                "text",
-                &[("class", "axis"), ("x", "38"), ("y", &label), ("text-anchor", "end")],
-                &format!("{mark:.2}"),
-            );
-        }
-        for at in [0, steps.len() / 2, steps.len().saturating_sub(1)] {
-            let Some(step) = steps.get(at) else { continue };
-            let place = coordinate(x(at));
-            let text = format!("t = {}", step.t);
-            h.element("text", &[("class", "axis"), ("x", &place), ("y", "144"), ("text-anchor", "middle")], &text);
-        }
-        let zero = coordinate(x(0));
-        let bottom = coordinate(HEIGHT - 24.0);
-        h.void("line", &[("class", "cursor"), ("x1", &zero), ("x2", &zero), ("y1", "4"), ("y2", &bottom)]);
-        for (at, (_, values)) in curve.lines.iter().enumerate() {
-            let points: Vec<String> =
-                values.iter().enumerate().map(|(i, v)| format!("{:.1},{:.1}", x(i), y(*v))).collect();
-            let path = format!("M{}", points.join("L"));
-            h.void("path", &[("class", &format!("line-{}", at % 8)), ("d", &path)]);
-        }
-    });
-}
+/// How to read the page on one prompt.
+const READING: [&str; 3] = [
+    "Every panel reads one cached trajectory, and every step is the stateless DDIM step with explicit timesteps.",
+    "DF-RISE masks the latent at random and asks what the step still agrees on. Reliability compares two halves of the masks. \
+     The identity figure compares the map with one made without the network: near 1, the map says nothing about the network.",
+    "Attention says where a word is looked up, not what it causes.",
+];
 
-fn run_facts(h: &mut Html, page: &DiffusionPage) {
+fn run_facts(h: &mut Html, facts: &[(String, String)], reading: &[&str]) {
     h.within("section", &[("class", "panel")], |h| {
         h.element("h2", &[], "How this was made");
         h.within("dl", &[("class", "facts")], |h| {
-            for (term, value) in &page.facts {
+            for (term, value) in facts {
                 h.within("div", &[], |h| {
                     h.element("dt", &[], term);
                     h.within("dd", &[], |h| h.name(value));
                 });
             }
         });
-        for text in [
-            "Every panel reads one cached trajectory, and every step is the stateless DDIM step with explicit timesteps.",
-            "DF-RISE masks the latent at random and asks what the step still agrees on. Reliability compares two halves of \
-             the masks. The identity figure compares the map with one made without the network: near 1, the map says \
-             nothing about the network.",
-            "Attention says where a word is looked up, not what it causes.",
-        ] {
-            h.element("p", &[("class", "explain")], text);
-        }
+        reading.iter().for_each(|text| explain(h, text));
     });
 }
 

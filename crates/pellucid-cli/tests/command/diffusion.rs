@@ -1,0 +1,83 @@
+//! `pellucid diffusion` over several prompts: what deletion and insertion say of each map, of one prompt and of all.
+
+use crate::stage::{Stage, repository};
+use serde_json::Value as Json;
+
+const CONTROLS: [&str; 4] = ["identity control", "random order", "centre first", "magnitude of x̂0"];
+
+fn auc(stage: &Stage, more: &[&str]) -> crate::stage::Ran {
+    let pipeline = repository("zoo/models/tiny_diffusion").display().to_string();
+    let quick = ["diffusion", "auc", &pipeline, "--steps", "4", "--masks", "20", "--faithfulness", "2"];
+    stage.run(&[&quick[..], more].concat())
+}
+
+fn maps(standings: &Json) -> Vec<&str> {
+    standings.as_array().unwrap().iter().map(|s| s["map"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_prompt_has_every_map_and_control_at_every_measured_step() {
+    let stage = Stage::new();
+    let result = auc(&stage, &["a cat", "--json"]).fine().json();
+    assert!(result["study"].is_null(), "one prompt is no study");
+    let explained = &result["explained"][0];
+    let expected = ["DF-RISE", "DF-CAM", "attention, all words", "attention, “a”", "attention, “cat”"];
+    assert_eq!(maps(&explained["standings"]), [&expected[..], &CONTROLS].concat());
+    let played = explained["faithfulness"].as_array().unwrap();
+    let steps: Vec<u64> = played.iter().map(|p| p["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [vec![1; 9], vec![3; 9]].concat());
+    // A standing is the mean of the areas of the curves themselves.
+    let area = |map: &str| {
+        let of: Vec<f64> =
+            played.iter().filter(|p| p["map"] == map).map(|p| p["deletion"]["fixed_area"].as_f64().unwrap()).collect();
+        of.iter().sum::<f64>() / of.len() as f64
+    };
+    for standing in explained["standings"].as_array().unwrap() {
+        let (map, value) = (standing["map"].as_str().unwrap(), standing["deletion"]["value"].as_f64().unwrap());
+        assert!((value - area(map)).abs() < 1e-9, "{map}: {value} against {}", area(map));
+        let leads = standing["leads"].as_array().unwrap().len();
+        assert_eq!(leads, if CONTROLS.contains(&map) { 0 } else { 2 * CONTROLS.len() }, "{map}");
+    }
+    let page = std::fs::read_to_string(explained["report"].as_str().map(|r| stage.at(r)).unwrap()).unwrap();
+    for part in ["How far to trust each map", "data-measured=\"1\"", "data-measured=\"3\"", "“cat”"] {
+        assert!(page.contains(part), "{part} is not in the page");
+    }
+}
+
+#[test]
+fn many_prompts_give_one_verdict_with_intervals_over_prompts() {
+    let stage = Stage::new();
+    stage.write("prompts.txt", "a cat\na dog on blue\n\na cat\n");
+    let ran = auc(&stage, &["--prompts", "prompts.txt", "--force"]).fine();
+    assert!(ran.out.contains("over 3 prompts"), "{}", ran.out);
+    let study: Json = serde_json::from_str(&stage.result("faithfulness.json")).unwrap();
+    let common = ["DF-RISE", "DF-CAM", "attention, all words", "attention, “a”"];
+    assert_eq!(
+        maps(&study["standings"]),
+        [&common[..], &CONTROLS].concat(),
+        "words that not all prompts have are left out"
+    );
+    for standing in study["standings"].as_array().unwrap() {
+        assert_eq!(standing["units"], 3);
+        let [low, value, high] = ["low", "value", "high"].map(|k| standing["insertion"][k].as_f64().unwrap());
+        assert!(low <= value && value <= high, "{standing}");
+    }
+    let page = std::fs::read_to_string(stage.at(study["report"].as_str().unwrap())).unwrap();
+    assert!(page.contains("a dog on blue") && page.contains("/report.html\""));
+    assert!(!page.contains("<script"), "the page on many prompts needs none");
+
+    // Again: every step comes from the cache, to the same figures.
+    let again = auc(&stage, &["--prompts", "prompts.txt", "--json"]).fine().json();
+    assert!(again["study"]["standings"] == study["standings"], "figures from the cache differ from those computed");
+}
+
+#[test]
+fn lime_is_played_where_it_is_asked_for() {
+    let stage = Stage::new();
+    let pipeline = repository("zoo/models/tiny_diffusion").display().to_string();
+    let quick = ["diffusion", "explain", &pipeline, "a cat", "--steps", "1", "--masks", "10", "--lime", "--json"];
+    let explained = stage.run(&quick).fine().json()["explained"][0].clone();
+    assert!(maps(&explained["standings"]).contains(&"LIME, 8 × 8 cells"), "{}", explained["standings"]);
+    let page = std::fs::read_to_string(stage.at(explained["report"].as_str().unwrap())).unwrap();
+    assert!(page.contains("One step alone has no interval"));
+}
