@@ -92,7 +92,7 @@ $(RIVALS_READY):
 	@touch $@
 
 .PHONY: parity
-parity: build $(RIVALS_READY) ## Compare gradients with PyTorch's at the networks' published size (about 40 minutes; 26 GiB for the largest, which are left out with less).
+parity: build $(RIVALS_READY) ## Compare gradients with PyTorch's at the networks' published size (about 40 minutes; 16 GiB for the largest, which are left out with less).
 	@$(RIVALS)/venv/bin/python benches/parity/parity.py --pellucid $(RELEASE)/pellucid --optimum $(RIVALS)/optimum $(PARITY)
 
 .PHONY: bench bench-classifier bench-gradients bench-pictures bench-diffusion bench-repair

@@ -5,7 +5,8 @@
 Each network of zoo/build/gradient_models.py is built at its published size with random weights (seeded), exported by
 PyTorch's TorchScript and dynamo exporters and, where the Hugging Face project `optimum` has an exporter for it, by that,
 and differentiated by `pellucid gradient`. The error of a sample is ‖Δ‖₂/‖g‖₂ against float64; the same of PyTorch's own
-float32 stands beside it. Every network runs in a process of its own. Needs requirements.txt; optimum and the
+float32 stands beside it. Every export, every gradient and the references run in processes of their own, so that no two copies
+of a large network are in memory at once. Needs requirements.txt; optimum and the
 older transformers and diffusers that it asks for come from --optimum, a folder that goes in front of the module path.
 """
 
@@ -28,7 +29,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BOUND = 1e-4
 # What the float64 copy and its activations need beside everything else, in GiB.
-MEMORY = {"unet_condition": 26, "hf_unet_condition": 26, "dit": 12}
+MEMORY = {"unet_condition": 16, "hf_unet_condition": 16, "dit": 12}
 BEGIN, END = "<!-- parity:begin -->", "<!-- parity:end -->"
 
 
@@ -90,17 +91,21 @@ def errors(found, reference):
 
 
 def ours(pellucid, path, names, values, output, outputs, folder):
-    """The gradients that `pellucid gradient` finds, or its complaint."""
-    given = folder / "in.npz"
-    np.savez(given, **{n: v.numpy() for n, v in zip(names, values)})
-    floats = [i for i, v in enumerate(values) if v.is_floating_point() and v.ndim]
+    """The gradients that `pellucid gradient` finds, one sample at a time to bound memory; or its complaint."""
+    floats = [i for i, v in enumerate(values) if v.dtype.kind == "f" and v.ndim]
     of = outputs if output is None else f"{outputs}:{output}"
     wrt = [a for i in floats for a in ("--wrt", names[i])]
-    run = subprocess.run([pellucid, "gradient", path, "--input", given, "--of", of, *wrt, "--out", folder / "g.npz"], capture_output=True, text=True)
-    if run.returncode:
-        return run.stderr.strip().splitlines()[-1] if run.stderr.strip() else f"exit status {run.returncode}"
-    with np.load(folder / "g.npz") as g:
-        return {i: g[f"gradient.{names[i]}"].astype(np.float64) for i in floats}
+    samples, gradients = len(values[0]), {i: [] for i in floats}
+    for s in range(samples):
+        one = {n: v[s : s + 1] if v.ndim and len(v) == samples else v for n, v in zip(names, values)}
+        np.savez(folder / "one.npz", **one)
+        run = subprocess.run([pellucid, "gradient", path, "--input", folder / "one.npz", "--of", of, *wrt, "--out", folder / "g.npz"], capture_output=True, text=True)
+        if run.returncode:
+            return run.stderr.strip().splitlines()[-1] if run.stderr.strip() else f"exit status {run.returncode}"
+        with np.load(folder / "g.npz") as g:
+            for i in floats:
+                gradients[i].append(g[f"gradient.{names[i]}"].astype(np.float64))
+    return {i: np.concatenate(g) for i, g in gradients.items()}
 
 
 def subject(name):
@@ -131,35 +136,75 @@ def subject(name):
     return model, values, {"TorchScript": through(False), "dynamo": through(True)}
 
 
-def measure(pellucid, name):
-    """One network: a row for each exporter."""
+def export(name, exporter, place):
+    """A part of a network's measurement, in a process of its own: writes the file and the inputs; says how to use them."""
     import torch
     model, values, exporters = subject(name)
     with torch.no_grad():
         shape = model(*[v[:1] if v.ndim else v for v in values]).shape
     output = 281 if len(shape) == 2 and shape[1] == 1000 else None
-    rows, found = [], {}
-    with tempfile.TemporaryDirectory() as folder:
-        for exporter, export in exporters.items():
-            place = pathlib.Path(folder) / exporter
-            place.mkdir()
-            try:
-                path, names, of = export(place)
-            except Exception as e:
-                rows.append({"network": name, "exporter": exporter, "export": (str(e).strip().splitlines() or [repr(e)])[0][:120]})
-                continue
-            result = ours(pellucid, path, names, values, output, of, place)
-            if isinstance(result, str):
-                rows.append({"network": name, "exporter": exporter, "failure": result, "unsupported": unsupported(pellucid, path)})
-            else:
-                found[exporter] = result
-            shutil.rmtree(place)
+    np.savez(place / "in.npz", *[v.numpy() for v in values])
+    try:
+        path, names, of = exporters[exporter](place)
+    except Exception as e:
+        return {"export": (str(e).strip().splitlines() or [repr(e)])[0][:120]}
+    return {"path": str(path), "names": names, "of": of, "output": output}
+
+
+def references(name, output, place):
+    """Another part: PyTorch's gradients, in float32 and then, in the same memory, in float64."""
+    import torch
+    model, values, _ = subject(name)
     single = differentiate(model, values, output)
     torch.set_default_dtype(torch.float64)
     reference = differentiate(model.double(), values, output)
-    parameters = sum(p.numel() for p in model.parameters())
-    for exporter, result in found.items():
-        rows.append({"network": name, "exporter": exporter, "parameters": parameters, "errors": errors(result, reference), "torch": errors(single, reference)})
+    for kind, found in (("single", single), ("double", reference)):
+        np.savez(place / f"{kind}.npz", **{str(i): g for i, g in found.items()})
+    return {"parameters": sum(p.numel() for p in model.parameters())}
+
+
+def part(arguments, name, place, *more):
+    """What a part says, run in a process of its own so that nothing of it stays in memory; or why it did not finish."""
+    environment = os.environ | ({"PYTHONPATH": str(arguments.optimum)} if name.startswith("hf_") else {})
+    common = ["--pellucid", arguments.pellucid, "--optimum", arguments.optimum, "--place", place]
+    done = subprocess.run([sys.executable, __file__, *common, *more, name], capture_output=True, text=True, env=environment)
+    said = [line for line in done.stdout.splitlines() if line.startswith("PART ")]
+    if said:
+        return json.loads(said[-1][5:])
+    reason = (done.stderr.strip().splitlines() or ["no word of it"])[-1]
+    return {"failure": f"did not finish, exit status {done.returncode}: {reason}", "unsupported": []}
+
+
+def measure(arguments, name):
+    """One network: a row for each exporter."""
+    rows, found, output = [], {}, None
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        for exporter in ["optimum"] if name.startswith("hf_") else ["TorchScript", "dynamo"]:
+            row = {"network": name, "exporter": exporter}
+            place = folder / exporter
+            place.mkdir()
+            made = part(arguments, name, place, "--part", exporter)
+            if "path" not in made:
+                rows.append(row | made)
+                continue
+            with np.load(place / "in.npz") as values:
+                values = [values[f"arr_{i}"] for i in range(len(values))]
+            output = made["output"]
+            result = ours(arguments.pellucid, made["path"], made["names"], values, output, made["of"], place)
+            if isinstance(result, str):
+                rows.append(row | {"failure": result, "unsupported": unsupported(arguments.pellucid, made["path"])})
+            else:
+                found[exporter] = result
+            shutil.rmtree(place)
+        if not found:
+            return rows
+        said = part(arguments, name, folder, "--part", "references", *([] if output is None else ["--output", str(output)]))
+        if "parameters" not in said:
+            return rows + [{"network": name, "exporter": "references"} | said]
+        single, reference = ({int(i): g for i, g in np.load(folder / f"{kind}.npz").items()} for kind in ("single", "double"))
+        for exporter, result in found.items():
+            rows.append({"network": name, "exporter": exporter, **said, "errors": errors(result, reference), "torch": errors(single, reference)})
     return rows
 
 
@@ -194,33 +239,26 @@ def passes(row):
     return max(row["errors"]) <= BOUND
 
 
-def run(arguments, name):
-    """The rows of one network, measured in a process of its own."""
-    environment = os.environ | ({"PYTHONPATH": str(arguments.optimum)} if name.startswith("hf_") else {})
-    command = [sys.executable, __file__, "--pellucid", arguments.pellucid, "--optimum", arguments.optimum, "--one", name]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    said = [line for line in done.stdout.splitlines() if line.startswith("ROWS ")]
-    if said:
-        return json.loads(said[-1][5:])
-    reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-    return [{"network": name, "exporter": "", "failure": f"did not finish: {reason}", "unsupported": []}]
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--pellucid", type=pathlib.Path, required=True)
     parser.add_argument("--optimum", type=pathlib.Path, required=True)
     parser.add_argument("--into", type=pathlib.Path)
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--part", help=argparse.SUPPRESS)
+    parser.add_argument("--place", type=pathlib.Path, help=argparse.SUPPRESS)
+    parser.add_argument("--output", type=int, help=argparse.SUPPRESS)
     parser.add_argument("networks", nargs="*")
     a = parser.parse_args()
-    if a.one:
-        print("ROWS " + json.dumps(measure(a.pellucid.resolve(), a.one)))
+    a.pellucid = a.pellucid.resolve()
+    if a.part:
+        name = a.networks[0]
+        said = references(name, a.output, a.place) if a.part == "references" else export(name, a.part, a.place)
+        print("PART " + json.dumps(said))
         return
     rows = []
     for name in a.networks or [*zoo_module("gradient_models").MODELS, *zoo_module("gradient_optimum_models").NETWORKS]:
         need, have = MEMORY.get(name, 6), available()
-        new = run(a, name) if have >= need else [{"network": name, "exporter": "", "skipped": f"needs {need} GiB of free memory, {have:.0f} are there"}]
+        new = measure(a, name) if have >= need else [{"network": name, "exporter": "", "skipped": f"needs {need} GiB of free memory, {have:.0f} are there"}]
         print("\n".join(table(new).splitlines()[2 if rows else 0 :]), flush=True)
         rows += new
     if a.into:

@@ -21,7 +21,7 @@ fn a_prompt_has_every_map_and_control_at_every_measured_step() {
     let result = auc(&stage, &["a cat", "--json"]).fine().json();
     assert!(result["study"].is_null(), "one prompt is no study");
     let explained = &result["explained"][0];
-    let expected = ["DF-RISE", "DF-CAM", "attention, all words", "attention, “a”", "attention, “cat”"];
+    let expected = ["DF-RISE", "DF-CAM", "attention to all words", "attention to “a”", "attention to “cat”"];
     assert_eq!(maps(&explained["standings"]), [&expected[..], &CONTROLS].concat());
     let played = explained["faithfulness"].as_array().unwrap();
     let steps: Vec<u64> = played.iter().map(|p| p["step"].as_u64().unwrap()).collect();
@@ -51,7 +51,7 @@ fn many_prompts_give_one_verdict_with_intervals_over_prompts() {
     let ran = auc(&stage, &["--prompts", "prompts.txt", "--force"]).fine();
     assert!(ran.out.contains("over 3 prompts"), "{}", ran.out);
     let study: Json = serde_json::from_str(&stage.result("faithfulness.json")).unwrap();
-    let common = ["DF-RISE", "DF-CAM", "attention, all words", "attention, “a”"];
+    let common = ["DF-RISE", "DF-CAM", "attention to all words", "attention to “a”"];
     assert_eq!(
         maps(&study["standings"]),
         [&common[..], &CONTROLS].concat(),

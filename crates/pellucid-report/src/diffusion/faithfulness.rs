@@ -127,7 +127,7 @@ fn headline(panel: &FaithfulnessPanel) -> String {
     match passing.as_slice() {
         [] => "No map is shown to say more than its controls".to_owned(),
         [one] => format!("{one} says more than its controls; no other map is shown to"),
-        several => format!("{} say more than their controls", several.join(", ")),
+        [first @ .., last] => format!("{} and {last} say more than their controls", first.join(", ")),
     }
 }
 
@@ -317,6 +317,9 @@ mod tests {
         };
         let html = render_faithfulness(&page);
         assert!(html.contains("DF-RISE says more than its controls; no other map is shown to"));
+        let mut three = panel();
+        three.rows = vec![three.rows[0].clone(); 3];
+        assert_eq!(headline(&three), "DF-RISE, DF-RISE and DF-RISE say more than their controls");
         assert!(html.contains("href=\"../a-cat/report.html\"") && !html.contains("<b>a cat"));
     }
 }

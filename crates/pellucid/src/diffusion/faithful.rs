@@ -20,7 +20,7 @@ pub(super) const RANDOM: &str = "random order";
 /// DF-RISE's own masks without the network: every map must beat it where DF-RISE ran.
 pub(super) const IDENTITY: &str = "identity control";
 /// Attention to all words together.
-pub(super) const ALL_WORDS: &str = "attention, all words";
+pub(super) const ALL_WORDS: &str = "attention to all words";
 /// A prompt with at most so many words has each of them measured, and not only all of them together.
 const MOST_WORDS: usize = 8;
 /// Cells per side and samples of LIME, as METHODS B8 has them.
@@ -147,7 +147,7 @@ fn entries(pipeline: &Pipeline, all: &Computed, at: usize, with_lime: bool) -> V
 
 /// What a word's own map is called; words that come twice are told apart already.
 pub(super) fn word_name(word: &str) -> String {
-    format!("attention, “{word}”")
+    format!("attention to “{word}”")
 }
 
 /// What the games of one prompt say, over its steps.
@@ -277,7 +277,7 @@ mod tests {
         assert!((one[0].deletion.value - 0.7).abs() < 1e-12 && one[0].passes() == Some(true));
 
         let mut with_word = prompt(0.1);
-        with_word.push(played(1, "attention, “cat”", false, [0.5, 0.5]));
+        with_word.push(played(1, "attention to “cat”", false, [0.5, 0.5]));
         let (a, c) = (prompt(0.0), prompt(-0.1));
         let many = over_prompts(&[&a, &with_word, &c]);
         assert_eq!(many.len(), 2, "a map of one prompt alone says nothing of all of them");
