@@ -8,7 +8,7 @@ use crate::schedule::NoiseSchedule;
 use crate::tokens::{TextTokenizer, Tokens};
 use ndarray::{Array4, ArrayD, ArrayView3, Axis, Ix4, IxDyn, Slice};
 use pellucid_graph::observed::Observations;
-use pellucid_graph::{ElementType, Model, drop_zero_terms, grad, widen_to_float32};
+use pellucid_graph::{ElementType, Model, grad, lean::drop_zero_terms, widen_to_float32};
 use pellucid_runtime::{Array, Batching, DEFAULT_MEMORY, Device, Runtime, Session, SessionOptions, observe};
 use pellucid_vision::picture::Picture;
 use serde_json::Value;
@@ -428,9 +428,18 @@ impl Pipeline {
             let most = if on_cpu(&self.options) { CPU_BATCH } else { ACCELERATOR_BATCH };
             let observed = &self.prepared()?.1;
             let batch = Batching::fit(observed, None, memory, most).size;
-            let observed = observed.clone();
-            let mut model = if baked.is_some() { self.runtime.widen(&self.unet)? } else { self.unet.clone() };
-            drop_zero_terms(&mut model, &observed);
+            // The operator for attention is the CPU's; accelerators have their own ways, which are not measured here.
+            let fuse = on_cpu(&self.options);
+            let shapes = self.input_shapes();
+            let model = if baked.is_some() {
+                let widened = grad::prepare(&self.runtime.widen(&self.unet)?, &[])?;
+                let observed = observe(&self.runtime, &widened, &shapes)?;
+                self.runtime.lean(&widened, &observed, &shapes, fuse)?
+            } else {
+                let runtime = self.runtime.clone();
+                let (model, observed) = self.prepared()?;
+                runtime.lean(model, observed, &shapes, fuse)?
+            };
             self.denoiser = Some(Denoiser::new(&self.runtime, &model, &self.options.session, batch)?);
         }
         self.denoiser.as_mut().ok_or_else(|| missing(&self.folder, "U-Net", "unet/model.onnx"))

@@ -27,24 +27,29 @@ pub enum Similarity {
     Elsewhere,
 }
 
-/// `map` blurred by the Gaussian window, zeros outside.
+/// `map` blurred by the Gaussian window, zeros outside. One tap after the other over whole rows, which the compiler turns into
+/// vector instructions.
 fn blur(map: ArrayView2<'_, f32>, kernel: &[f32]) -> Array2<f32> {
     let (height, width) = map.dim();
     let reach = kernel.len() / 2;
-    let line = |at: usize, length: usize| {
-        let (from, to) = (at.saturating_sub(reach), (at + reach + 1).min(length));
-        (from, &kernel[from + reach - at..to + reach - at])
-    };
-    let rows: Vec<_> = (0..width).map(|x| line(x, width)).collect();
-    let across = Array2::from_shape_fn((height, width), |(y, x)| {
-        let (from, weights) = rows[x];
-        weights.iter().enumerate().map(|(i, k)| k * map[[y, from + i]]).sum::<f32>()
-    });
-    let columns: Vec<_> = (0..height).map(|y| line(y, height)).collect();
-    Array2::from_shape_fn((height, width), |(y, x)| {
-        let (from, weights) = columns[y];
-        weights.iter().enumerate().map(|(i, k)| k * across[[from + i, x]]).sum::<f32>()
-    })
+    let mut across = Array2::<f32>::zeros((height, width));
+    let mut padded = vec![0.0; width + kernel.len() - 1];
+    for (row, mut blurred) in map.outer_iter().zip(across.outer_iter_mut()) {
+        padded[reach..reach + width].iter_mut().zip(row).for_each(|(p, v)| *p = *v);
+        for (i, k) in kernel.iter().enumerate() {
+            Zip::from(&mut blurred).and(&padded[i..i + width]).for_each(|b, v| *b += k * v);
+        }
+    }
+    let mut down = Array2::<f32>::zeros((height, width));
+    for (y, mut blurred) in down.outer_iter_mut().enumerate() {
+        for (i, k) in kernel.iter().enumerate() {
+            // Rows above and below the map are zeros.
+            if let Some(from) = (y + i).checked_sub(reach).filter(|from| *from < height) {
+                Zip::from(&mut blurred).and(across.row(from)).for_each(|b, v| *b += k * v);
+            }
+        }
+    }
+    down
 }
 
 /// Normalised Gaussian weights.

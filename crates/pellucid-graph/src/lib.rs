@@ -2,7 +2,7 @@
 //!
 //! The flow: [`Model::read`] opens a file (weights stay where they are), [`Graph`] is the pleasant in-memory form that
 //! rewrites work on, [`taps`] names the decision layer, the features and the feature map, [`attention`] and [`blocks`] the
-//! places of a diffusion model, and
+//! places of a diffusion model, [`lean`] spares time where only a graph's outputs count, and
 //! [`Model::to_referencing_bytes`] turns the result into plain ONNX again without copying a weight. This crate never
 //! runs a model; `pellucid-runtime` does.
 
@@ -11,13 +11,13 @@ pub mod blocks;
 mod external;
 pub mod grad;
 mod graph;
+pub mod lean;
 mod model;
 pub mod observed;
 pub mod onnx;
 mod precision;
 pub mod taps;
 mod tensor;
-mod zero_terms;
 
 pub use external::ExternalDataError;
 pub use graph::{Graph, GraphError, Node, Value};
@@ -27,4 +27,3 @@ pub use observed::{Observations, Observed};
 pub use precision::{WidenError, widen_to_float32};
 pub use taps::{DecisionLayer, FeatureMap, Head, HeadKind, TapError, TapNames, Taps};
 pub use tensor::{ElementType, Tensor, TensorError};
-pub use zero_terms::drop_zero_terms;

@@ -176,7 +176,7 @@ impl Runtime {
     }
 
     /// The values that depend on shapes only and are the same at every batch, as constants.
-    fn known_constants(
+    pub(crate) fn known_constants(
         &self,
         model: &Model,
         observed: &Observations,

@@ -8,6 +8,7 @@ mod array;
 mod batching;
 mod device;
 mod gradients;
+mod lean;
 mod library;
 mod observe;
 pub mod progress;
