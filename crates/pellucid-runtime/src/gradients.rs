@@ -9,9 +9,9 @@ use crate::library::Runtime;
 use crate::observe::{ObserveError, observe};
 use crate::session::{RuntimeError, Session, SessionOptions};
 use pellucid_graph::grad::{self, GradientError, GradientModel, Objective, ObjectiveInput, Recompute};
-use pellucid_graph::observed::Observations;
-use pellucid_graph::{ElementType, Model, Tensor};
-use std::collections::BTreeMap;
+use pellucid_graph::observed::{Observations, Observed};
+use pellucid_graph::{ElementType, Model, Node, Tensor};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Why a gradient was not compiled or not computed.
@@ -186,16 +186,14 @@ impl Runtime {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let mut asking = model.clone();
-        asking.graph.outputs.clear();
-        names.iter().for_each(|n| asking.graph.add_output(n));
-        asking.graph.prune();
         let options = SessionOptions { threads: 1, optimise: false, ..SessionOptions::default() };
-        let mut session = self.session(&asking, &options)?;
-        let mut run = |batch: usize| -> Result<Option<Vec<Array>>, GradientsError> {
+        let run = |batch: usize| -> Result<Option<Vec<Array>>, GradientsError> {
             let Some(inputs) = crate::observe::sample_inputs(model, shapes, batch)? else { return Ok(None) };
-            let fed: Vec<(&str, &Array)> = inputs.iter().map(|(n, a)| (n.as_str(), a)).collect();
-            Ok(Some(session.run(&fed)?))
+            let asking = shapes_alone(model, observed, &names, batch);
+            let read = |name: &str| asking.graph.inputs.iter().any(|v| v.name() == name);
+            let fed: Vec<(&str, &Array)> =
+                inputs.iter().filter(|(n, _)| read(n)).map(|(n, a)| (n.as_str(), a)).collect();
+            Ok(Some(self.session(&asking, &options)?.run(&fed)?))
         };
         let one = run(1)?.unwrap_or_default();
         // A model with a baked batch fails at two: then every value is what it is at one.
@@ -208,6 +206,51 @@ impl Runtime {
         }
         Ok(known)
     }
+}
+
+/// The part of `model` that computes `names`, with every shape that was observed at `batch` samples in the place of the value it is
+/// asked of: as a rule nothing is left of the network itself.
+fn shapes_alone(model: &Model, observed: &Observations, names: &[String], batch: usize) -> Model {
+    let mut asking = model.clone();
+    let graph = &mut asking.graph;
+    graph.outputs.clear();
+    names.iter().for_each(|n| graph.add_output(n));
+    let at_batch = |o: &Observed| match batch {
+        1 => Some(o.shape.clone()),
+        _ => o.shape_at_two.clone(),
+    };
+    let mut given: Vec<(String, Vec<usize>, Vec<i64>)> = Vec::new();
+    for node in &graph.nodes {
+        let seen = node.input(0).and_then(|v| observed.get(v)).and_then(at_batch);
+        let Some(shape) = seen.filter(|_| node.domain().is_empty()) else { continue };
+        let numbers: Vec<i64> = shape.iter().map(|d| *d as i64).collect();
+        let rank = numbers.len() as i64;
+        let counted = |v: i64| (if v < 0 { v + rank } else { v }).clamp(0, rank) as usize;
+        match node.op() {
+            "Shape" => {
+                let (from, to) = (counted(node.int("start").unwrap_or(0)), counted(node.int("end").unwrap_or(rank)));
+                let part = numbers.get(from..to).unwrap_or_default();
+                given.push((node.output().to_owned(), vec![part.len()], part.to_vec()));
+            }
+            "Size" => given.push((node.output().to_owned(), Vec::new(), vec![numbers.iter().product()])),
+            _ => {}
+        }
+    }
+    let known: BTreeSet<&str> = given.iter().map(|g| g.0.as_str()).collect();
+    graph.nodes.retain(|n| !known.contains(n.output()));
+    for (name, dims, numbers) in given {
+        // What is asked for must be computed, so that it is not a constant at once.
+        let is_asked = names.contains(&name);
+        let constant = if is_asked { graph.fresh(&format!("{name}.seen")) } else { name.clone() };
+        graph.initializers.insert(constant.clone(), Tensor::i64(&constant, &dims, &numbers));
+        if is_asked {
+            graph.nodes.insert(0, Node::new("Identity", &[&constant], &[&name]));
+        }
+    }
+    graph.prune();
+    let read: BTreeSet<String> = graph.nodes.iter().flat_map(|n| n.reads()).map(str::to_owned).collect();
+    graph.inputs.retain(|v| read.contains(v.name()));
+    asking
 }
 
 /// An observed value as a constant of its own element type.

@@ -339,7 +339,7 @@ fn standing(s: &Standing) -> String {
         .map(|(game, i)| format!("{game} {:.3} ({:.3} to {:.3})", i.value, i.low, i.high));
     let verdict = match s.passes() {
         Some(true) => "  beats chance and the identity control",
-        Some(false) => "  does not",
+        Some(false) => "  does not beat them for certain",
         None => "",
     };
     format!("  {:26} {}{verdict}", s.map, areas.join("  "))

@@ -9,6 +9,7 @@ use pellucid_diffusion::picture;
 use pellucid_runtime::Array;
 use pellucid_vision::heat::{self, Alignment};
 use pellucid_vision::picture::Picture;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// Every array by name: `timesteps`, `latents`, `clean`, `decoded`, `rise`, `rise_identity`, `cam`, `recovery`, `settled`
@@ -57,7 +58,7 @@ pub(super) fn pictures(directory: &RunDirectory, all: &Computed) -> Result<(), E
         std::fs::write(&path, shown.to_png()?).map_err(|source| Error::Write { path, source })
     };
     write("picture.png".to_owned(), &enlarged(&picture(all.trajectory.picture.view())))?;
-    for (at, step) in all.trajectory.steps.iter().enumerate() {
+    all.trajectory.steps.par_iter().enumerate().try_for_each(|(at, step)| {
         let under = enlarged(&picture(step.decoded.view()));
         let number = format!("step-{:03}", at + 1);
         write(format!("{number}-clean.png"), &under)?;
@@ -68,14 +69,14 @@ pub(super) fn pictures(directory: &RunDirectory, all: &Computed) -> Result<(), E
         if let Some(shown) = all.cam.get(at).and_then(|c| draw(c.overall.as_ref()?)) {
             write(format!("{number}-cam.png"), &shown)?;
         }
-        let Some(words) = &all.words else { continue };
+        let Some(words) = &all.words else { return Ok(()) };
         for (k, word) in words.words.iter().enumerate() {
             if let Some(shown) = draw(&words.mean(at, k, all.recovery.settled.dim())) {
                 write(format!("{number}-word-{}-{}.png", k + 1, file_name(word)), &shown)?;
             }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Small pictures at a multiple of their size, so that they can be looked at.
