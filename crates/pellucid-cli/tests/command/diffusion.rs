@@ -81,3 +81,82 @@ fn lime_is_played_where_it_is_asked_for() {
     let page = std::fs::read_to_string(stage.at(explained["report"].as_str().unwrap())).unwrap();
     assert!(page.contains("One step alone has no interval"));
 }
+
+#[test]
+fn a_model_without_text_is_explained_without_words_and_the_page_says_why() {
+    let stage = Stage::new();
+    let model = repository("zoo/models/tiny_ddpm").display().to_string();
+    let quick = ["diffusion", "explain", &model, "1", "--steps", "2", "--masks", "10", "--json"];
+    let explained = stage.run(&quick).fine().json()["explained"][0].clone();
+    assert_eq!(explained["words"].as_array().unwrap().len(), 0);
+    let page = std::fs::read_to_string(stage.at(explained["report"].as_str().unwrap())).unwrap();
+    assert!(page.contains("No word maps: the prompt has no words") && !page.contains("data-tile=\"attention\""));
+}
+
+#[cfg(unix)]
+mod ends_that_nobody_planned {
+    use super::*;
+    use crate::interruption::{left_behind, limited, signal};
+    use std::path::PathBuf;
+    use std::process::Stdio;
+    use std::time::{Duration, Instant};
+
+    /// Finished DF-RISE maps below `runs`.
+    fn maps_kept(stage: &Stage) -> Vec<PathBuf> {
+        let folders = std::fs::read_dir(stage.at("runs/.cache/diffusion")).into_iter().flatten().flatten();
+        let files = folders.flat_map(|f| std::fs::read_dir(f.path()).into_iter().flatten().flatten()).map(|e| e.path());
+        let mut kept: Vec<PathBuf> =
+            files.filter(|p| p.file_name().unwrap().to_string_lossy().starts_with("rise-")).collect();
+        kept.retain(|p| p.extension().is_some_and(|e| e == "json"));
+        kept.sort();
+        kept
+    }
+
+    #[test]
+    fn a_killed_explanation_goes_on_where_it_stopped_to_the_same_result() {
+        let stage = Stage::new();
+        let pipeline = repository("zoo/models/tiny_diffusion").display().to_string();
+        let arguments =
+            ["diffusion", "explain", &pipeline, "a cat", "--steps", "6", "--masks", "300", "--reliability", "1"];
+        let mut command = stage.command(&[&arguments[..], &["--name", "e"]].concat());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let start = Instant::now();
+        while maps_kept(&stage).is_empty() {
+            let alive = child.try_wait().unwrap().is_none();
+            assert!(alive && start.elapsed() < Duration::from_secs(120), "no map was kept");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        signal(&child, "-KILL");
+        child.wait().unwrap();
+        let kept: Vec<_> =
+            maps_kept(&stage).into_iter().map(|p| (p.metadata().unwrap().modified().unwrap(), p)).collect();
+        assert!(kept.len() < 6, "nothing was left to do");
+        assert!(!stage.at("runs/e/manifest.json").exists(), "it does not look finished");
+
+        stage.run(&[&arguments[..], &["--name", "e"]].concat()).fine();
+        for (modified, path) in kept {
+            assert_eq!(path.metadata().unwrap().modified().unwrap(), modified, "finished maps are not made again");
+        }
+        stage.run(&[&arguments[..], &["--name", "e", "--runs", "whole"]].concat()).fine();
+        for file in ["explanation.json", "maps.npz"] {
+            let [again, whole] =
+                ["runs", "whole"].map(|runs| std::fs::read(stage.at(runs).join("e").join(file)).unwrap());
+            assert!(again == whole, "{file} is byte for byte the uninterrupted one");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_that_names_the_file_and_the_run_does_not_look_done() {
+        let stage = Stage::new();
+        let pipeline = repository("zoo/models/tiny_diffusion").display().to_string();
+        let arguments = ["diffusion", "explain", &pipeline, "a cat", "--steps", "2", "--masks", "10"];
+        // Nothing can be kept, then everything but the pictures.
+        for (kilobytes, named) in [(0, ".cache/diffusion"), (64, "pictures/step-")] {
+            limited(&stage, kilobytes, &arguments).refused(&[named, "File too large"]);
+            let left = left_behind(&stage);
+            assert!(!left.contains(&"manifest.json".to_owned()), "{left:?}");
+        }
+        stage.run(&arguments).fine();
+        assert!(left_behind(&stage).contains(&"manifest.json".to_owned()));
+    }
+}

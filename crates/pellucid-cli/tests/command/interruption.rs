@@ -70,7 +70,7 @@ fn started(stage: &Stage) -> Child {
     child
 }
 
-fn signal(child: &Child, name: &str) {
+pub fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
@@ -127,7 +127,7 @@ fn an_interrupted_scan_keeps_what_it_has_and_says_so() {
 }
 
 /// The command under a bound on the size of files, as a full disk would be.
-fn limited(stage: &Stage, kilobytes: usize, arguments: &[&str]) -> Ran {
+pub fn limited(stage: &Stage, kilobytes: usize, arguments: &[&str]) -> Ran {
     let inner = stage.command(arguments);
     let mut shell = Command::new("bash");
     shell.args(["-c", &format!("ulimit -f {kilobytes} && exec \"$0\" \"$@\"")]);
@@ -137,7 +137,7 @@ fn limited(stage: &Stage, kilobytes: usize, arguments: &[&str]) -> Ran {
 }
 
 /// Every file below `runs`, without its folder.
-fn left_behind(stage: &Stage) -> Vec<String> {
+pub fn left_behind(stage: &Stage) -> Vec<String> {
     let mut open = vec![stage.at("runs")];
     let mut files = Vec::new();
     while let Some(folder) = open.pop() {
