@@ -36,7 +36,7 @@ const MASKS: usize = 200;
 const LIME_EVERY: usize = 10;
 const LIME_SAMPLES: usize = 1000;
 
-const RANDOM: &str = "random order";
+const RANDOM: &str = Control::Random.name();
 const PIXEL_IDENTITY: &str = "identity control, single places";
 const GRID_IDENTITY: &str = "identity control, 5 × 5 cells";
 
@@ -106,8 +106,8 @@ fn prompt_figures(
         for (name, map) in maps {
             let flat: Vec<f32> = map.iter().copied().collect();
             let roc = roc_area(&flat, &inside).ok_or("the object's mask is empty")?;
-            let games = faithfulness(pipeline, &trajectory, at, &map)?;
-            figures.entry(name).or_default().push([roc, games.deletion.fixed_area, games.insertion.fixed_area]);
+            let [deletion, insertion] = faithfulness(pipeline, &trajectory, at, &map)?.areas();
+            figures.entry(name).or_default().push([roc, deletion, insertion]);
         }
     }
     Ok(Some(figures))
@@ -122,10 +122,9 @@ fn maps(
 ) -> Result<Named, Box<dyn Error>> {
     let size = (pipeline.latent[1], pipeline.latent[2]);
     // "a OBJECT on BACKGROUND": the object is the second word.
-    let union = (0..words.words.len()).fold(Array2::zeros(size), |sum: Array2<f32>, k| sum + words.mean(at, k, size));
     let mut maps = vec![
         ("attention, the object's word".to_owned(), words.mean(at, 1, size)),
-        ("attention, all words".to_owned(), union),
+        ("attention, all words".to_owned(), words.all_words(at, size)),
     ];
     for (name, score) in [("DF-CAM, what the prompt changes", Score::Cond), ("DF-CAM, sum of the output", Score::Sum)] {
         let overall = cam.maps(trajectory, at, &score)?.overall.unwrap_or_else(|| Array2::zeros(size));
@@ -148,11 +147,7 @@ fn maps(
             }
         }
     }
-    for (name, control) in
-        [(RANDOM, Control::Random), ("centre first", Control::Centre), ("magnitude of x̂0", Control::Magnitude)]
-    {
-        maps.push((name.to_owned(), control.map(trajectory, at, 1)));
-    }
+    maps.extend(Control::ALL.map(|control| (control.name().to_owned(), control.map(trajectory, at, 1))));
     Ok(maps)
 }
 

@@ -9,7 +9,7 @@ use crate::noise::stream;
 use crate::pipeline::Pipeline;
 use crate::similarity::gaussian_kernel;
 use crate::trajectory::Trajectory;
-use ndarray::{Array2, Array4, Axis};
+use ndarray::{Array2, Array4, ArrayView3, Axis};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,18 @@ pub enum Control {
 }
 
 impl Control {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Random, Self::Centre, Self::Magnitude];
+
+    /// What it is called in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Random => "random order",
+            Self::Centre => "centre first",
+            Self::Magnitude => "magnitude of x̂0",
+        }
+    }
+
     /// The control's map at step `at`.
     pub fn map(self, trajectory: &Trajectory, at: usize, seed: u64) -> Array2<f32> {
         let clean = trajectory.steps[at].clean.index_axis(Axis(0), 0);
@@ -76,9 +88,11 @@ pub fn faithfulness(
     let moves = moves(map);
     let zero = Array4::zeros(latent.dim());
     let blurred = blur(latent);
+    let whole = pipeline.decode(trajectory.after(at))?;
+    let mut curve = |latents: &Array4<f32>| distances(pipeline, trajectory, at, latents, &whole).map(Curve::of);
     Ok(Faithfulness {
-        deletion: curve(pipeline, trajectory, at, &replaced(latent, &zero, &moves))?,
-        insertion: curve(pipeline, trajectory, at, &replaced(&blurred, latent, &moves))?,
+        deletion: curve(&replaced(latent, &zero, &moves))?,
+        insertion: curve(&replaced(&blurred, latent, &moves))?,
     })
 }
 
@@ -102,23 +116,24 @@ fn replaced(from: &Array4<f32>, to: &Array4<f32>, moves: &Array2<usize>) -> Arra
     })
 }
 
-fn curve(
+/// For each row of `latents` in the place of the latent of step `at`: the mean squared distance of what the step makes of it,
+/// decoded, from `whole`.
+pub(crate) fn distances(
     pipeline: &mut Pipeline,
     trajectory: &Trajectory,
     at: usize,
     latents: &Array4<f32>,
-) -> Result<Curve, DiffusionError> {
+    whole: &Array4<f32>,
+) -> Result<Vec<f64>, DiffusionError> {
     let step = &trajectory.steps[at];
     let epsilon = pipeline.epsilon(latents, step.t, &trajectory.prompt, trajectory.guidance())?;
     let clean = pipeline.schedule.clean(&latents.view(), &epsilon.view(), step.t);
-    let next = pipeline.schedule.step(&clean.view(), &epsilon.view(), step.next);
-    let whole = pipeline.decode(trajectory.after(at))?;
-    let pictures = pipeline.decode(&next)?;
-    let distance = |n: usize| {
-        let difference = &pictures.index_axis(Axis(0), n) - &whole.index_axis(Axis(0), 0);
+    let pictures = pipeline.decode(&pipeline.schedule.step(&clean.view(), &epsilon.view(), step.next))?;
+    let distance = |picture: ArrayView3<'_, f32>| {
+        let difference = &picture - &whole.index_axis(Axis(0), 0);
         f64::from(difference.mapv(|v| v * v).mean().unwrap_or(0.0))
     };
-    Ok(Curve::of((0..pictures.len_of(Axis(0))).map(distance).collect()))
+    Ok(pictures.outer_iter().map(distance).collect())
 }
 
 impl Curve {

@@ -40,6 +40,13 @@ impl Game {
 /// Areas between the curves' ends ([`Curve::fixed_area`]), of deletion and insertion.
 pub type Areas = [f64; 2];
 
+impl Faithfulness {
+    /// The areas of both games.
+    pub fn areas(&self) -> Areas {
+        Game::ALL.map(|game| game.curve(self).fixed_area)
+    }
+}
+
 /// Areas by map, of one prompt (averaged over its steps) or of one step.
 pub type Unit = BTreeMap<String, Areas>;
 
@@ -115,6 +122,11 @@ impl Standing {
     /// and with fewer than two units, which have no interval.
     pub fn passes(&self) -> Option<bool> {
         (!self.leads.is_empty() && self.units > 1).then(|| self.gate().all(Lead::is_certain))
+    }
+
+    /// The controls of its gate that it was compared with, each once.
+    pub fn controls(&self) -> Vec<&str> {
+        self.gate().filter(|l| l.game == Game::ALL[0]).map(|l| l.control.as_str()).collect()
     }
 
     /// Leads over the controls that it has to beat.

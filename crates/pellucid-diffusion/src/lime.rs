@@ -4,6 +4,7 @@
 //! As Ribeiro et al. 2016 for pictures: cells kept with probability ½, weights exp(−D²/0.25²) with D the cosine distance of
 //! the kept cells to all cells, ridge penalty 1, the coefficients are the map.
 
+use crate::auc::distances;
 use crate::error::DiffusionError;
 use crate::noise::stream;
 use crate::pipeline::Pipeline;
@@ -36,13 +37,8 @@ pub fn lime(
         let masked = Array4::from_shape_fn((count, channels, height, width), |(n, c, y, x)| {
             step.latent[[0, c, y, x]] * kept[[from + n, cell(y, x)]] as f32
         });
-        let epsilon = pipeline.epsilon(&masked, step.t, &trajectory.prompt, trajectory.guidance())?;
-        let clean = pipeline.schedule.clean(&masked.view(), &epsilon.view(), step.t);
-        let pictures = pipeline.decode(&pipeline.schedule.step(&clean.view(), &epsilon.view(), step.next))?;
-        for (n, picture) in pictures.outer_iter().enumerate() {
-            let difference = &picture - &whole.index_axis(Axis(0), 0);
-            alike[from + n] = -f64::from(difference.mapv(|v| v * v).mean().unwrap_or(0.0));
-        }
+        let far = distances(pipeline, trajectory, at, &masked, &whole)?;
+        far.into_iter().enumerate().for_each(|(n, distance)| alike[from + n] = -distance);
     }
     let coefficients = ridge(&kept, &alike, 1.0);
     Ok(Array2::from_shape_fn((height, width), |(y, x)| coefficients[cell(y, x)] as f32))

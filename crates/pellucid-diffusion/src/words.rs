@@ -49,6 +49,11 @@ impl WordMaps {
         sum / layers.len().max(1) as f32
     }
 
+    /// The sum over words of [`WordMaps::mean`].
+    pub fn all_words(&self, step: usize, size: (usize, usize)) -> Array2<f32> {
+        (0..self.words.len()).fold(Array2::zeros(size), |sum: Array2<f32>, word| sum + self.mean(step, word, size))
+    }
+
     /// The mean over steps of [`WordMaps::mean`].
     pub fn overall(&self, word: usize, size: (usize, usize)) -> Array2<f32> {
         let steps = self.maps.len();

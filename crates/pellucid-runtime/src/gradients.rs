@@ -211,42 +211,31 @@ impl Runtime {
 /// The part of `model` that computes `names`, with every shape that was observed at `batch` samples in the place of the value it is
 /// asked of: as a rule nothing is left of the network itself.
 fn shapes_alone(model: &Model, observed: &Observations, names: &[String], batch: usize) -> Model {
-    let mut asking = model.clone();
-    let graph = &mut asking.graph;
-    graph.outputs.clear();
-    names.iter().for_each(|n| graph.add_output(n));
     let at_batch = |o: &Observed| match batch {
         1 => Some(o.shape.clone()),
         _ => o.shape_at_two.clone(),
     };
-    let mut given: Vec<(String, Vec<usize>, Vec<i64>)> = Vec::new();
-    for node in &graph.nodes {
-        let seen = node.input(0).and_then(|v| observed.get(v)).and_then(at_batch);
-        let Some(shape) = seen.filter(|_| node.domain().is_empty()) else { continue };
+    let answered = |node: &Node| {
+        let shape = node.input(0).and_then(|v| observed.get(v)).and_then(at_batch)?;
         let numbers: Vec<i64> = shape.iter().map(|d| *d as i64).collect();
         let rank = numbers.len() as i64;
         let counted = |v: i64| (if v < 0 { v + rank } else { v }).clamp(0, rank) as usize;
         match node.op() {
+            _ if !node.domain().is_empty() => None,
             "Shape" => {
                 let (from, to) = (counted(node.int("start").unwrap_or(0)), counted(node.int("end").unwrap_or(rank)));
                 let part = numbers.get(from..to).unwrap_or_default();
-                given.push((node.output().to_owned(), vec![part.len()], part.to_vec()));
+                Some(Tensor::i64(node.output(), &[part.len()], part))
             }
-            "Size" => given.push((node.output().to_owned(), Vec::new(), vec![numbers.iter().product()])),
-            _ => {}
+            "Size" => Some(Tensor::i64(node.output(), &[], &[numbers.iter().product()])),
+            _ => None,
         }
-    }
-    let known: BTreeSet<&str> = given.iter().map(|g| g.0.as_str()).collect();
-    graph.nodes.retain(|n| !known.contains(n.output()));
-    for (name, dims, numbers) in given {
-        // What is asked for must be computed, so that it is not a constant at once.
-        let is_asked = names.contains(&name);
-        let constant = if is_asked { graph.fresh(&format!("{name}.seen")) } else { name.clone() };
-        graph.initializers.insert(constant.clone(), Tensor::i64(&constant, &dims, &numbers));
-        if is_asked {
-            graph.nodes.insert(0, Node::new("Identity", &[&constant], &[&name]));
-        }
-    }
+    };
+    let mut asking = model.clone();
+    let graph = &mut asking.graph;
+    grad::fold_known(graph, model.graph.nodes.iter().filter_map(answered).collect());
+    graph.outputs.clear();
+    names.iter().for_each(|n| graph.add_output(n));
     graph.prune();
     let read: BTreeSet<String> = graph.nodes.iter().flat_map(|n| n.reads()).map(str::to_owned).collect();
     graph.inputs.retain(|v| read.contains(v.name()));

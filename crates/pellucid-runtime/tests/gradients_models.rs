@@ -5,13 +5,13 @@
 
 mod common;
 
-use common::{array, array_of, runtime, zoo};
+use common::{array, array_of, networks, runtime, zoo};
 use ndarray::{ArrayD, IxDyn};
 use pellucid_graph::Model;
 use pellucid_graph::grad::{Index, Objective, Recompute};
 use pellucid_runtime::{Array, GradientOptions, Runtime, SessionOptions};
 use safetensors::SafeTensors;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 fn options() -> GradientOptions {
     GradientOptions {
@@ -61,14 +61,6 @@ fn compare(runtime: &Runtime, path: &Path, recompute: Recompute) -> Result<(f64,
     let worst =
         wrt.iter().map(|n| distance(&run.gradients[*n], &array(&file, &format!("grad|{n}")))).fold(0.0, f64::max);
     Ok((value, worst))
-}
-
-fn networks() -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(zoo("gradients/models")).unwrap().flatten().map(|e| e.path()).collect();
-    paths.retain(|p| p.extension().is_some_and(|e| e == "onnx"));
-    paths.sort();
-    paths
 }
 
 #[test]

@@ -4,21 +4,13 @@
 
 mod common;
 
-use common::{array, runtime, zoo};
+use common::{array, networks, runtime};
 use ndarray::{ArrayD, Axis, concatenate};
 use pellucid_graph::{Model, grad};
 use pellucid_runtime::{Array, Runtime, SessionOptions, observe};
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-fn networks() -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(zoo("gradients/models")).unwrap().flatten().map(|e| e.path()).collect();
-    paths.retain(|p| p.extension().is_some_and(|e| e == "onnx"));
-    paths.sort();
-    paths
-}
+use std::path::Path;
 
 /// The array with its first rows once more, to `rows` of them.
 fn grown(array: &Array, rows: usize) -> Array {

@@ -338,9 +338,9 @@ fn standing(s: &Standing) -> String {
     let areas = [("deletion", s.deletion), ("insertion", s.insertion)]
         .map(|(game, i)| format!("{game} {:.3} ({:.3} to {:.3})", i.value, i.low, i.high));
     let verdict = match s.passes() {
-        Some(true) => "  beats chance and the identity control",
-        Some(false) => "  does not beat them for certain",
-        None => "",
+        Some(true) => format!("  beats {}", s.controls().join(" and ")),
+        Some(false) => "  does not beat them for certain".to_owned(),
+        None => String::new(),
     };
     format!("  {:26} {}{verdict}", s.map, areas.join("  "))
 }

@@ -43,7 +43,6 @@ pub fn fuse_attention(model: &mut Model, observed: &Observations) -> Result<usiz
 }
 
 /// Where every element of a value came from, as numbers of the elements of some value before it.
-#[derive(Clone)]
 struct Places {
     shape: Vec<usize>,
     from: Vec<u32>,
@@ -87,7 +86,7 @@ impl Places {
 }
 
 /// Heads and their sizes: batch, heads, queries or keys, features of a head.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 struct Heads {
     batch: usize,
     heads: usize,

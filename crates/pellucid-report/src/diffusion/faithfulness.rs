@@ -25,6 +25,8 @@ pub struct FaithfulnessPanel {
     pub over: String,
     /// Whether there is more than one of those, so that intervals mean something.
     pub has_intervals: bool,
+    /// Areas of deletion and insertion of the order at random, to draw beside every other.
+    pub chance: Option<[f64; 2]>,
     /// Maps first, controls last.
     pub rows: Vec<FaithfulnessRow>,
     /// Measured steps with their curves; empty on the page about many prompts.
@@ -159,7 +161,6 @@ pub(super) fn panel(h: &mut Html, panel: &FaithfulnessPanel) {
 }
 
 fn table(h: &mut Html, panel: &FaithfulnessPanel) {
-    let random = panel.rows.iter().find(|r| r.map == "random order");
     h.within("div", &[("class", "scroll")], |h| {
         h.within("table", &[("class", "slices trust")], |h| {
             h.within("thead", &[], |h| {
@@ -181,8 +182,8 @@ fn table(h: &mut Html, panel: &FaithfulnessPanel) {
                                 h.element("span", &[("class", "tag")], "control");
                             }
                         });
-                        area(h, row.deletion, random.map(|r| r.deletion.value), panel.has_intervals);
-                        area(h, row.insertion, random.map(|r| r.insertion.value), panel.has_intervals);
+                        area(h, row.deletion, panel.chance.map(|c| c[0]), panel.has_intervals);
+                        area(h, row.insertion, panel.chance.map(|c| c[1]), panel.has_intervals);
                         h.within("td", &[("class", "finding")], |h| {
                             if let Some(verdict) = &row.verdict {
                                 finding(h, verdict, panel.has_intervals);
@@ -280,6 +281,7 @@ mod tests {
         FaithfulnessPanel {
             over: "5 steps".to_owned(),
             has_intervals: true,
+            chance: Some([0.5, 0.4]),
             rows: vec![map, control],
             steps: vec![step],
         }

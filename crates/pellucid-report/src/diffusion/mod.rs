@@ -11,12 +11,12 @@ pub use faithfulness::{
 };
 
 use crate::ReportError;
+use crate::document::source_hash;
 use crate::markup::{Html, json_for_script};
 use crate::page::explain;
 use base64::Engine;
 use lines::{Chart, Line};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 const STYLE: &str = concat!(include_str!("../../../../web/report.css"), include_str!("../../../../web/diffusion.css"));
 const SCRIPT: &str = include_str!("../../../../web/diffusion.js");
@@ -239,12 +239,10 @@ fn document(title: &str, mut body: Html, version: &str, data: Option<&str>) -> S
 }
 
 fn policy() -> String {
-    let hash =
-        |content: &str| format!("sha256-{}", base64::engine::general_purpose::STANDARD.encode(Sha256::digest(content)));
     format!(
         "default-src 'none'; img-src data:; style-src '{}'; script-src '{}'; base-uri 'none'; form-action 'none'",
-        hash(STYLE),
-        hash(SCRIPT)
+        source_hash(STYLE),
+        source_hash(SCRIPT)
     )
 }
 

@@ -26,6 +26,15 @@ pub fn zoo(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../zoo").join(path)
 }
 
+/// The small copies of whole networks, by name.
+pub fn networks() -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(zoo("gradients/models")).unwrap().flatten().map(|e| e.path()).collect();
+    paths.retain(|p| p.extension().is_some_and(|e| e == "onnx"));
+    paths.sort();
+    paths
+}
+
 /// A stored tensor.
 pub fn array(file: &SafeTensors<'_>, name: &str) -> Array {
     let t = file.tensor(name).unwrap();

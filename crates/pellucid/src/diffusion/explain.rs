@@ -1,16 +1,17 @@
 //! The main job on a prompt: trajectory once, then words, DF-RISE, DF-CAM and recovery at every step, as files and a report.
 
 use super::faithful::{FaithfulnessSettings, MapFaithfulness, games, over_steps};
+use super::kept::kept;
 use super::{file_name, files, page};
 use crate::run::{Manifest, RunDirectory};
 use crate::{Error, VERSION};
+use pellucid_diffusion::Pipeline;
 use pellucid_diffusion::cam::{Cam, CamMaps, Score};
 use pellucid_diffusion::gate::Standing;
 use pellucid_diffusion::recovery::{Recovery, Stage, recovery};
 use pellucid_diffusion::rise::{RiseMap, RiseSettings, rise};
 use pellucid_diffusion::trajectory::{Trajectory, TrajectorySettings};
 use pellucid_diffusion::words::{LayerInfo, WordMaps, word_maps};
-use pellucid_diffusion::{Pipeline, Prompt};
 use pellucid_runtime::progress::Progress;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -134,7 +135,11 @@ pub fn explain(
     progress: &dyn Progress,
 ) -> Result<Explained, Error> {
     let prompt = pipeline.prompt(prompt)?;
-    let mut manifest = manifest(pipeline, &prompt, settings);
+    let all = serde_json::json!({
+        "prompt": prompt.text, "model": pipeline.hash, "trajectory": settings.trajectory, "rise": settings.rise,
+        "cam": settings.cam, "words": settings.words, "faithfulness": settings.faithfulness, "version": VERSION,
+    });
+    let mut manifest = manifest(pipeline, "diffusion explain", &prompt.text, &all, settings.trajectory.seed);
     let name = settings
         .name
         .clone()
@@ -194,20 +199,23 @@ impl Clock {
     }
 }
 
-fn manifest(pipeline: &Pipeline, prompt: &Prompt, settings: &ExplainSettings) -> Manifest {
+/// The manifest of a job on a pipeline, before it ran; `settings` are everything that changes the result.
+pub(super) fn manifest(
+    pipeline: &Pipeline,
+    job: &str,
+    data: &str,
+    settings: &serde_json::Value,
+    seed: u64,
+) -> Manifest {
     let hash = |text: &str| blake3::hash(text.as_bytes()).to_hex().to_string();
-    let all = serde_json::json!({
-        "prompt": prompt.text, "model": pipeline.hash, "trajectory": settings.trajectory, "rise": settings.rise,
-        "cam": settings.cam, "words": settings.words, "faithfulness": settings.faithfulness, "version": VERSION,
-    });
     Manifest {
         pellucid: VERSION.to_owned(),
         onnxruntime: pipeline.runtime.version(),
-        job: "diffusion explain".to_owned(),
+        job: job.to_owned(),
         model_hash: pipeline.hash.clone(),
-        data_hash: hash(&prompt.text),
-        settings_hash: hash(&all.to_string()),
-        seed: settings.trajectory.seed,
+        data_hash: hash(data),
+        settings_hash: hash(&settings.to_string()),
+        seed,
         device: pipeline.options.session.device.to_string(),
         timings: Vec::new(),
         warnings: Vec::new(),
@@ -247,17 +255,7 @@ fn rise_maps(
     let mut maps = Vec::with_capacity(trajectory.steps.len());
     for at in 0..trajectory.steps.len() {
         let file = cache.join(format!("rise-{at:04}.json"));
-        let known = std::fs::read(&file).ok().and_then(|b| serde_json::from_slice::<RiseMap>(&b).ok());
-        let map = match known {
-            Some(map) => map,
-            None => {
-                let map = rise(pipeline, trajectory, at, settings, progress)?;
-                let text =
-                    serde_json::to_string(&map).map_err(|e| Error::Write { path: file.clone(), source: e.into() })?;
-                pellucid_report::write_atomically(&file, &text)?;
-                map
-            }
-        };
+        let map: RiseMap = kept(file, |_| true, || Ok(rise(pipeline, trajectory, at, settings, progress)?))?;
         // Masks that reliability made unnecessary count as done.
         progress.advance((settings.count - map.masks.min(settings.count)) as u64);
         maps.push(map);

@@ -1,13 +1,14 @@
 //! How far to trust each map: deletion and insertion played at some steps of an explained prompt, with the controls, and what
 //! they say over the steps of one prompt or over many prompts.
 
-use super::explain::{Clock, Computed, Explained};
+use super::explain::{Clock, Computed, Explained, manifest};
+use super::kept::kept;
 use super::page;
-use crate::run::{Manifest, RunDirectory};
+use crate::run::RunDirectory;
 use crate::{Error, VERSION};
 use ndarray::Array2;
 use pellucid_diffusion::auc::{Control, Faithfulness, faithfulness};
-use pellucid_diffusion::gate::{Game, Standing, Unit};
+use pellucid_diffusion::gate::{Standing, Unit};
 use pellucid_diffusion::lime::lime;
 use pellucid_diffusion::{DiffusionError, Pipeline};
 use pellucid_runtime::progress::Progress;
@@ -16,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The order at random: every map must beat it.
-pub(super) const RANDOM: &str = "random order";
+pub(super) const RANDOM: &str = Control::Random.name();
 /// DF-RISE's own masks without the network: every map must beat it where DF-RISE ran.
 pub(super) const IDENTITY: &str = "identity control";
 /// Attention to all words together.
@@ -53,7 +54,6 @@ pub struct MapFaithfulness {
 
 /// A map to be played.
 struct Entry {
-    step: usize,
     map: String,
     is_control: bool,
     /// `None` for LIME, which is fitted when its turn comes.
@@ -70,41 +70,39 @@ pub(super) fn games(
 ) -> Result<Vec<MapFaithfulness>, Error> {
     let steps = all.trajectory.steps.len();
     let count = settings.steps.min(steps);
-    let at = |chosen: usize| (chosen * 2 + 1) * steps / (2 * count);
-    let entries: Vec<Vec<Entry>> = (0..count).map(|chosen| entries(pipeline, all, at(chosen), settings.lime)).collect();
+    let chosen = (0..count).map(|chosen| (chosen * 2 + 1) * steps / (2 * count));
+    let wanted: Vec<(usize, Vec<Entry>)> = chosen.map(|at| (at, entries(pipeline, all, at, settings.lime))).collect();
     // Two games a map, each with one pass a row of the latent and one for the start.
     let play = 2 * (pipeline.latent[1] as u64 + 1);
     let passes = |e: &Entry| play + if e.values.is_none() { LIME.1 as u64 } else { 0 };
-    progress.start("faithfulness, passes", entries.iter().flatten().map(passes).sum());
+    progress.start("faithfulness, passes", wanted.iter().flat_map(|(_, entries)| entries).map(passes).sum());
     let mut results = Vec::new();
-    for entries in entries {
-        let Some(first) = entries.first() else { continue };
-        let file = cache.join(format!("games-{:04}.json", first.step));
-        let known = std::fs::read(&file).ok().and_then(|b| serde_json::from_slice::<Vec<MapFaithfulness>>(&b).ok());
-        if let Some(known) = known.filter(|k| k.len() == entries.len()) {
-            results.extend(known);
-            progress.advance(entries.iter().map(passes).sum());
-            continue;
-        }
-        let mut played = Vec::with_capacity(entries.len());
-        for entry in entries {
-            if progress.interrupted() {
-                return Err(DiffusionError::Interrupted.into());
+    for (at, entries) in wanted {
+        let (count, mut left) = (entries.len(), entries.iter().map(passes).sum::<u64>());
+        let t = all.trajectory.steps[at].t;
+        let play = || {
+            let mut played = Vec::with_capacity(count);
+            for entry in entries {
+                if progress.interrupted() {
+                    return Err(DiffusionError::Interrupted.into());
+                }
+                progress.note(&format!("{} at t = {t}", entry.map));
+                let work = passes(&entry);
+                let values = match entry.values {
+                    Some(values) => values,
+                    None => lime(pipeline, &all.trajectory, at, LIME.0, LIME.1, all.trajectory.settings.seed)?,
+                };
+                let games = faithfulness(pipeline, &all.trajectory, at, &values)?;
+                played.push(MapFaithfulness { step: at, t, map: entry.map, is_control: entry.is_control, games });
+                progress.advance(work);
+                left -= work;
             }
-            let (at, t) = (entry.step, all.trajectory.steps[entry.step].t);
-            progress.note(&format!("{} at t = {t}", entry.map));
-            let work = passes(&entry);
-            let values = match entry.values {
-                Some(values) => values,
-                None => lime(pipeline, &all.trajectory, at, LIME.0, LIME.1, all.trajectory.settings.seed)?,
-            };
-            let games = faithfulness(pipeline, &all.trajectory, at, &values)?;
-            played.push(MapFaithfulness { step: at, t, map: entry.map, is_control: entry.is_control, games });
-            progress.advance(work);
-        }
-        let text = serde_json::to_string(&played).map_err(|e| Error::Write { path: file.clone(), source: e.into() })?;
-        pellucid_report::write_atomically(&file, &text)?;
-        results.extend(played);
+            Ok(played)
+        };
+        let file = cache.join(format!("games-{at:04}.json"));
+        results.extend(kept(file, |known: &Vec<_>| known.len() == count, play)?);
+        // A step that was kept counts as done.
+        progress.advance(left);
     }
     progress.finish();
     Ok(results)
@@ -113,33 +111,23 @@ pub(super) fn games(
 /// What is played at step `at`: maps first, controls last.
 fn entries(pipeline: &Pipeline, all: &Computed, at: usize, with_lime: bool) -> Vec<Entry> {
     let size = (pipeline.latent[1], pipeline.latent[2]);
-    let map = |map: &str, values: Array2<f32>| Entry {
-        step: at,
-        map: map.to_owned(),
-        is_control: false,
-        values: Some(values),
-    };
+    let map = |map: &str, values: Array2<f32>| Entry { map: map.to_owned(), is_control: false, values: Some(values) };
     let mut entries = Vec::new();
     let rise = all.rise.get(at);
     entries.extend(rise.map(|r| map("DF-RISE", r.map.clone())));
     entries.extend(all.cam.get(at).and_then(|c| c.overall.clone()).map(|m| map("DF-CAM", m)));
     if let Some(words) = &all.words {
         let count = words.words.len();
-        let union = (0..count).fold(Array2::zeros(size), |sum: Array2<f32>, k| sum + words.mean(at, k, size));
-        entries.push(map(ALL_WORDS, union));
+        entries.push(map(ALL_WORDS, words.all_words(at, size)));
         if count <= MOST_WORDS {
             entries.extend((0..count).map(|k| map(&word_name(&words.words[k]), words.mean(at, k, size))));
         }
     }
     let controls = entries.len();
     entries.extend(rise.map(|r| map(IDENTITY, r.identity.clone())));
-    for (name, control) in
-        [(RANDOM, Control::Random), ("centre first", Control::Centre), ("magnitude of x̂0", Control::Magnitude)]
-    {
-        entries.push(map(name, control.map(&all.trajectory, at, all.trajectory.settings.seed)));
-    }
+    entries.extend(Control::ALL.map(|c| map(c.name(), c.map(&all.trajectory, at, all.trajectory.settings.seed))));
     if with_lime {
-        entries.push(Entry { values: None, ..map("LIME, 8 × 8 cells", Array2::zeros((0, 0))) });
+        entries.push(Entry { map: format!("LIME, {0} × {0} cells", LIME.0), is_control: true, values: None });
     }
     entries[controls..].iter_mut().for_each(|e| e.is_control = true);
     entries
@@ -154,8 +142,7 @@ pub(super) fn word_name(word: &str) -> String {
 pub(super) fn over_steps(played: &[MapFaithfulness]) -> Vec<Standing> {
     let mut units: BTreeMap<usize, Unit> = BTreeMap::new();
     for p in played {
-        let areas = Game::ALL.map(|g| g.curve(&p.games).fixed_area);
-        units.entry(p.step).or_default().insert(p.map.clone(), areas);
+        units.entry(p.step).or_default().insert(p.map.clone(), p.games.areas());
     }
     standings(&units.into_values().collect::<Vec<_>>(), &[played])
 }
@@ -168,16 +155,14 @@ fn over_prompts(prompts: &[&[MapFaithfulness]]) -> Vec<Standing> {
         for p in *played {
             let (count, sum) = sums.entry(p.map.clone()).or_default();
             *count += 1.0;
-            Game::ALL.iter().for_each(|g| sum[*g as usize] += g.curve(&p.games).fixed_area);
+            sum.iter_mut().zip(p.games.areas()).for_each(|(s, area)| *s += area);
         }
         sums.into_iter().map(|(map, (count, sum))| (map, sum.map(|s| s / count))).collect::<Unit>()
     };
-    let mut units: Vec<Unit> = prompts.iter().map(unit).collect();
-    let common: Option<BTreeSet<String>> =
-        units.iter().map(|u| u.keys().cloned().collect()).reduce(|a: BTreeSet<String>, b| &a & &b);
-    let common = common.unwrap_or_default();
-    units.iter_mut().for_each(|u| u.retain(|map, _| common.contains(map)));
-    standings(&units, prompts)
+    let units: Vec<Unit> = prompts.iter().map(unit).collect();
+    let mut all = standings(&units, prompts);
+    all.retain(|s| s.units == prompts.len());
+    all
 }
 
 /// In the order in which the maps were played.
@@ -186,8 +171,8 @@ fn standings(units: &[Unit], played: &[&[MapFaithfulness]]) -> Vec<Standing> {
     let each: Vec<&MapFaithfulness> =
         played.iter().flat_map(|p| p.iter()).filter(|p| seen.insert(p.map.as_str())).collect();
     let gate = [RANDOM, IDENTITY];
-    let is_prior = |p: &&&MapFaithfulness| p.is_control && !gate.contains(&p.map.as_str());
-    let priors: Vec<&str> = each.iter().filter(is_prior).map(|p| p.map.as_str()).collect();
+    let controls = each.iter().filter(|p| p.is_control).map(|p| p.map.as_str());
+    let priors: Vec<&str> = controls.filter(|c| !gate.contains(c)).collect();
     let standing = |p: &&MapFaithfulness| match p.is_control {
         true => Standing::of(units, &p.map, &[], &[]),
         false => Standing::of(units, &p.map, &gate, &priors),
@@ -219,29 +204,19 @@ pub fn study(pipeline: &Pipeline, explained: &[Explained], runs: &Path, force: b
     let standings = clock.time("faithfulness over prompts", || over_prompts(&played));
     let prompts: Vec<String> = explained.iter().map(|e| e.explanation.prompt.clone()).collect();
     let first = &explained[0].explanation;
-    let hash = |value: &serde_json::Value| blake3::hash(value.to_string().as_bytes()).to_hex().to_string();
-    let mut manifest = Manifest {
-        pellucid: VERSION.to_owned(),
-        onnxruntime: pipeline.runtime.version(),
-        job: "diffusion faithfulness".to_owned(),
-        model_hash: pipeline.hash.clone(),
-        data_hash: hash(&serde_json::json!(prompts)),
-        settings_hash: hash(&serde_json::json!({
-            "trajectory": first.trajectory, "rise": first.rise, "cam": first.cam, "played": played[0].len(), "version": VERSION,
-        })),
-        seed: first.trajectory.seed,
-        device: pipeline.options.session.device.to_string(),
-        timings: clock.timings.clone(),
-        warnings: Vec::new(),
-        files: ["faithfulness.json", "report.html"].map(str::to_owned).to_vec(),
-    };
+    let all = serde_json::json!({
+        "trajectory": first.trajectory, "rise": first.rise, "cam": first.cam, "played": played[0].len(), "version": VERSION,
+    });
+    let data = serde_json::json!(prompts).to_string();
+    let mut manifest = manifest(pipeline, "diffusion faithfulness", &data, &all, first.trajectory.seed);
+    manifest.timings = clock.timings;
+    manifest.files = ["faithfulness.json", "report.html"].map(str::to_owned).to_vec();
     let name = format!("{}-faithfulness-{}", pipeline.name(), &manifest.data_hash[..12]);
     let directory = RunDirectory::open(runs, &name, &manifest, force)?;
     let report = directory.file("report.html");
     let study = Study { directory: directory.path().to_path_buf(), report, prompts, standings };
     directory.write_json("faithfulness.json", &study)?;
     directory.write("report.html", &pellucid_report::render_faithfulness(&page::study(pipeline, explained, &study)))?;
-    manifest.timings = clock.timings;
     directory.finish(&manifest)?;
     Ok(Some(study))
 }

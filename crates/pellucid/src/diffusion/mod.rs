@@ -3,6 +3,7 @@
 mod explain;
 mod faithful;
 mod files;
+mod kept;
 mod page;
 
 pub use explain::{ExplainSettings, Explained, Explanation, StepFigures, explain};

@@ -14,7 +14,6 @@ use pellucid_report::{
     Curve, DiffusionPage, FaithfulnessPage, FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel, Map, RisePanel,
     Spread, StepPanel, Trust, Verdict,
 };
-use std::collections::BTreeSet;
 
 /// Longest side of a picture in the page.
 const SIDE: u32 = 256;
@@ -29,6 +28,9 @@ pub(super) fn page(
     for at in 0..all.trajectory.steps.len() {
         steps.push(step(pipeline, all, at)?);
     }
+    let time = |(stage, seconds): &(String, f64)| format!("{stage} {seconds:.1} s");
+    let mut facts = facts(pipeline, explanation);
+    facts.push(("Time".to_owned(), timings.iter().map(time).collect::<Vec<_>>().join(", ")));
     Ok(DiffusionPage {
         model: explanation.model.clone(),
         prompt: explanation.prompt.clone(),
@@ -47,7 +49,7 @@ pub(super) fn page(
         faithfulness: faithfulness(explanation),
         trust: trust(explanation),
         settled: map(&all.recovery.settled),
-        facts: facts(pipeline, explanation, timings),
+        facts,
         notes: explanation.notes.iter().chain(&explanation.warnings).cloned().collect(),
         version: VERSION.to_owned(),
     })
@@ -165,8 +167,7 @@ fn verdict(standing: &Standing) -> Option<Verdict> {
         }
         names.join(", ")
     };
-    let controls: BTreeSet<&str> = standing.gate().map(|l| l.control.as_str()).collect();
-    let controls = controls.into_iter().rev().collect::<Vec<_>>().join(" and ");
+    let controls = standing.controls().join(" and ");
     let behind = listed(&|l| l.is_gate && l.lead.value <= 0.0);
     let unsure = listed(&|l| l.is_gate && l.lead.value > 0.0 && !l.is_certain());
     let text = match standing.passes() {
@@ -181,6 +182,12 @@ fn verdict(standing: &Standing) -> Option<Verdict> {
     };
     let lead = |l: &Lead| (name(l), spread(l.lead), format!("{} of {}", l.ahead, standing.units));
     Some(Verdict { text, passes: standing.passes() == Some(true), leads: standing.gate().map(lead).collect() })
+}
+
+/// The areas of the order at random.
+fn chance(standings: &[Standing]) -> Option<[f64; 2]> {
+    let random = standings.iter().find(|s| s.map == RANDOM)?;
+    Some([random.deletion.value, random.insertion.value])
 }
 
 fn rows(standings: &[Standing]) -> Vec<FaithfulnessRow> {
@@ -201,6 +208,7 @@ fn faithfulness(explanation: &Explanation) -> Option<FaithfulnessPanel> {
     Some(FaithfulnessPanel {
         over: if units == 1 { "one step of this picture".to_owned() } else { format!("{units} steps of this picture") },
         has_intervals: units > 1,
+        chance: chance(&explanation.standings),
         rows: rows(&explanation.standings),
         steps: steps.into_iter().map(|(step, t)| games_at(played, step, t)).collect(),
     })
@@ -242,14 +250,14 @@ pub(super) fn study(pipeline: &Pipeline, explained: &[Explained], study: &Study)
     };
     let mut measured: Vec<usize> = first.faithfulness.iter().map(|p| p.step).collect();
     measured.dedup();
-    let mut facts = facts(pipeline, first, &[]);
-    facts.retain(|(term, _)| term != "Time");
+    let mut facts = facts(pipeline, first);
     facts.push(("Steps measured of each prompt".to_owned(), measured.len().to_string()));
     FaithfulnessPage {
         model: first.model.clone(),
         panel: FaithfulnessPanel {
             over: format!("{} prompts", explained.len()),
             has_intervals: true,
+            chance: chance(&study.standings),
             rows: rows(&study.standings),
             steps: Vec::new(),
         },
@@ -259,7 +267,7 @@ pub(super) fn study(pipeline: &Pipeline, explained: &[Explained], study: &Study)
     }
 }
 
-fn facts(pipeline: &Pipeline, explanation: &Explanation, timings: &[(String, f64)]) -> Vec<(String, String)> {
+fn facts(pipeline: &Pipeline, explanation: &Explanation) -> Vec<(String, String)> {
     let settings = &explanation.trajectory;
     let schedule = match &settings.timesteps {
         Timesteps::Uniform { spacing, .. } => {
@@ -294,7 +302,5 @@ fn facts(pipeline: &Pipeline, explanation: &Explanation, timings: &[(String, f64
     }
     facts.push(("DF-CAM blocks".to_owned(), explanation.blocks.len().to_string()));
     facts.push(("ONNX Runtime".to_owned(), pipeline.runtime.version()));
-    let time = |(stage, seconds): &(String, f64)| format!("{stage} {seconds:.1} s");
-    facts.push(("Time".to_owned(), timings.iter().map(time).collect::<Vec<_>>().join(", ")));
     facts
 }
