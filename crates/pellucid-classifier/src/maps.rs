@@ -1,10 +1,10 @@
 //! Heat maps of neurons on pictures: the neuron's channel of the last feature map.
 
 use crate::results::Finding;
+use pellucid_guard::Budget;
 use pellucid_runtime::{Runtime, RuntimeError, TapSession, TappedModel};
 use pellucid_vision::dataset::Dataset;
 use pellucid_vision::heat::min_max;
-use pellucid_vision::limits::Limits;
 use pellucid_vision::loader;
 use pellucid_vision::preprocess::Preprocessing;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ pub fn draw(
     model: &TappedModel,
     data: &Arc<Dataset>,
     preprocessing: &Preprocessing,
-    limits: &Limits,
+    limits: &Budget,
     settings: &ScanSettings,
     findings: &mut [Finding],
 ) -> Result<(), RuntimeError> {

@@ -14,9 +14,9 @@ use ndarray::{Array2, ArrayD};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::ParquetError;
+use pellucid_guard::Budget;
 use pellucid_runtime::{Runtime, RuntimeError, SessionOptions, TappedModel};
 use pellucid_vision::dataset::Dataset;
-use pellucid_vision::limits::Limits;
 use pellucid_vision::loader;
 use pellucid_vision::preprocess::Preprocessing;
 use pellucid_vision::training_view::TrainingView;
@@ -90,7 +90,7 @@ pub struct ScanSource<'a> {
     /// How pictures become tensors.
     pub preprocessing: &'a Preprocessing,
     /// Bounds on pictures.
-    pub limits: &'a Limits,
+    pub limits: &'a Budget,
     /// A view of each picture as training shows it, instead of the whole.
     pub view: Option<TrainingView>,
     /// Only these samples of the data set; all where `None`.
@@ -219,11 +219,11 @@ pub fn scan(
 }
 
 /// Hash over the readable files of `data`, their labels and groups; [`ScanReport::data_hash`] without a scan.
-pub fn content_hash(data: &Dataset, limits: &Limits) -> String {
+pub fn content_hash(data: &Dataset, limits: &Budget) -> String {
     data_hash(data, &hash_pictures(data, None, limits).0)
 }
 
-fn hash_pictures(data: &Dataset, only: Option<&[usize]>, limits: &Limits) -> (Vec<(usize, String)>, Vec<String>) {
+fn hash_pictures(data: &Dataset, only: Option<&[usize]>, limits: &Budget) -> (Vec<(usize, String)>, Vec<String>) {
     let wanted: Vec<usize> = only.map_or_else(|| (0..data.len()).collect(), <[usize]>::to_vec);
     let hashes: Vec<_> = wanted.par_iter().map(|&i| data.content_hash(i, limits)).collect();
     let (mut rows, mut warnings) = (Vec::new(), Vec::new());

@@ -16,7 +16,8 @@ use pellucid::vision::canvas::Parameterisation;
 use pellucid::vision::preprocess::{ChannelOrder, Layout, PreprocessingOverrides, ResizeRule};
 use pellucid::vision::resize::Filter;
 use pellucid::{
-    DebugSettings, GradientSettings, MistakeNames, OpenOptions, PictureSettings, Question, RepairOptions, Tolerances,
+    Budget, ByteSize, DebugSettings, GradientSettings, Limit, MistakeNames, OpenOptions, PictureSettings, Question,
+    RepairOptions, Tolerances,
 };
 use std::path::PathBuf;
 
@@ -50,9 +51,15 @@ pub struct Global {
     /// Threads; 0 takes every core
     #[arg(long, global = true, default_value_t = 0)]
     pub threads: usize,
-    /// Bound on the memory of activations, for example 512M or 4G
-    #[arg(long, global = true, default_value = "1G", value_parser = bytes)]
-    pub memory: u64,
+    /// Bound on the memory of activations, for example 512MB or 4GiB [default: 1GiB, or half of the machine's if that is less]
+    #[arg(long, global = true, value_name = "SIZE", env = "PELLUCID_MEMORY")]
+    pub memory: Option<ByteSize>,
+    /// Bound on what one file may take in memory: decoded pixels, an unpacked member [default: as --memory]
+    #[arg(long, global = true, value_name = "SIZE", env = "PELLUCID_MAX_FILE_MEMORY", hide_env_values = true)]
+    pub max_file_memory: Option<ByteSize>,
+    /// Bound on the pixels of one picture [default: 178956970]
+    #[arg(long, global = true, value_name = "PIXELS", env = "PELLUCID_MAX_PIXELS", hide_env_values = true)]
+    pub max_pixels: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -690,13 +697,22 @@ impl Global {
     }
 }
 
+impl Global {
+    /// The bounds on what files may take.
+    pub fn budget(&self) -> Budget {
+        let budget = self.memory.map_or_else(Budget::default, |size| Budget::for_memory(size.0));
+        let bounds = [(Limit::FileMemory, self.max_file_memory.map(|size| size.0)), (Limit::Pixels, self.max_pixels)];
+        bounds.into_iter().fold(budget, |budget, (limit, bound)| bound.map_or(budget, |b| budget.with(limit, b)))
+    }
+}
+
 impl OpenArgs {
     /// Validated options.
     pub fn options(&self, global: &Global) -> OpenOptions {
         OpenOptions {
             library: global.onnxruntime.clone(),
             session: global.session(),
-            memory: global.memory,
+            budget: global.budget(),
             taps: TapNames {
                 features: self.features.clone(),
                 logits: self.logits.clone(),
@@ -881,17 +897,6 @@ fn command_line(arguments: impl Iterator<Item = String>) -> String {
     std::iter::once("pellucid".to_owned()).chain(arguments.map(shown)).collect::<Vec<_>>().join(" ")
 }
 
-fn bytes(text: &str) -> Result<u64> {
-    let (number, unit) = match text.to_ascii_uppercase().chars().last() {
-        Some('K') => (&text[..text.len() - 1], 1u64 << 10),
-        Some('M') => (&text[..text.len() - 1], 1 << 20),
-        Some('G') => (&text[..text.len() - 1], 1 << 30),
-        _ => (text, 1),
-    };
-    let count: u64 = number.parse().context("expected a number, optionally with K, M or G")?;
-    count.checked_mul(unit).filter(|b| *b > 0).context("expected a positive size that fits 64 bits")
-}
-
 fn input_shape(text: &str) -> Result<(String, Vec<usize>)> {
     let (name, shape) = text.rsplit_once('=').context("expected NAME=1,3,224,224")?;
     let shape: Result<Vec<usize>, _> = shape.split(',').map(|d| d.trim().parse()).collect();
@@ -973,7 +978,6 @@ mod tests {
 
     #[test]
     fn sizes_and_numbers_are_read_as_people_write_them() {
-        assert_eq!(bytes("512M").unwrap(), 512 << 20);
         assert_eq!(size("224").unwrap(), (224, 224));
         assert_eq!(size("320x200").unwrap(), (320, 200));
         assert_eq!(three("1/2").unwrap(), [0.5; 3]);
@@ -983,7 +987,6 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        assert!(bytes("lots").is_err() && bytes("0").is_err() && bytes("").is_err());
         assert!(size("0").is_err() && size("axb").is_err());
         assert!(three("1,2").is_err() && three("nan").is_err());
         assert!(condition("worst-group>0.8").is_err() && condition("accuracy<2").is_err());

@@ -88,7 +88,7 @@ impl Cam {
         let objective = Objective::value(&output).dot(Objective::input(VECTOR, &[channels, height, width]));
         let wrt: Vec<&str> = blocks.iter().map(|b| b.value.as_str()).collect();
         // A network whose activations exceed the bound computes them again on the way back, one half of guidance at a time.
-        let memory = pipeline.options.memory;
+        let memory = pipeline.options.budget.memory;
         let large = 2 * activations > memory;
         let mut options = GradientOptions {
             session: SessionOptions { arena: !large, ..pipeline.options.session.clone() },

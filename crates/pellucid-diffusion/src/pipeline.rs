@@ -9,7 +9,8 @@ use crate::tokens::{TextTokenizer, Tokens};
 use ndarray::{Array4, ArrayD, ArrayView3, Axis, Ix4, IxDyn, Slice};
 use pellucid_graph::observed::Observations;
 use pellucid_graph::{ElementType, Model, grad, lean::drop_zero_terms, widen_to_float32};
-use pellucid_runtime::{Array, Batching, DEFAULT_MEMORY, Device, Runtime, Session, SessionOptions, observe};
+use pellucid_guard::Budget;
+use pellucid_runtime::{Array, Batching, Device, Runtime, Session, SessionOptions, observe};
 use pellucid_vision::picture::Picture;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -22,13 +23,13 @@ pub struct PipelineOptions {
     pub library: Option<PathBuf>,
     /// Device and threads.
     pub session: SessionOptions,
-    /// Bound on activations, in bytes.
-    pub memory: u64,
+    /// Bounds on everything whose size a file decides, activations among them.
+    pub budget: Budget,
 }
 
 impl Default for PipelineOptions {
     fn default() -> Self {
-        Self { library: None, session: SessionOptions::default(), memory: DEFAULT_MEMORY }
+        Self { library: None, session: SessionOptions::default(), budget: Budget::default() }
     }
 }
 
@@ -423,7 +424,7 @@ impl Pipeline {
     /// The compiled U-Net, with batches that fit the memory bound.
     pub fn denoiser(&mut self) -> Result<&mut Denoiser, DiffusionError> {
         if self.denoiser.is_none() {
-            let memory = self.options.memory;
+            let memory = self.options.budget.memory;
             let baked = grad::baked_batch(&self.unet).and_then(|b| usize::try_from(b).ok());
             let most = if on_cpu(&self.options) { CPU_BATCH } else { ACCELERATOR_BATCH };
             let observed = &self.prepared()?.1;
@@ -454,7 +455,7 @@ impl Pipeline {
     /// Lets the compiled U-Net go where its weights alone exceed the bound on memory, so that two copies of them never
     /// stand side by side; it is compiled again when it is next needed.
     pub(crate) fn make_room(&mut self) {
-        if self.weight_bytes() > self.options.memory {
+        if self.weight_bytes() > self.options.budget.memory {
             self.denoiser = None;
         }
     }

@@ -5,8 +5,8 @@ use crate::error::DiffusionError;
 use crate::pipeline::{Pipeline, Prompt};
 use crate::trajectory::noise;
 use ndarray::Array4;
+use pellucid_guard::Budget;
 use pellucid_runtime::progress::Progress;
-use pellucid_vision::limits::Limits;
 use pellucid_vision::picture::Picture;
 use pellucid_vision::resize::{Filter, resize};
 use serde::{Deserialize, Serialize};
@@ -47,7 +47,7 @@ impl PictureStart {
         (timesteps, guidance, seed): (&[usize], f32, u64),
         progress: &dyn Progress,
     ) -> Result<(Array4<f32>, usize), DiffusionError> {
-        let picture = Picture::open(&self.picture, &Limits::default()).map_err(|e| unreadable(&self.picture, &e))?;
+        let picture = Picture::open(&self.picture, &Budget::default()).map_err(|e| unreadable(&self.picture, &e))?;
         let clean = encoded(pipeline, &picture)?;
         let Some(strength) = self.strength else {
             return Ok((inverted(pipeline, prompt, clean, (timesteps, guidance), progress)?, 0));

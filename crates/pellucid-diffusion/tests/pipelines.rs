@@ -267,7 +267,9 @@ fn a_picture_that_cannot_be_started_from_is_refused() {
 fn a_small_memory_bound_changes_the_way_and_not_the_class_activation_maps() {
     let mut roomy = emoji();
     let (_, trajectory) = sampled(&mut roomy, "a cat on blue", &settings(2, 3.0));
-    let mut tight = Pipeline::open(zoo(), &PipelineOptions { memory: 1 << 20, ..options(0) }).unwrap();
+    let mut tight =
+        Pipeline::open(zoo(), &PipelineOptions { budget: pellucid_guard::Budget::for_memory(1 << 20), ..options(0) })
+            .unwrap();
     let (mut one, mut other) = (Cam::new(&mut roomy).unwrap(), Cam::new(&mut tight).unwrap());
     for at in 0..2 {
         let maps = [&mut one, &mut other].map(|cam| cam.maps(&trajectory, at, &Score::Cond).unwrap().overall.unwrap());

@@ -3,8 +3,7 @@
 use pellucid_graph::observed::Observations;
 use serde::{Deserialize, Serialize};
 
-/// The default budget for activations, in bytes: 1 GiB.
-pub const DEFAULT_MEMORY: u64 = 1 << 30;
+pub use pellucid_guard::budget::DEFAULT_MEMORY;
 
 /// How many samples go through a model at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -22,8 +22,8 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::Limits;
 use crate::picture::{Picture, PictureError, read_bounded};
+use pellucid_guard::Budget;
 
 /// Why a data set could not be opened or read.
 #[derive(Debug, thiserror::Error)]
@@ -212,13 +212,13 @@ impl Dataset {
     }
 
     /// The picture of sample `index`.
-    pub fn read(&self, index: usize, limits: &Limits) -> Result<Picture, DatasetError> {
+    pub fn read(&self, index: usize, limits: &Budget) -> Result<Picture, DatasetError> {
         let bytes = self.read_bytes(index, limits)?;
         Ok(Picture::decode(&bytes, &self.samples[index].file, limits)?)
     }
 
     /// The encoded file of sample `index`.
-    pub fn read_bytes(&self, index: usize, limits: &Limits) -> Result<Vec<u8>, DatasetError> {
+    pub fn read_bytes(&self, index: usize, limits: &Budget) -> Result<Vec<u8>, DatasetError> {
         let count = self.samples.len();
         let sample = self.samples.get(index).ok_or(DatasetError::NoSuchSample { index, count })?;
         match &self.packed {
@@ -229,7 +229,7 @@ impl Dataset {
 
     /// BLAKE3 of the encoded file of sample `index`, as 64 hexadecimal digits: the same content
     /// has the same hash wherever it lies and whatever it is called.
-    pub fn content_hash(&self, index: usize, limits: &Limits) -> Result<String, DatasetError> {
+    pub fn content_hash(&self, index: usize, limits: &Budget) -> Result<String, DatasetError> {
         Ok(blake3::hash(&self.read_bytes(index, limits)?).to_hex().to_string())
     }
 

@@ -13,7 +13,6 @@ pub mod dataset;
 pub mod fourier;
 pub mod heat;
 mod jpeg;
-pub mod limits;
 pub mod loader;
 pub mod names;
 pub mod picture;

@@ -12,10 +12,10 @@ use ndarray::Array4;
 use rayon::prelude::*;
 
 use crate::dataset::{Dataset, DatasetError};
-use crate::limits::Limits;
 use crate::picture::Picture;
 use crate::preprocess::Preprocessing;
 use crate::training_view::TrainingView;
+use pellucid_guard::Budget;
 
 /// A picture that could not be read. The run goes on without it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub fn batches(
     preprocessing: Preprocessing,
     indices: Vec<usize>,
     batch: usize,
-    limits: Limits,
+    limits: Budget,
     view: Option<TrainingView>,
 ) -> Batches {
     // Nothing is buffered: the thread holds the finished batch until the last one is done with.
@@ -107,7 +107,7 @@ pub fn load(
     dataset: &Dataset,
     preprocessing: &Preprocessing,
     wanted: &[usize],
-    limits: &Limits,
+    limits: &Budget,
     view: Option<TrainingView>,
 ) -> Batch {
     let prepare = |picture: Picture, row: &mut [f32]| match view {
@@ -134,7 +134,7 @@ fn in_order(
     dataset: &Dataset,
     prepare: &(impl Fn(Picture, &mut [f32]) + Sync),
     wanted: &[usize],
-    limits: &Limits,
+    limits: &Budget,
     values: &mut [f32],
 ) -> Vec<Result<(), DatasetError>> {
     let each = values.len() / wanted.len().max(1);

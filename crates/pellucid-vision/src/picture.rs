@@ -13,8 +13,8 @@ use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageEncoder, ImageFormat, ImageReader};
 
 use crate::jpeg;
-use crate::limits::Limits;
 use crate::resize::{Filter, resize};
+use pellucid_guard::Budget;
 
 /// Why a picture could not be read or written. Every message names the file.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,7 @@ pub enum PictureError {
         /// The file asked for.
         name: String,
     },
-    /// The file is larger than [`Limits::max_bytes`].
+    /// The file is larger than [`Budget::picture_bytes`].
     #[error(
         "{name}: the file has {found} bytes, more than the limit of {limit}; raise the limit or shrink the picture"
     )]
@@ -66,7 +66,7 @@ pub enum PictureError {
         /// Bytes allowed.
         limit: u64,
     },
-    /// The header claims more pixels than [`Limits::max_pixels`].
+    /// The header claims more pixels than [`Budget::pixels`].
     #[error(
         "{name}: the header claims {width} x {height} pixels, more than the limit of {limit} pixels; raise the limit or shrink the picture"
     )]
@@ -191,7 +191,7 @@ impl Picture {
     /// The first frame of an animation is taken; a rotation noted in EXIF is applied; alpha is
     /// dropped, not composited, as Pillow's `convert('RGB')` does; 16-bit samples keep their
     /// high byte; a colour profile is ignored.
-    pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<Picture, PictureError> {
+    pub fn open(path: impl AsRef<Path>, limits: &Budget) -> Result<Picture, PictureError> {
         let path = path.as_ref();
         let name = path.display().to_string();
         let bytes = read_bounded(path, &name, limits)?;
@@ -199,7 +199,7 @@ impl Picture {
     }
 
     /// As [`Picture::open`], from the bytes of a file; `name` is used in errors.
-    pub fn decode(bytes: &[u8], name: &str, limits: &Limits) -> Result<Picture, PictureError> {
+    pub fn decode(bytes: &[u8], name: &str, limits: &Budget) -> Result<Picture, PictureError> {
         check_bytes(bytes, name, limits)?;
         let format = format_of(bytes, name)?;
         // The decoders are fuzzed upstream, but one picture must never end a scan.
@@ -279,8 +279,8 @@ impl Picture {
     }
 }
 
-/// The bytes of the file at `path`, at most `limits.max_bytes`; `name` is used in errors.
-pub fn read_bounded(path: &Path, name: &str, limits: &Limits) -> Result<Vec<u8>, PictureError> {
+/// The bytes of the file at `path`, at most `limits.picture_bytes`; `name` is used in errors.
+pub fn read_bounded(path: &Path, name: &str, limits: &Budget) -> Result<Vec<u8>, PictureError> {
     let io = |source: std::io::Error| match source.kind() {
         std::io::ErrorKind::NotFound => PictureError::Missing { name: name.to_string() },
         _ => PictureError::Io { name: name.to_string(), source },
@@ -290,26 +290,30 @@ pub fn read_bounded(path: &Path, name: &str, limits: &Limits) -> Result<Vec<u8>,
         let found = if found.is_dir() { "a folder" } else { "something that is not a regular file" };
         return Err(PictureError::NotAFile { name: name.to_string(), found });
     }
-    let too_many = |found| PictureError::TooManyBytes { name: name.to_string(), found, limit: limits.max_bytes };
-    if found.len() > limits.max_bytes {
+    let too_many = |found| PictureError::TooManyBytes { name: name.to_string(), found, limit: limits.picture_bytes };
+    if found.len() > limits.picture_bytes {
         return Err(too_many(found.len()));
     }
     let mut bytes = Vec::with_capacity(found.len() as usize);
-    let read = File::open(path).map_err(io)?.take(limits.max_bytes.saturating_add(1)).read_to_end(&mut bytes);
+    let read = File::open(path).map_err(io)?.take(limits.picture_bytes.saturating_add(1)).read_to_end(&mut bytes);
     read.map_err(io)?;
-    if bytes.len() as u64 > limits.max_bytes {
+    if bytes.len() as u64 > limits.picture_bytes {
         return Err(too_many(bytes.len() as u64));
     }
     Ok(bytes)
 }
 
-fn check_bytes(bytes: &[u8], name: &str, limits: &Limits) -> Result<(), PictureError> {
+fn check_bytes(bytes: &[u8], name: &str, limits: &Budget) -> Result<(), PictureError> {
     let name = || name.to_string();
     if bytes.is_empty() {
         return Err(PictureError::Empty { name: name() });
     }
-    if bytes.len() as u64 > limits.max_bytes {
-        return Err(PictureError::TooManyBytes { name: name(), found: bytes.len() as u64, limit: limits.max_bytes });
+    if bytes.len() as u64 > limits.picture_bytes {
+        return Err(PictureError::TooManyBytes {
+            name: name(),
+            found: bytes.len() as u64,
+            limit: limits.picture_bytes,
+        });
     }
     if bytes.starts_with(b"version https://git-lfs") || bytes.starts_with(b"/annex/objects/") {
         return Err(PictureError::LfsPointer { name: name() });
@@ -364,7 +368,7 @@ fn format_name(format: ImageFormat) -> &'static str {
 /// each side stays small.
 const LONGEST_SIDE: u32 = 65_535;
 
-fn decode_as(bytes: &[u8], name: &str, limits: &Limits, format: ImageFormat) -> Result<Picture, PictureError> {
+fn decode_as(bytes: &[u8], name: &str, limits: &Budget, format: ImageFormat) -> Result<Picture, PictureError> {
     if format == ImageFormat::Jpeg {
         match decode_jpeg(bytes, name, limits)? {
             Some(picture) => return Ok(picture),
@@ -380,7 +384,7 @@ fn decode_as(bytes: &[u8], name: &str, limits: &Limits, format: ImageFormat) -> 
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut bounds = image::Limits::no_limits();
     // Eight bytes a pixel: 16-bit RGBA, the widest layout that is accepted below.
-    bounds.max_alloc = Some(limits.max_pixels.saturating_mul(8).saturating_add(1 << 20));
+    bounds.max_alloc = Some(limits.pixels.saturating_mul(8).saturating_add(1 << 20));
     decoder.set_limits(bounds).map_err(fail)?;
     if matches!(decoder.color_type(), ColorType::Rgb32F | ColorType::Rgba32F) {
         let detail = "its samples are 32-bit floats, whose range is not defined".to_string();
@@ -390,7 +394,7 @@ fn decode_as(bytes: &[u8], name: &str, limits: &Limits, format: ImageFormat) -> 
 }
 
 /// The picture by this library's own decoder; `None` for kinds of JPEG that it does not cover.
-fn decode_jpeg(bytes: &[u8], name: &str, limits: &Limits) -> Result<Option<Picture>, PictureError> {
+fn decode_jpeg(bytes: &[u8], name: &str, limits: &Budget) -> Result<Option<Picture>, PictureError> {
     let format = ImageFormat::Jpeg;
     let fail = |problem: jpeg::Problem| match problem {
         jpeg::Problem::NotCovered => Ok(None),
@@ -421,12 +425,12 @@ fn upright(mut decoded: DynamicImage, orientation: Orientation, name: &str) -> R
 }
 
 /// Refuses sizes before anything is allocated for them.
-fn check_size(name: &str, format: ImageFormat, width: u32, height: u32, limits: &Limits) -> Result<(), PictureError> {
+fn check_size(name: &str, format: ImageFormat, width: u32, height: u32, limits: &Budget) -> Result<(), PictureError> {
     if width == 0 || height == 0 {
         return Err(damaged(name, format, format!("its header claims {width} x {height} pixels")));
     }
-    if u64::from(width) * u64::from(height) > limits.max_pixels {
-        return Err(PictureError::TooManyPixels { name: name.to_string(), width, height, limit: limits.max_pixels });
+    if u64::from(width) * u64::from(height) > limits.pixels {
+        return Err(PictureError::TooManyPixels { name: name.to_string(), width, height, limit: limits.pixels });
     }
     if width.max(height) > LONGEST_SIDE {
         let detail = format!("its header claims {width} x {height} pixels, a side above {LONGEST_SIDE}");

@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pellucid_vision::limits::Limits;
+use pellucid_guard::{Budget, Limit};
 use pellucid_vision::picture::{Picture, PictureError};
 use proptest::prelude::*;
 
@@ -16,11 +16,11 @@ fn tests() -> PathBuf {
 }
 
 fn open(name: &str) -> PictureError {
-    Picture::open(tests().join("bad").join(name), &Limits::default()).unwrap_err()
+    Picture::open(tests().join("bad").join(name), &Budget::default()).unwrap_err()
 }
 
 fn decode(bytes: &[u8]) -> Result<Picture, PictureError> {
-    Picture::decode(bytes, "some.file", &Limits::default())
+    Picture::decode(bytes, "some.file", &Budget::default())
 }
 
 /// The references in every format, as seeds for damage.
@@ -60,7 +60,7 @@ fn each_bad_file_has_its_own_error() {
 
 #[test]
 fn a_folder_and_a_missing_file_are_told_apart() {
-    let limits = Limits::default();
+    let limits = Budget::default();
     assert!(matches!(Picture::open(tests(), &limits), Err(PictureError::NotAFile { found: "a folder", .. })));
     assert!(matches!(Picture::open("gone.png", &limits), Err(PictureError::Missing { .. })));
 }
@@ -69,7 +69,7 @@ fn a_folder_and_a_missing_file_are_told_apart() {
 fn limits_are_inclusive() {
     let picture = Picture::from_fn(6, 5, |x, y| [x as u8, y as u8, 0]);
     let file = picture.to_png().unwrap();
-    let limits = |max_pixels, max_bytes| Limits { max_pixels, max_bytes };
+    let limits = |pixels, bytes| Budget::default().with(Limit::Pixels, pixels).with(Limit::PictureBytes, bytes);
     let size = file.len() as u64;
     assert!(Picture::decode(&file, "x", &limits(30, size)).is_ok());
     let few_pixels = Picture::decode(&file, "x", &limits(29, size)).unwrap_err();
@@ -87,7 +87,7 @@ fn every_format_cut_short_is_an_error() {
     for (name, bytes) in good_files() {
         // Later frames of an animation are never read, so a cut there cannot be noticed.
         let half = if name.starts_with("animated") { bytes.len() / 4 } else { bytes.len() / 2 };
-        let error = Picture::decode(&bytes[..half], &name, &Limits::default()).unwrap_err();
+        let error = Picture::decode(&bytes[..half], &name, &Budget::default()).unwrap_err();
         assert!(error.to_string().contains(&name), "{error}");
         if name.ends_with(".jpg") || name.ends_with(".png") {
             assert!(matches!(error, PictureError::Truncated { .. }), "{name}: {error}");
@@ -155,7 +155,7 @@ proptest! {
         if let Some(cut) = cut {
             bytes.truncate(cut.index(bytes.len()));
         }
-        let limits = Limits { max_pixels: 1_000_000, max_bytes: 1_000_000 };
+        let limits = Budget::default().with(Limit::Pixels, 1_000_000).with(Limit::PictureBytes, 1_000_000);
         if let Ok(picture) = Picture::decode(&bytes, "damaged", &limits) {
             prop_assert_eq!(picture.data().len() as u64, u64::from(picture.width()) * u64::from(picture.height()) * 3);
         }

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use pellucid_guard::Budget;
 use pellucid_vision::dataset::{Dataset, DatasetOptions, Format, Sample};
-use pellucid_vision::limits::Limits;
 use pellucid_vision::picture::Picture;
 
 /// A folder of files: names and contents. `*.png` gets a small picture whatever the content.
@@ -70,7 +70,7 @@ fn folders_are_classes_in_sorted_order() {
     assert_eq!(dataset.classes, ["cat", "dog"]);
     assert_eq!(files(&dataset), [("cat/a.png", 0), ("cat/b.png", 0), ("cat/deep/c.png", 0), ("dog/2.png", 1)]);
     assert_eq!(dataset.warnings, Vec::<String>::new());
-    let read = dataset.read(1, &Limits::default()).unwrap();
+    let read = dataset.read(1, &Budget::default()).unwrap();
     assert_eq!(read.data(), picture("cat/b.png").data());
 }
 
@@ -138,7 +138,7 @@ fn csv_takes_a_byte_order_mark_crlf_and_quoted_commas() {
     assert_eq!(dataset.groups, ["g1", "g2"]);
     let last = Sample { file: "c, d.png".into(), label: 0, group: Some(0), split: Some("test".into()) };
     assert_eq!(dataset.samples[1], last);
-    assert_eq!(dataset.read(1, &Limits::default()).unwrap().data(), picture("c, d.png").data());
+    assert_eq!(dataset.read(1, &Budget::default()).unwrap().data(), picture("c, d.png").data());
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn markup_in_names_is_only_data() {
     fs::write(root.path().join("list.csv"), format!("file_name,label\n{name},<b>\n")).unwrap();
     let dataset = open(root.path().join("list.csv"));
     assert_eq!((files(&dataset)[0].0, dataset.classes[0].as_str()), (name, "<b>"));
-    assert!(dataset.read(0, &Limits::default()).is_ok());
+    assert!(dataset.read(0, &Budget::default()).is_ok());
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn content_hash_is_of_the_content() {
     let root = folder(&[("a/1.png", ""), ("a/2.png", ""), ("b/1.png", "")]);
     fs::copy(root.path().join("a/1.png"), root.path().join("b/1.png")).unwrap();
     let dataset = open(&root);
-    let hash = |index| dataset.content_hash(index, &Limits::default()).unwrap();
+    let hash = |index| dataset.content_hash(index, &Budget::default()).unwrap();
     assert_eq!(hash(0), hash(2));
     assert_ne!(hash(0), hash(1));
     assert_eq!(hash(0).len(), 64);
@@ -285,7 +285,7 @@ fn content_hash_is_of_the_content() {
 fn a_sample_that_is_not_there_is_an_error() {
     let root = folder(&[("a/1.png", ""), ("b/1.png", "")]);
     let dataset = Arc::new(open(&root));
-    assert!(dataset.read(2, &Limits::default()).unwrap_err().to_string().contains("the data set has 2"));
+    assert!(dataset.read(2, &Budget::default()).unwrap_err().to_string().contains("the data set has 2"));
     fs::remove_file(root.path().join("a/1.png")).unwrap();
-    assert!(dataset.read(0, &Limits::default()).unwrap_err().to_string().contains("a/1.png: no such file"));
+    assert!(dataset.read(0, &Budget::default()).unwrap_err().to_string().contains("a/1.png: no such file"));
 }

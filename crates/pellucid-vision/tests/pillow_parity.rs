@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pellucid_vision::limits::Limits;
+use pellucid_guard::Budget;
 use pellucid_vision::picture::Picture;
 use pellucid_vision::preprocess::{Crop, Preprocessing, ResizeRule};
 use pellucid_vision::resize::{Filter, Window, resize, resize_window};
@@ -15,7 +15,7 @@ fn references(below: &str) -> PathBuf {
 }
 
 fn open(path: &Path) -> Picture {
-    Picture::open(path, &Limits::default()).unwrap()
+    Picture::open(path, &Budget::default()).unwrap()
 }
 
 /// The largest difference of a channel, and the share of channels that differ by more than 1.

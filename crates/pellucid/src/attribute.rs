@@ -49,7 +49,7 @@ pub fn attribute(
     settings: &AttributionSettings,
 ) -> Result<Attributions, Error> {
     let options = &classifier.options;
-    let picture = Picture::open(path, &options.limits)?;
+    let picture = Picture::open(path, &options.budget)?;
     let seen = classifier.preprocessing.view(&picture);
     let gray = Picture::from_fn(seen.width(), seen.height(), |_, _| [127; 3]);
     let input = classifier.preprocessing.run(&picture).insert_axis(Axis(0)).into_dyn();
@@ -102,7 +102,7 @@ fn subject(
         Question::Answer => {
             let options = &classifier.options;
             let mut session =
-                classifier.tapped.scan_session(&classifier.runtime, &options.session, options.memory, 1)?;
+                classifier.tapped.scan_session(&classifier.runtime, &options.session, options.budget.memory, 1)?;
             let logits = session.run(input)?.into_iter().next().unwrap_or_default();
             pellucid_classifier::scan::predicted(&logits.iter().copied().collect::<Vec<_>>())
         }

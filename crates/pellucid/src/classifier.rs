@@ -4,8 +4,8 @@ use crate::Error;
 use pellucid_classifier::head;
 use pellucid_classifier::layer::DecisionLayer;
 use pellucid_graph::{Model, TapNames};
-use pellucid_runtime::{DEFAULT_MEMORY, Runtime, SessionOptions, TappedModel, verify_taps};
-use pellucid_vision::limits::Limits;
+use pellucid_guard::Budget;
+use pellucid_runtime::{Runtime, SessionOptions, TappedModel, verify_taps};
 use pellucid_vision::names;
 use pellucid_vision::preprocess::{Preprocessing, PreprocessingOverrides};
 use std::path::{Path, PathBuf};
@@ -17,8 +17,6 @@ pub struct OpenOptions {
     pub library: Option<PathBuf>,
     /// Device and threads.
     pub session: SessionOptions,
-    /// Bound on activations, in bytes.
-    pub memory: u64,
     /// Tap names, where the structure is ambiguous.
     pub taps: TapNames,
     /// A preprocessing file; looked for beside the model where `None`.
@@ -27,8 +25,8 @@ pub struct OpenOptions {
     pub overrides: PreprocessingOverrides,
     /// A file of class names, one a line.
     pub classes: Option<PathBuf>,
-    /// Bounds on pictures.
-    pub limits: Limits,
+    /// Bounds on everything whose size a file decides.
+    pub budget: Budget,
 }
 
 impl Default for OpenOptions {
@@ -36,12 +34,11 @@ impl Default for OpenOptions {
         Self {
             library: None,
             session: SessionOptions::default(),
-            memory: DEFAULT_MEMORY,
             taps: TapNames::default(),
             preprocessing: None,
             overrides: PreprocessingOverrides::default(),
             classes: None,
-            limits: Limits::default(),
+            budget: Budget::default(),
         }
     }
 }

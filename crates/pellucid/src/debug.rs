@@ -143,7 +143,7 @@ fn scan_samples(
         model_hash: &classifier.model_hash,
         data,
         preprocessing: &classifier.preprocessing,
-        limits: &classifier.options.limits,
+        limits: &classifier.options.budget,
         view,
         only,
     };
@@ -171,7 +171,7 @@ pub fn add_training_views(
 
 pub(crate) fn scan_settings(classifier: &Classifier) -> ScanSettings {
     let session = classifier.options.session.clone();
-    ScanSettings { session, memory: classifier.options.memory, ..ScanSettings::default() }
+    ScanSettings { session, memory: classifier.options.budget.memory, ..ScanSettings::default() }
 }
 
 fn check_classes(classifier: &Classifier, data: &Dataset) -> Result<(), Error> {
@@ -300,7 +300,7 @@ pub fn debug(
     timings.push(("votes and evidence gap".to_owned(), start.elapsed().as_secs_f64()));
 
     let start = Instant::now();
-    let limits = &classifier.options.limits;
+    let limits = &classifier.options.budget;
     let preprocessing = &classifier.preprocessing;
     maps::draw(
         &classifier.runtime,

@@ -41,6 +41,7 @@ pub use gradient::{
 pub use inspect::{InspectedValue, Inspection, inspect};
 pub use patch::{Patch, PatchError, PatchSummary, PatchedTensor, patch_model, patch_summary};
 pub use pellucid_classifier::progress::{Progress, Silent};
+pub use pellucid_guard::{Budget, ByteSize, Limit, OverBudget};
 pub use picture::{PictureOutcome, PictureSettings, picture};
 pub use repair::{DividedFeatures, RepairOptions, RepairOutcome, divide, repair};
 pub use run::{Manifest, RunDirectory};
@@ -49,6 +50,7 @@ pub use why::{Evidence, Why, why};
 pub use pellucid_classifier as classifier_methods;
 pub use pellucid_diffusion as diffusion_methods;
 pub use pellucid_graph as graph;
+pub use pellucid_guard as guard;
 pub use pellucid_report as report;
 pub use pellucid_runtime as runtime;
 pub use pellucid_vision as vision;

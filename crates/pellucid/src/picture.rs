@@ -114,7 +114,7 @@ pub fn picture(
     let responses = data.as_ref().map(|data| Responses::measure(classifier, data, settings, progress)).transpose()?;
     let mut illusion = settings.illusion.clone();
     illusion.session = classifier.options.session.clone();
-    illusion.memory = classifier.options.memory;
+    illusion.memory = classifier.options.budget.memory;
     let mut guide = guide(classifier, settings, data.as_deref())?;
     let unguided = match (&guide, targets.iter().any(|t| t.class.is_none())) {
         (None, _) => Some("there is no guide (--guide FOLDER)"),
@@ -140,7 +140,7 @@ pub fn picture(
     };
     let guidance = guide.as_ref().filter(|_| guided).map(|g| &g.guidance);
     let mut network = Network::compile(&classifier.runtime, &studied, guidance, &illusion)?;
-    let begin = settings.start.as_ref().map(|path| Picture::open(path, &classifier.options.limits)).transpose()?;
+    let begin = settings.start.as_ref().map(|path| Picture::open(path, &classifier.options.budget)).transpose()?;
     let made = optimise(&mut network, &targets, &texts, begin.as_ref(), &illusion, progress)?;
     let manifest = manifest(classifier, settings, data.as_deref(), start.elapsed().as_secs_f64());
     let directory =
@@ -267,7 +267,7 @@ fn guide(classifier: &Classifier, settings: &PictureSettings, data: Option<&Data
     let pictures = match data {
         Some(data) => {
             let every = data.len().div_ceil(CALIBRATION).max(1);
-            let limits = &classifier.options.limits;
+            let limits = &classifier.options.budget;
             (0..data.len()).step_by(every).filter_map(|i| data.read(i, limits).ok()).collect()
         }
         None => of_nothing(),
@@ -383,7 +383,7 @@ fn manifest(classifier: &Classifier, settings: &PictureSettings, data: Option<&D
     };
     let text = format!("{shown:?} {:?} {:?}", classifier.options.taps, classifier.preprocessing);
     let none = || blake3::hash(&[]).to_hex().to_string();
-    let data_hash = data.map_or_else(none, |data| scan::content_hash(data, &classifier.options.limits));
+    let data_hash = data.map_or_else(none, |data| scan::content_hash(data, &classifier.options.budget));
     Manifest {
         pellucid: VERSION.to_owned(),
         onnxruntime: classifier.runtime.version(),

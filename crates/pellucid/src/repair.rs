@@ -125,7 +125,7 @@ pub fn repair(
     let run = run_card(classifier, &scanned, &scanning, timings.clone());
     let result = RepairRun { repair: made.repair, pictures, run };
     directory.write_json("repair.json", &result)?;
-    let (data, limits) = (&scanned.data, &classifier.options.limits);
+    let (data, limits) = (&scanned.data, &classifier.options.budget);
     let pictures = SeenByTheModel { data, preprocessing: &classifier.preprocessing, limits, made: directory.path() };
     let shown = pellucid_report::ShownInRepair {
         changed: changed(data, &result, &classifier.layer, &made.layer, test),

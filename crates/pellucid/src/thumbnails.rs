@@ -1,9 +1,9 @@
 //! The pictures of a report: what the model saw, small, re-encoded so that no metadata travels.
 
 use pellucid_classifier::results::Sample;
+use pellucid_guard::Budget;
 use pellucid_report::ThumbnailSource;
 use pellucid_vision::dataset::Dataset;
-use pellucid_vision::limits::Limits;
 use pellucid_vision::preprocess::Preprocessing;
 use std::path::Path;
 
@@ -14,7 +14,7 @@ const QUALITY: u8 = 82;
 pub(crate) struct SeenByTheModel<'a> {
     pub data: &'a Dataset,
     pub preprocessing: &'a Preprocessing,
-    pub limits: &'a Limits,
+    pub limits: &'a Budget,
     /// Where pictures made for neurons lie.
     pub made: &'a Path,
 }

@@ -47,11 +47,12 @@ pub struct Why {
 /// Explains `classifier`'s answer on the picture at `path` with `count` neurons in each direction.
 pub fn why(classifier: &Classifier, path: impl AsRef<Path>, count: usize) -> Result<Why, Error> {
     let options = &classifier.options;
-    let picture = Picture::open(path, &options.limits)?;
+    let picture = Picture::open(path, &options.budget)?;
     let seen = classifier.preprocessing.view(&picture);
     let input = classifier.preprocessing.run(&picture);
     let input: Array4<f32> = input.insert_axis(Axis(0));
-    let mut session = classifier.tapped.scan_session(&classifier.runtime, &options.session, options.memory, ONE)?;
+    let mut session =
+        classifier.tapped.scan_session(&classifier.runtime, &options.session, options.budget.memory, ONE)?;
     let features = session.run(&input.clone().into_dyn())?.pop().unwrap_or_default();
     let features: Vec<f32> = features.iter().copied().collect();
     let logits = classifier.layer.weight.dot(&ArrayView1::from(&features)) + &classifier.layer.bias;
@@ -105,7 +106,7 @@ fn feature_map(classifier: &Classifier, input: &Array4<f32>) -> Result<Option<nd
     if !classifier.tapped.map.as_ref().is_some_and(|m| m.is_direct()) {
         return Ok(None);
     }
-    let session = classifier.tapped.map_session(&classifier.runtime, &options.session, options.memory, ONE)?;
+    let session = classifier.tapped.map_session(&classifier.runtime, &options.session, options.budget.memory, ONE)?;
     Ok(match session {
         Some(mut session) => session.run(&input.clone().into_dyn())?.pop(),
         None => None,

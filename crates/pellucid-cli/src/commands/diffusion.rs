@@ -205,7 +205,7 @@ impl PromptArgs {
 
     fn open(&self, global: &Global) -> Result<Pipeline> {
         let options =
-            PipelineOptions { library: global.onnxruntime.clone(), session: global.session(), memory: global.memory };
+            PipelineOptions { library: global.onnxruntime.clone(), session: global.session(), budget: global.budget() };
         Ok(Pipeline::open(&self.pipeline, &options)?)
     }
 }

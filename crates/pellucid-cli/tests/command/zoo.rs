@@ -1,7 +1,7 @@
 //! The commands on the zoo's real classifiers, with pictures cut from the zoo's sprite sheets.
 
 use crate::stage::{Stage, repository};
-use pellucid::vision::limits::Limits;
+use pellucid::Budget;
 use pellucid::vision::picture::Picture;
 use std::path::Path;
 
@@ -22,7 +22,7 @@ fn with_sprites() -> Stage {
     let mut table = "file_name,label,group\n".to_owned();
     for (name, class, sheet, left, top, width, height) in SPRITES {
         let sheet = repository("zoo/emoji_watermark/sprites").join(format!("{sheet}.webp"));
-        let sheet = Picture::open(sheet, &Limits::default()).unwrap();
+        let sheet = Picture::open(sheet, &Budget::default()).unwrap();
         let (stride, data) = (sheet.width(), sheet.data());
         let pixel = |x: u32, y: u32| {
             let at = 3 * ((top + y) * stride + left + x) as usize;

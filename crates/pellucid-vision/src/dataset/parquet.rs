@@ -16,8 +16,8 @@ use parquet::arrow::arrow_reader::{
 
 use super::rows::{self, GROUP, LABEL, LABEL_NAME, Row, SPLIT};
 use super::{Dataset, DatasetError, DatasetOptions, Format, canonical_split, some_of};
-use crate::limits::Limits;
 use crate::picture::PictureError;
+use pellucid_guard::Budget;
 
 /// Rows decoded at a time: few, since each holds a whole picture.
 const CHUNK_ROWS: usize = 16;
@@ -307,7 +307,7 @@ fn class_names(schema: &Schema, label: &str) -> Option<Vec<String>> {
 
 impl PackedPictures {
     /// The encoded picture of sample `index`; `name` is used in errors.
-    pub(super) fn bytes(&self, index: usize, name: &str, limits: &Limits) -> Result<Vec<u8>, DatasetError> {
+    pub(super) fn bytes(&self, index: usize, name: &str, limits: &Budget) -> Result<Vec<u8>, DatasetError> {
         let address = self.addresses[index];
         let path = &self.files[address.file].path;
         // After a panic elsewhere the cache is still a cache: at worst it is emptied.
@@ -329,8 +329,8 @@ impl PackedPictures {
         let chunk = &recent.chunks[at];
         let bytes = binary_value(&chunk.images, address.row - chunk.first_row)
             .ok_or_else(|| parquet_error(path, format!("{name} has no picture bytes")))?;
-        if bytes.len() as u64 > limits.max_bytes {
-            let (found, limit) = (bytes.len() as u64, limits.max_bytes);
+        if bytes.len() as u64 > limits.picture_bytes {
+            let (found, limit) = (bytes.len() as u64, limits.picture_bytes);
             return Err(PictureError::TooManyBytes { name: name.to_string(), found, limit }.into());
         }
         Ok(bytes.to_vec())

@@ -94,7 +94,7 @@ impl<'a> Responses<'a> {
         let mut top = Vec::new();
         for (rank, (row, map)) in rows.iter().zip(maps).enumerate() {
             let index = self.index[*row];
-            let picture = self.data.read(index, &self.classifier.options.limits)?;
+            let picture = self.data.read(index, &self.classifier.options.budget)?;
             let seen = self.classifier.preprocessing.view(&picture);
             let crop = map.map_or_else(|| seen.clone(), |map| crop(&seen, &map));
             let file = directory.write_bytes(&format!("neuron-{channel}-top-{}.png", rank + 1), &crop.to_png()?)?;
@@ -112,12 +112,12 @@ impl<'a> Responses<'a> {
         let options = &self.classifier.options;
         let runtime = &self.classifier.runtime;
         let Some(mut session) =
-            self.mapped.map_session(runtime, &options.session, options.memory, rows.len().max(1))?
+            self.mapped.map_session(runtime, &options.session, options.budget.memory, rows.len().max(1))?
         else {
             return Ok(none());
         };
         let wanted: Vec<usize> = rows.iter().map(|&row| self.index[row]).collect();
-        let batch = loader::load(self.data, &self.classifier.preprocessing, &wanted, &options.limits, None);
+        let batch = loader::load(self.data, &self.classifier.preprocessing, &wanted, &options.budget, None);
         if batch.indices != wanted || wanted.is_empty() {
             return Ok(none());
         }
@@ -153,7 +153,7 @@ fn scanned(
         model_hash: &classifier.model_hash,
         data,
         preprocessing: &classifier.preprocessing,
-        limits: &classifier.options.limits,
+        limits: &classifier.options.budget,
         view: None,
         only: None,
     };
@@ -175,7 +175,7 @@ fn run(
     let options = &classifier.options;
     let (mut index, mut values) = (Vec::new(), Vec::new());
     let Some(map) = &mapped.map else { return Ok((index, Array2::zeros((0, channels.len())))) };
-    let session = mapped.map_session(&classifier.runtime, &options.session, options.memory, 16)?;
+    let session = mapped.map_session(&classifier.runtime, &options.session, options.budget.memory, 16)?;
     let Some(mut session) = session else { return Ok((index, Array2::zeros((0, channels.len())))) };
     progress.start("run the layer", data.len() as u64);
     let all: Vec<usize> = (0..data.len()).collect();
@@ -184,7 +184,7 @@ fn run(
         classifier.preprocessing.clone(),
         all,
         session.batching().size,
-        options.limits,
+        options.budget,
         None,
     );
     for batch in batches {

@@ -72,7 +72,7 @@ fn picture_all(
         seeds: 1,
         seed,
         session: classifier.options.session.clone(),
-        memory: classifier.options.memory,
+        memory: classifier.options.budget.memory,
         ..IllusionSettings::default()
     };
     let studied = Studied {
@@ -97,7 +97,7 @@ fn picture_all(
         let shown = responses.of(target.channel, super::CROPS, directory)?;
         let mut pictures = Vec::new();
         if let Some(index) = silent(table, target) {
-            let real = data.read(index, &classifier.options.limits)?;
+            let real = data.read(index, &classifier.options.budget)?;
             let real = classifier.preprocessing.view(&real);
             let one = std::slice::from_ref(alone);
             let made = optimise(&mut network, one, &[Vec::new()], Some(&real), &illusion, progress)?;
@@ -126,7 +126,8 @@ struct Scores<'a> {
 impl<'a> Scores<'a> {
     fn new(classifier: &'a Classifier, table: &FeatureTable) -> Result<Self, Error> {
         let options = &classifier.options;
-        let session = classifier.tapped.scan_session(&classifier.runtime, &options.session, options.memory, 1)?;
+        let session =
+            classifier.tapped.scan_session(&classifier.runtime, &options.session, options.budget.memory, 1)?;
         Ok(Self { classifier, session, means: sensitivity::class_means(table, classifier.layer.classes()) })
     }
 

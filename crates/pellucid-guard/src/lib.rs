@@ -1,0 +1,16 @@
+//! What stands between pellucid and files from strangers.
+//!
+//! - [`budget`]: every size that a file may declare or unfold to, checked before memory is taken;
+//! - [`boundary`]: parsers of others that can panic, called so that a panic is that file's error;
+//! - [`seal`]: cache files that carry a hash of their content, so that nothing damaged is ever used;
+//! - [`printable`]: names from files, fit for a terminal.
+//!
+//! The lowest crate: it knows no format and no engine.
+
+pub mod boundary;
+pub mod budget;
+pub mod printable;
+pub mod seal;
+
+pub use boundary::{Panicked, parse};
+pub use budget::{Budget, ByteSize, Limit, OverBudget};
