@@ -5,6 +5,7 @@
 //! symlinks into one folder of blobs, satisfies it.
 
 use crate::onnx::{StringStringEntryProto, TensorProto, tensor_proto::DataLocation};
+use crate::sound::declared_bytes;
 use std::path::{Component, Path, PathBuf};
 
 /// What is wrong with a tensor's external data.
@@ -67,6 +68,21 @@ pub enum ExternalDataError {
         /// Whether the file is a Git LFS pointer.
         is_lfs: bool,
     },
+    /// The values that the shape asks for are not there.
+    #[error(
+        "tensor '{tensor}': its shape {shape:?} takes {expected} bytes, and its external data has {found}; the model is \
+         damaged, or its data file is of another model"
+    )]
+    Length {
+        /// Name of the tensor.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<i64>,
+        /// Bytes that the shape asks for.
+        expected: u64,
+        /// Bytes that it refers to.
+        found: u64,
+    },
     /// Offset or length is not a number.
     #[error("tensor '{tensor}': external data has {key} '{value}', expected a non-negative number")]
     Number {
@@ -119,6 +135,10 @@ pub(crate) fn locate(tensor: &TensorProto, opened: &Path, resolved: &Path) -> Re
     if end > size {
         let is_lfs = size < 1024 && std::fs::read(&target).is_ok_and(|b| b.starts_with(b"version https://git-lfs"));
         return Err(ExternalDataError::Short { tensor: name(), path: target, offset, end, size, is_lfs });
+    }
+    if let Some(expected) = declared_bytes(tensor).filter(|expected| length < *expected) {
+        let shape = tensor.dims.clone();
+        return Err(ExternalDataError::Length { tensor: name(), shape, expected, found: length });
     }
     let parts: Vec<_> = inside.iter().map(|p| p.to_string_lossy().into_owned()).collect();
     Ok(Place { location: parts.join("/"), offset, length })

@@ -1,6 +1,7 @@
 //! The in-memory graph that rewrites work on: nodes in order, values by name.
 
 use crate::onnx::{self, AttributeProto, GraphProto, NodeProto, TypeProto, ValueInfoProto, type_proto};
+use crate::sound;
 use crate::tensor::{ElementType, Tensor};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -512,9 +513,14 @@ impl Graph {
         counts
     }
 
-    /// Number of values in all initializers.
+    /// Number of values in all initializers (saturating).
     pub fn parameters(&self) -> usize {
-        self.initializers.values().map(Tensor::len).sum()
+        self.initializers.values().map(Tensor::len).fold(0, usize::saturating_add)
+    }
+
+    /// Bytes of all initializers by their shapes, wherever they lie (saturating; those without a fixed size left out).
+    pub fn weight_bytes(&self) -> u64 {
+        self.initializers.values().filter_map(|t| sound::declared_bytes(&t.proto)).fold(0, u64::saturating_add)
     }
 }
 

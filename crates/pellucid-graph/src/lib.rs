@@ -16,8 +16,10 @@ mod model;
 pub mod observed;
 pub mod onnx;
 mod precision;
+mod sound;
 pub mod taps;
 mod tensor;
+mod weigh;
 
 pub use external::ExternalDataError;
 pub use graph::{Graph, GraphError, Node, Value};

@@ -3,7 +3,11 @@
 use crate::external::{self, ExternalDataError, Place};
 use crate::graph::{Graph, GraphError};
 use crate::onnx::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
+use crate::sound;
+use crate::tensor::TensorError;
+use crate::weigh::weigh;
 use bytes::Bytes;
+use pellucid_guard::{Budget, Limit, OverBudget};
 use prost::Message;
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
@@ -16,6 +20,12 @@ pub const OPSETS: RangeInclusive<i64> = 9..=26;
 /// Tensors below this many bytes are embedded when a model is written by reference: the runtime wants shapes and
 /// small constants at hand.
 const EMBED_BELOW: usize = 1024;
+
+/// The largest protobuf message, in bytes.
+const LARGEST: u64 = (1 << 31) - 1;
+
+/// Bytes that any decoded graph may take, however little is allowed otherwise.
+const ANY_GRAPH: u64 = 64 << 20;
 
 /// Why a model file could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +75,33 @@ pub enum ModelError {
         /// What is wrong.
         source: GraphError,
     },
+    /// A tensor is not what it says.
+    #[error("{path}: {source}")]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: TensorError,
+    },
+    /// It is more than is allowed.
+    #[error("{path}: {what}: {source}")]
+    OverBudget {
+        /// The file.
+        path: PathBuf,
+        /// What is too much.
+        what: &'static str,
+        /// How much, and what is allowed.
+        source: OverBudget,
+    },
+    /// No ONNX file is as large.
+    #[error(
+        "{path} is larger than 2 GiB, which no ONNX file is: export the model again with its weights in a file beside it \
+         (external data)"
+    )]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
     /// Weights in another file are missing or out of bounds.
     #[error("{path}: {source}")]
     External {
@@ -96,6 +133,8 @@ pub struct Model {
     file: String,
     /// The file's bytes; embedded weights are slices of it.
     bytes: Bytes,
+    /// What it may take.
+    budget: Budget,
     /// Where each external tensor lies.
     pub(crate) places: BTreeMap<String, Place>,
     /// Everything but the graph.
@@ -103,21 +142,36 @@ pub struct Model {
 }
 
 impl Model {
-    /// Reads `path`. Embedded weights are slices of the file's bytes; external ones are checked (present, inside the
-    /// model's folder, long enough) but not read.
+    /// Reads `path` within the default [`Budget`]: [`Model::read_within`].
+    ///
+    /// # Errors
+    /// [`ModelError`].
     pub fn read(path: impl AsRef<Path>) -> Result<Self, ModelError> {
+        Self::read_within(path, &Budget::default())
+    }
+
+    /// Reads `path`. Embedded weights are slices of the file's bytes; external ones are checked (present, inside the
+    /// model's folder, long enough) but not read. Every tensor holds what its shape says.
+    ///
+    /// `budget` bounds what the file may unfold to here (its nodes, the decoded graph), and goes with the model: whoever
+    /// makes up inputs for it or runs it keeps to [`Model::budget`].
+    ///
+    /// # Errors
+    /// [`ModelError`].
+    pub fn read_within(path: impl AsRef<Path>, budget: &Budget) -> Result<Self, ModelError> {
         let path = path.as_ref().to_path_buf();
         let open = |source| ModelError::Open { path: path.clone(), source };
         let real = path.canonicalize().map_err(open)?;
-        let bytes = Bytes::from(std::fs::read(&real).map_err(open)?);
-        let mut rest = decode(&path, &bytes)?;
+        let bytes = Bytes::from(read_file(&path, &real)?);
+        let mut rest = decode(&path, &bytes, budget)?;
         let proto = rest.graph.take().unwrap_or_default();
+        sound::tensors(&proto).map_err(|source| ModelError::Tensor { path: path.clone(), source })?;
         let folder = real.parent().map(Path::to_path_buf).unwrap_or_default();
         let opened = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let places = locate_all(&path, &proto, opened, &folder)?;
         let graph = Graph::from_proto(proto).map_err(|source| ModelError::Graph { path: path.clone(), source })?;
         let file = real.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        Ok(Self { graph, path, folder, file, bytes, places, rest })
+        Ok(Self { graph, path, folder, file, bytes, budget: *budget, places, rest })
     }
 
     /// A model made in memory; `path` is what errors call it, and the folder of new external data.
@@ -131,7 +185,20 @@ impl Model {
             opset_import: vec![standard],
             ..ModelProto::default()
         };
-        Self { graph, path, folder, file: String::new(), bytes: Bytes::new(), places: BTreeMap::new(), rest }
+        let (file, bytes, places, budget) = (String::new(), Bytes::new(), BTreeMap::new(), Budget::default());
+        Self { graph, path, folder, file, bytes, budget, places, rest }
+    }
+
+    /// What the model may take: the budget that it was read within, the default one for a model made in memory.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// The model with another budget. One whose `memory` is `u64::MAX` bounds no run of it.
+    #[must_use]
+    pub fn within(mut self, budget: &Budget) -> Self {
+        self.budget = *budget;
+        self
     }
 
     /// The path it was read from.
@@ -234,12 +301,18 @@ impl Model {
     }
 
     /// Reads the weights that lie beside the model into it, so that it can be joined with one from another folder.
+    ///
+    /// # Errors
+    /// [`ModelError::Open`] where they cannot be read, or memory does not hold them.
     pub fn embed_weights(&mut self) -> Result<(), ModelError> {
         for (name, place) in std::mem::take(&mut self.places) {
             let path = self.folder.join(&place.location);
             let open = |source| ModelError::Open { path: path.clone(), source };
             let mut file = std::fs::File::open(&path).map_err(open)?;
-            let mut bytes = vec![0; usize::try_from(place.length).unwrap_or(usize::MAX)];
+            let mut bytes = Vec::new();
+            let length = usize::try_from(place.length).unwrap_or(usize::MAX);
+            bytes.try_reserve_exact(length).map_err(|_| open(std::io::ErrorKind::OutOfMemory.into()))?;
+            bytes.resize(length, 0);
             file.seek(SeekFrom::Start(place.offset)).and_then(|_| file.read_exact(&mut bytes)).map_err(open)?;
             if let Some(tensor) = self.graph.initializers.get_mut(&name) {
                 external::embed(&mut tensor.proto, bytes.into());
@@ -275,13 +348,38 @@ impl Model {
     }
 }
 
-fn decode(path: &Path, bytes: &Bytes) -> Result<ModelProto, ModelError> {
+/// The bytes of `real`, which the user named `path`: a protobuf message, of which none is larger than 2 GiB.
+fn read_file(path: &Path, real: &Path) -> Result<Vec<u8>, ModelError> {
+    let open = |source| ModelError::Open { path: path.to_owned(), source };
+    // Looked at before it is opened: opening a pipe would wait for its writer.
+    let about = std::fs::metadata(real).map_err(open)?;
+    if !about.is_file() {
+        return Err(ModelError::NotOnnx { path: path.to_owned(), found: "it is not a regular file".to_owned() });
+    }
+    let (file, size) = (std::fs::File::open(real).map_err(open)?, about.len());
+    let mut bytes = Vec::new();
+    if size <= LARGEST {
+        bytes.reserve_exact(size as usize);
+        // One byte more tells a file that grows from one that ends.
+        file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(open)?;
+    }
+    let too_large = size > LARGEST || bytes.len() as u64 > LARGEST;
+    if too_large { Err(ModelError::TooLarge { path: path.to_owned() }) } else { Ok(bytes) }
+}
+
+fn decode(path: &Path, bytes: &Bytes, budget: &Budget) -> Result<ModelProto, ModelError> {
     let not_onnx = |found: &str| ModelError::NotOnnx { path: path.to_owned(), found: found.to_owned() };
     if bytes.starts_with(b"version https://git-lfs") {
         return Err(ModelError::LfsPointer(path.to_owned()));
     }
     if let Some(found) = known_other(bytes) {
         return Err(not_onnx(found));
+    }
+    let over = |what, source| ModelError::OverBudget { path: path.to_owned(), what, source };
+    let weight = weigh(bytes);
+    budget.admit(Limit::Nodes, Some(weight.nodes)).map_err(|e| over("its graph is too large", e))?;
+    if weight.bytes > ANY_GRAPH {
+        budget.admit(Limit::FileMemory, Some(weight.bytes)).map_err(|e| over("its decoded graph is too large", e))?;
     }
     let proto = ModelProto::decode(bytes.clone()).map_err(|e| {
         // Every exporter writes ir_version first: field 1 as a varint. What starts so was an ONNX file once.
@@ -298,6 +396,10 @@ fn decode(path: &Path, bytes: &Bytes) -> Result<ModelProto, ModelError> {
     if !has_nodes {
         let reason = "the graph has no nodes".to_owned();
         return Err(ModelError::Damaged { path: path.to_owned(), size: bytes.len(), reason });
+    }
+    if !proto.functions.is_empty() {
+        let nodes = sound::nodes_written_out(&proto);
+        budget.admit(Limit::Nodes, nodes).map_err(|e| over("its functions, written out, are too large", e))?;
     }
     let opset = standard_opset(&proto);
     if !OPSETS.contains(&opset) {

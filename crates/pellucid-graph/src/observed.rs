@@ -19,9 +19,9 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Number of elements per sample.
+    /// Number of elements at batch 1 (saturating).
     pub fn len(&self) -> usize {
-        self.shape.iter().product()
+        elements(&self.shape)
     }
 
     /// Whether it has no elements.
@@ -40,8 +40,14 @@ impl Observed {
         if two.len() != self.shape.len() {
             return Vec::new();
         }
-        (0..self.shape.len()).filter(|&i| two[i] == 2 * self.shape[i]).collect()
+        (0..self.shape.len()).filter(|&i| two[i] == self.shape[i].saturating_mul(2)).collect()
     }
+}
+
+/// Elements of an array of `shape` (saturating).
+pub(crate) fn elements(shape: &[usize]) -> usize {
+    let count = pellucid_guard::budget::product(shape.iter().map(|&d| d as u64));
+    count.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX)
 }
 
 /// Every value that was observed, by name.

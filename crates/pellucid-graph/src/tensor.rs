@@ -102,6 +102,16 @@ pub enum TensorError {
         /// What it holds.
         found: ElementType,
     },
+    /// The shape is none.
+    #[error("tensor '{name}': its shape {shape:?} {reason}; the file is damaged")]
+    Shape {
+        /// Name of the tensor.
+        name: String,
+        /// Declared shape (its first dimensions).
+        shape: Vec<i64>,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The number of values does not fit the shape.
     #[error("tensor '{name}': shape {shape:?} needs {expected} values, found {found}; the file is damaged")]
     Length {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use pellucid_graph::{ElementType, Graph, Model, ModelError, Node, Tensor, Value};
+use pellucid_guard::{Budget, Limit};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -192,6 +193,138 @@ fn a_model_is_written_whole_or_not_at_all() {
     assert!(tiny().write(&target).unwrap_err().to_string().contains("is-a-folder"));
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().map(|e| e.file_name()).collect();
     assert_eq!(left, ["is-a-folder"], "no partial file stays behind");
+}
+
+/// The tiny model with something changed in its message.
+fn changed(change: impl FnOnce(&mut pellucid_graph::onnx::ModelProto)) -> Vec<u8> {
+    use prost::Message;
+    let mut proto = pellucid_graph::onnx::ModelProto::decode(tiny().to_bytes().as_slice()).unwrap();
+    change(&mut proto);
+    proto.encode_to_vec()
+}
+
+#[test]
+fn a_tensor_that_does_not_hold_what_its_shape_says_is_named() {
+    let folder = TempDir::new().unwrap();
+    for (dims, said) in [
+        (vec![4, 301], "needs 1204 values, found 1200"),
+        (vec![4, -300], "has a negative dimension"),
+        (vec![i64::MAX, i64::MAX], "is larger than any memory"),
+        (vec![1 << 62, 1], "is larger than any memory"),
+        (vec![i64::MAX, 0], "needs 0 values, found 1200"),
+        (vec![1; 65], "has more than 64 dimensions"),
+    ] {
+        let bytes = changed(|m| m.graph.as_mut().unwrap().initializer[0].dims = dims);
+        let message = message(&write(&folder, "m.onnx", &bytes));
+        assert!(message.contains("m.onnx: tensor 'w'") && message.contains(said), "{message}");
+    }
+}
+
+#[test]
+fn tensors_of_attributes_and_subgraphs_are_checked_as_weights_are() {
+    use pellucid_graph::onnx::{AttributeProto, GraphProto, TensorProto};
+    let folder = TempDir::new().unwrap();
+    let bad = || TensorProto { dims: vec![-7], data_type: Some(1), ..TensorProto::default() };
+    let inner = GraphProto { initializer: vec![bad()], ..GraphProto::default() };
+    for attribute in [
+        AttributeProto { name: Some("value".into()), t: Some(bad()), ..AttributeProto::default() },
+        AttributeProto { name: Some("body".into()), g: Some(inner), ..AttributeProto::default() },
+    ] {
+        let bytes = changed(|m| m.graph.as_mut().unwrap().node[0].attribute.push(attribute));
+        let message = message(&write(&folder, "m.onnx", &bytes));
+        assert!(message.contains("negative dimension"), "{message}");
+    }
+}
+
+#[test]
+fn external_data_shorter_than_the_shape_is_named() {
+    let folder = TempDir::new().unwrap();
+    write(&folder, "w.bin", &[0; 4800]);
+    let message = message(&write(&folder, "m.onnx", &external("w.bin", "4000")));
+    assert!(message.contains("takes 4800 bytes") && message.contains("has 4000"), "{message}");
+}
+
+#[test]
+fn a_graph_of_more_nodes_than_allowed_is_refused_before_it_is_decoded() {
+    use pellucid_graph::onnx::{GraphProto, NodeProto};
+    let folder = TempDir::new().unwrap();
+    let many = || vec![NodeProto::default(); 5000];
+    let budget = Budget::default().with(Limit::Nodes, 5000);
+    let read = |bytes: &[u8]| Model::read_within(write(&folder, "m.onnx", bytes), &budget).unwrap_err().to_string();
+    let message = read(&changed(|m| m.graph.as_mut().unwrap().node.extend(many())));
+    assert!(message.contains("m.onnx: its graph is too large: 5001 nodes needed, 5000 nodes allowed"), "{message}");
+    // In a subgraph.
+    let body = GraphProto { node: many(), ..GraphProto::default() };
+    let message = read(&changed(|m| {
+        let attribute = pellucid_graph::onnx::AttributeProto { g: Some(body), ..Default::default() };
+        m.graph.as_mut().unwrap().node[0].attribute.push(attribute);
+    }));
+    assert!(message.contains("5001 nodes needed"), "{message}");
+}
+
+#[test]
+fn what_a_small_file_decodes_to_is_bounded() {
+    use pellucid_graph::onnx::AttributeProto;
+    let folder = TempDir::new().unwrap();
+    // Two bytes each, and several hundred when they are decoded.
+    let bytes = changed(|m| m.graph.as_mut().unwrap().node[0].attribute = vec![AttributeProto::default(); 400_000]);
+    assert!(bytes.len() < 900_000);
+    let budget = Budget::default().with(Limit::FileMemory, 64 << 20);
+    let message = Model::read_within(write(&folder, "m.onnx", &bytes), &budget).unwrap_err().to_string();
+    assert!(message.contains("its decoded graph is too large") && message.contains("--max-file-memory"), "{message}");
+}
+
+#[test]
+fn functions_that_double_with_each_call_are_refused() {
+    use pellucid_graph::onnx::{FunctionProto, NodeProto};
+    let folder = TempDir::new().unwrap();
+    let call = |i: usize| NodeProto { op_type: Some(format!("f{i}")), domain: Some("d".into()), ..Default::default() };
+    let function = |i: usize| FunctionProto {
+        name: Some(format!("f{i}")),
+        domain: Some("d".into()),
+        node: if i == 0 { vec![NodeProto::default()] } else { vec![call(i - 1); 2] },
+        ..FunctionProto::default()
+    };
+    let with = |functions: Vec<FunctionProto>, called: usize| {
+        changed(|m| {
+            m.functions = functions;
+            let graph = m.graph.as_mut().unwrap();
+            graph.node.push(call(called));
+        })
+    };
+    let message = message(&write(&folder, "m.onnx", &with((0..40).map(function).collect(), 39)));
+    assert!(message.contains("its functions, written out, are too large"), "{message}");
+    // One that calls itself has no end.
+    let round = FunctionProto { node: vec![call(0)], ..function(0) };
+    let looped = write(&folder, "m.onnx", &with(vec![round], 0));
+    assert!(Model::read(looped).unwrap_err().to_string().contains("more than 2^64"));
+    let few = write(&folder, "m.onnx", &with((0..5).map(function).collect(), 4));
+    assert!(Model::read(few).is_ok());
+}
+
+#[test]
+fn a_file_that_is_larger_than_any_message_is_not_read() {
+    let folder = TempDir::new().unwrap();
+    let path = write(&folder, "m.onnx", b"");
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(1 << 42).unwrap();
+    assert!(message(&path).contains("larger than 2 GiB"));
+    assert!(message(folder.path()).contains("not a regular file"));
+}
+
+#[test]
+fn the_number_of_parameters_does_not_overflow() {
+    let folder = TempDir::new().unwrap();
+    let bytes = changed(|m| {
+        let graph = m.graph.as_mut().unwrap();
+        for name in ["a", "b", "c", "d"] {
+            let mut strings = graph.initializer[0].clone();
+            // 4-bit numbers, whose bytes are not compared with the shape.
+            (strings.name, strings.data_type, strings.dims) = (Some(name.into()), Some(22), vec![1 << 58]);
+            graph.initializer.push(strings);
+        }
+    });
+    let model = Model::read(write(&folder, "m.onnx", &bytes)).unwrap();
+    assert_eq!(model.graph.parameters(), (1 << 60) + 1200);
 }
 
 proptest::proptest! {

@@ -243,7 +243,7 @@ impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
         match UNITS.iter().find(|(_, scale)| self.0 >= *scale) {
-            Some((unit, scale)) if self.0 % scale == 0 => write!(f, "{} {unit}", self.0 / scale),
+            Some((unit, scale)) if self.0.is_multiple_of(*scale) => write!(f, "{} {unit}", self.0 / scale),
             Some((unit, scale)) => write!(f, "{:.1} {unit}", self.0 as f64 / *scale as f64),
             None => write!(f, "{} bytes", self.0),
         }
@@ -251,7 +251,7 @@ impl fmt::Display for ByteSize {
 }
 
 /// Bytes of memory that the machine has, where the system says.
-fn machine_memory() -> Option<u64> {
+pub fn machine_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
     line.trim().trim_end_matches(" kB").parse::<u64>().ok()?.checked_mul(1024)

@@ -2,12 +2,14 @@
 //!
 //! - [`budget`]: every size that a file may declare or unfold to, checked before memory is taken;
 //! - [`boundary`]: parsers of others that can panic, called so that a panic is that file's error;
+//! - [`bounded`]: files read whole, if they are no larger than they may be;
 //! - [`seal`]: cache files that carry a hash of their content, so that nothing damaged is ever used;
 //! - [`printable`]: names from files, fit for a terminal.
 //!
 //! The lowest crate: it knows no format and no engine.
 
 pub mod boundary;
+pub mod bounded;
 pub mod budget;
 pub mod printable;
 pub mod seal;

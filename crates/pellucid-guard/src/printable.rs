@@ -13,8 +13,26 @@ pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c == '\n')
 }
 
+/// JSON with what would act on a terminal written as `\u001b` and the like: the same values, in other spelling.
+///
+/// Outside strings JSON has none of these characters but the newlines of its layout, which stay.
+pub fn json(text: &str) -> Cow<'_, str> {
+    let bad = |c: char| c != '\n' && acts(c);
+    if !text.contains(bad) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match c {
+            c if bad(c) => out.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}"))),
+            c => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
 fn escaped(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
-    let bad = |c: char| !keep(c) && (c.is_control() || reorders(c));
+    let bad = |c: char| !keep(c) && acts(c);
     if !text.contains(bad) {
         return Cow::Borrowed(text);
     }
@@ -23,6 +41,10 @@ fn escaped(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
         if bad(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
     }
     Cow::Owned(out)
+}
+
+fn acts(c: char) -> bool {
+    c.is_control() || reorders(c)
 }
 
 /// Bidirectional controls, line and paragraph separators, and characters without width that hide in names. (The joiners
@@ -41,6 +63,17 @@ mod tests {
         assert_eq!(name("a\nb\tc\r"), "a\\u{a}b\\u{9}c\\u{d}");
         assert_eq!(name("x\u{202e}gnp.exe\u{9b}"), "x\\u{202e}gnp.exe\\u{9b}");
         assert_eq!(lines("one\ntwo\x07"), "one\ntwo\\u{7}");
+    }
+
+    #[test]
+    fn json_keeps_its_values_and_its_layout() {
+        let value = serde_json::json!({ "a\u{202e}b": ["\x1b[31m", "\u{7f}\u{9b}\u{2066}", "猫\n"] });
+        let text = serde_json::to_string_pretty(&value).unwrap();
+        let printed = json(&text);
+        assert!(printed.chars().all(|c| c == '\n' || !acts(c)), "{printed:?}");
+        assert!(printed.contains("a\\u202eb") && printed.contains("\\u007f\\u009b\\u2066") && printed.contains('猫'));
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&printed).unwrap(), value);
+        assert!(matches!(json("{\n  \"cat\": 1\n}"), Cow::Borrowed(_)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The hash stands in the name, `<stem>.<24 hex digits>.<ending>`, so that the file itself stays what its ending says and
 //! any tool opens it. A file is written beside its final name and renamed: it is there whole or not at all.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Hex digits of the hash in a name: 96 bits.
@@ -67,9 +67,17 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// What the system says of a folder or file that cannot be read.
 pub fn read(folder: &Path, stem: &str, ending: &str) -> io::Result<Found> {
+    read_within(folder, stem, ending, u64::MAX)
+}
+
+/// As [`read`]; a file of more than `most` bytes is not what was written.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_within(folder: &Path, stem: &str, ending: &str, most: u64) -> io::Result<Found> {
     let mut found = Found::Absent;
     for path in named(folder, stem, ending)? {
-        match check(&path)? {
+        match check_within(&path, most)? {
             Found::Whole(sealed) => return Ok(Found::Whole(sealed)),
             other => found = other,
         }
@@ -82,11 +90,26 @@ pub fn read(folder: &Path, stem: &str, ending: &str) -> io::Result<Found> {
 /// # Errors
 /// What the system says.
 pub fn check(path: &Path) -> io::Result<Found> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
+    check_within(path, u64::MAX)
+}
+
+/// As [`check`]; a file of more than `most` bytes is not what was written, and no more of it is held.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_within(path: &Path, most: u64) -> io::Result<Found> {
+    match std::fs::metadata(path) {
+        Ok(data) if !data.is_file() || data.len() > most => return Ok(Found::Damaged(path.to_owned())),
+        Ok(_) => {}
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Absent),
         Err(e) => return Err(e),
-    };
+    }
+    let mut bytes = Vec::new();
+    match std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)) {
+        Ok(_) => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Absent),
+        Err(e) => return Err(e),
+    }
     let carried = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.rsplit_once('.')).map(|(_, d)| d);
     let path = path.to_owned();
     Ok(if carried == Some(&digest(&bytes)) { Found::Whole(Sealed { path, bytes }) } else { Found::Damaged(path) })
@@ -156,6 +179,14 @@ mod tests {
         }
         write(folder.path(), "s", "bin", b"content").unwrap();
         assert_eq!(whole(read(folder.path(), "s", "bin").unwrap()), b"content");
+    }
+
+    #[test]
+    fn a_file_above_the_bound_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = write(folder.path(), "s", "bin", b"content").unwrap();
+        assert_eq!(whole(check_within(&path, 7).unwrap()), b"content");
+        assert!(matches!(read_within(folder.path(), "s", "bin", 6).unwrap(), Found::Damaged(p) if p == path));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Arrays that go into and come out of a session.
 
-use ndarray::ArrayD;
-use ort::value::{DynValue, Tensor};
+use ndarray::{ArrayD, IxDyn};
+use ort::session::SessionInputValue;
+use ort::value::{DynValue, PrimitiveTensorElementType, Tensor, TensorRef};
 use pellucid_graph::ElementType;
 
 /// A dense array of one of the element types that models take and give.
@@ -69,25 +70,64 @@ impl Array {
         if let Self::I64(a) = self { Some(a) } else { None }
     }
 
-    pub(crate) fn to_ort(&self) -> ort::Result<DynValue> {
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> u64 {
+        let elements = match self {
+            Self::F32(a) => a.len(),
+            Self::I64(a) => a.len(),
+            Self::I32(a) => a.len(),
+            Self::Bool(a) => a.len(),
+            Self::U8(a) => a.len(),
+        };
+        elements as u64 * self.element().size().unwrap_or(8) as u64
+    }
+
+    /// Zeros (or false) of `shape`; `None` for an element type that is not carried. The caller has checked the size.
+    pub(crate) fn zeros(element: ElementType, shape: &[usize]) -> Option<Self> {
+        let shape = IxDyn(shape);
+        Some(match element {
+            ElementType::F32 => Self::F32(ArrayD::zeros(shape)),
+            ElementType::I64 => Self::I64(ArrayD::zeros(shape)),
+            ElementType::I32 => Self::I32(ArrayD::zeros(shape)),
+            ElementType::Bool => Self::Bool(ArrayD::from_elem(shape, false)),
+            ElementType::U8 => Self::U8(ArrayD::zeros(shape)),
+            _ => return None,
+        })
+    }
+
+    /// As an input: where it lies, or a copy where its elements do not lie in order.
+    pub(crate) fn to_ort(&self) -> ort::Result<SessionInputValue<'_>> {
+        fn input<T: PrimitiveTensorElementType + Clone + std::fmt::Debug + 'static>(
+            a: &ArrayD<T>,
+        ) -> ort::Result<SessionInputValue<'_>> {
+            if a.is_standard_layout() {
+                return Ok(TensorRef::from_array_view(a.view())?.into());
+            }
+            let values: Vec<T> = a.iter().cloned().collect();
+            Ok(Tensor::from_array((a.shape().to_vec(), values))?.into())
+        }
+        match self {
+            Self::F32(a) => input(a),
+            Self::I64(a) => input(a),
+            Self::I32(a) => input(a),
+            Self::Bool(a) => input(a),
+            Self::U8(a) => input(a),
+        }
+    }
+
+    /// As a value that the runtime keeps, without a copy of float32.
+    pub(crate) fn into_ort(self) -> ort::Result<DynValue> {
         fn standard<T: Clone>(a: &ArrayD<T>) -> (Vec<usize>, Vec<T>) {
             (a.shape().to_vec(), a.iter().cloned().collect())
         }
         Ok(match self {
-            Self::F32(a) => Tensor::from_array(standard(a))?.into_dyn(),
-            Self::I64(a) => Tensor::from_array(standard(a))?.into_dyn(),
-            Self::I32(a) => Tensor::from_array(standard(a))?.into_dyn(),
-            Self::Bool(a) => Tensor::from_array(standard(a))?.into_dyn(),
-            Self::U8(a) => Tensor::from_array(standard(a))?.into_dyn(),
+            Self::F32(a) if a.is_standard_layout() => Tensor::from_array(a)?.into_dyn(),
+            Self::F32(a) => Tensor::from_array(standard(&a))?.into_dyn(),
+            Self::I64(a) => Tensor::from_array(standard(&a))?.into_dyn(),
+            Self::I32(a) => Tensor::from_array(standard(&a))?.into_dyn(),
+            Self::Bool(a) => Tensor::from_array(standard(&a))?.into_dyn(),
+            Self::U8(a) => Tensor::from_array(standard(&a))?.into_dyn(),
         })
-    }
-
-    /// As [`Array::to_ort`], without a copy of float32.
-    pub(crate) fn into_ort(self) -> ort::Result<DynValue> {
-        match self {
-            Self::F32(a) if a.is_standard_layout() => Ok(Tensor::from_array(a)?.into_dyn()),
-            other => other.to_ort(),
-        }
     }
 
     /// Reads an output; `None` for a type that is not carried (strings, sequences, half floats).

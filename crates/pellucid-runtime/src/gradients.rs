@@ -98,6 +98,7 @@ pub struct GradientSession {
     gradient: GradientModel,
     runtime: Runtime,
     options: SessionOptions,
+    warnings: Vec<String>,
 }
 
 /// What one run gives.
@@ -165,14 +166,14 @@ impl Runtime {
         cache: Option<&Path>,
     ) -> Result<GradientSession, GradientsError> {
         let gradient = differentiated.gradient;
-        let session = match cache {
+        let (session, warnings) = match cache {
             Some(cache) => {
-                let (model, turned) = turned::settle(self, &gradient.model, cache)?;
-                self.session_with(&model, options, turned)?
+                let settled = turned::settle(self, &gradient.model, cache)?;
+                (self.session_with(&settled.model, options, settled.given)?, settled.warnings)
             }
-            None => self.session(&gradient.model, options)?,
+            None => (self.session(&gradient.model, options)?, Vec::new()),
         };
-        Ok(GradientSession { session, gradient, runtime: self.clone(), options: options.clone() })
+        Ok(GradientSession { session, gradient, runtime: self.clone(), options: options.clone(), warnings })
     }
 
     /// The values that depend on shapes only and are the same at every batch, as constants.
@@ -261,6 +262,11 @@ fn constant(name: &str, array: &Array, element: ElementType) -> Option<Tensor> {
 }
 
 impl GradientSession {
+    /// What went wrong with the cache and was put right, one a line with its file.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// The differentiated model.
     pub fn model(&self) -> &GradientModel {
         &self.gradient

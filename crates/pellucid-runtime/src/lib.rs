@@ -10,18 +10,22 @@ mod device;
 mod gradients;
 mod lean;
 mod library;
+mod memory_bound;
 mod observe;
 pub mod progress;
 mod session;
 mod taps;
+mod trust;
 
 pub use array::Array;
 pub use batching::{Batching, DEFAULT_MEMORY};
 pub use device::{Device, ParseDeviceError};
 pub use gradients::{Differentiated, GradientOptions, GradientRun, GradientSession, GradientsError};
-pub use library::{LibraryError, Runtime, find_library};
+pub use library::{FoundLibrary, LibraryError, Runtime, find_library};
+pub use memory_bound::Heap;
 pub use observe::{ObserveError, observe};
 pub use session::{RuntimeError, Session, SessionOptions};
 pub use taps::{
     Layout, Pooling, TOLERANCE, TapSession, TappedModel, TapsError, VerifiedMap, describe_head, verify_taps,
 };
+pub use trust::Doubt;

@@ -3,10 +3,10 @@
 use crate::array::Array;
 use crate::library::Runtime;
 use crate::session::{RuntimeError, SessionOptions};
-use ndarray::{ArrayD, IxDyn};
 use pellucid_graph::observed::{Observations, Observed, ask_for_shapes};
-use pellucid_graph::{ElementType, Model};
-use std::collections::BTreeMap;
+use pellucid_graph::{ElementType, Model, Value};
+use pellucid_guard::{Limit, OverBudget};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Why shapes could not be observed.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,16 @@ pub enum ObserveError {
         /// A shape that could be given.
         example: String,
     },
+    /// An input is larger than the model may take.
+    #[error("input '{input}' of shape {shape} takes too much memory: {source}")]
+    Large {
+        /// Name of the input.
+        input: String,
+        /// Its shape.
+        shape: String,
+        /// What it needs and what is allowed.
+        source: OverBudget,
+    },
     /// An input has a type that cannot be made up.
     #[error("input '{input}' has type {element:?}; expected float, integer or bool")]
     InputType {
@@ -37,6 +47,9 @@ pub enum ObserveError {
 /// Runs `model` on zeros at batch 1 and, where the batch is free, at batch 2, and reports every value's shape and type.
 ///
 /// `shapes` gives the full shape (batch 1) of inputs whose other dimensions are free.
+///
+/// # Errors
+/// [`ObserveError`]; among others where inputs or values would take more than [`Model::budget`] allows.
 pub fn observe(
     runtime: &Runtime,
     model: &Model,
@@ -56,7 +69,13 @@ pub fn observe(
     };
     let one = run(1)?.unwrap_or_default();
     // A model that takes only its exported batch fails here; that is an answer, not an error.
-    let two = run(2).unwrap_or_default();
+    let two = match run(2) {
+        // But for what it cannot know: whether it would, with more memory.
+        Err(error @ (ObserveError::Large { .. } | ObserveError::Runtime(RuntimeError::Memory { .. }))) => {
+            return Err(error);
+        }
+        answer => answer.unwrap_or_default(),
+    };
     let mut observations = Observations::new();
     for (i, (value, _)) in questions.shapes.into_iter().enumerate() {
         let Some(&element) = types.get(&value) else { continue };
@@ -74,8 +93,9 @@ fn element_types(
     options: &SessionOptions,
 ) -> Result<BTreeMap<String, ElementType>, RuntimeError> {
     let mut asking = model.clone();
-    let values: Vec<String> = asking.graph.values().map(str::to_owned).collect();
-    values.iter().for_each(|v| asking.graph.add_output(v));
+    let outputs: BTreeSet<&str> = model.graph.outputs.iter().map(Value::name).collect();
+    let others = model.graph.values().filter(|v| !outputs.contains(v)).map(Value::untyped);
+    asking.graph.outputs.extend(others);
     let session = runtime.session(&asking, options)?;
     let mut types: BTreeMap<String, ElementType> =
         session.outputs().into_iter().zip(session.output_types()).filter_map(|(n, t)| Some((n, t?))).collect();
@@ -96,7 +116,7 @@ pub(crate) fn sample_inputs(
             Some(given) => {
                 let mut shape = given.clone();
                 if let Some(first) = shape.first_mut().filter(|_| declared.first().copied().flatten().is_none()) {
-                    *first *= batch;
+                    *first = first.saturating_mul(batch);
                 }
                 shape
             }
@@ -109,7 +129,8 @@ pub(crate) fn sample_inputs(
             return Ok(None);
         }
         let element = value.element().unwrap_or(ElementType::F32);
-        let Some(array) = zeros(element, &shape) else {
+        within_budget(model, value.name(), &shape, element)?;
+        let Some(array) = Array::zeros(element, &shape) else {
             return Err(ObserveError::InputType { input: value.name().to_owned(), element });
         };
         inputs.push((value.name().to_owned(), array));
@@ -127,21 +148,22 @@ fn concrete(declared: &[Option<i64>], batch: usize) -> Option<Vec<usize>> {
     declared.iter().enumerate().map(dim).collect()
 }
 
-fn free_dimensions(value: &pellucid_graph::Value) -> ObserveError {
+/// Refuses an input that alone takes more than the model may.
+pub(crate) fn within_budget(
+    model: &Model,
+    input: &str,
+    shape: &[usize],
+    element: ElementType,
+) -> Result<(), ObserveError> {
+    let admitted = model.budget().admit_array(Limit::Memory, shape, element.size().unwrap_or(8));
+    let shape = || shape.iter().map(usize::to_string).collect::<Vec<_>>().join("×");
+    let large = |source| ObserveError::Large { input: input.to_owned(), shape: shape(), source };
+    admitted.map(drop).map_err(large)
+}
+
+fn free_dimensions(value: &Value) -> ObserveError {
     let names = value.dimension_names().unwrap_or_default();
     let guess = |(i, n): (usize, &String)| n.parse::<i64>().unwrap_or(if i == 0 { 1 } else { 224 }).to_string();
     let example: Vec<String> = names.iter().enumerate().map(guess).collect();
     ObserveError::FreeDimensions { input: value.name().to_owned(), dims: names.join("×"), example: example.join(",") }
-}
-
-fn zeros(element: ElementType, shape: &[usize]) -> Option<Array> {
-    let shape = IxDyn(shape);
-    Some(match element {
-        ElementType::F32 => Array::F32(ArrayD::zeros(shape)),
-        ElementType::I64 => Array::I64(ArrayD::zeros(shape)),
-        ElementType::I32 => Array::I32(ArrayD::zeros(shape)),
-        ElementType::Bool => Array::Bool(ArrayD::from_elem(shape, false)),
-        ElementType::U8 => Array::U8(ArrayD::zeros(shape)),
-        _ => return None,
-    })
 }

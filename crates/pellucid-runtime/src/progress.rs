@@ -8,6 +8,9 @@ pub trait Progress: Sync {
     fn advance(&self, steps: u64);
     /// How the stage fares, in a few words, for example the activation reached.
     fn note(&self, _words: &str) {}
+    /// Something that went wrong and was put right, in a sentence, for example a kept result that was damaged and is made
+    /// again.
+    fn warn(&self, _words: &str) {}
     /// The stage is over.
     fn finish(&self);
     /// Whether the user asked to stop.

@@ -1,12 +1,18 @@
 //! Compiled models: sessions that take and give [`Array`]s by name.
+//!
+//! What a model asks for is not known before it runs: compiling and running stand under a bound on memory
+//! ([`crate::memory_bound`]), and the binding's own reader of types, which panics on some, behind a boundary.
 
 use crate::array::Array;
 use crate::device::Device;
 use crate::library::Runtime;
+use crate::memory_bound::{Bounded, for_compiling, for_run};
 use ort::session::builder::GraphOptimizationLevel;
 use pellucid_graph::{ElementType, Model};
+use pellucid_guard::budget::product;
+use pellucid_guard::{ByteSize, Panicked};
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How a session runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +82,29 @@ pub enum RuntimeError {
         /// What the runtime says.
         reason: String,
     },
+    /// It takes more memory than is allowed.
+    #[error(
+        "{model}: {doing} takes more memory than the {} that it may have{}; raise the bound with --memory if you trust the \
+         file", ByteSize(*allowed), node.as_ref().map(|n| format!(", at the node {n}")).unwrap_or_default()
+    )]
+    Memory {
+        /// The model's path.
+        model: PathBuf,
+        /// `compiling it` or `running it`.
+        doing: &'static str,
+        /// The bound: [`pellucid_guard::Budget::memory`].
+        allowed: u64,
+        /// The node that asked for it, where the runtime says.
+        node: Option<String>,
+    },
+    /// The binding to ONNX Runtime cannot cope with what the model made it say.
+    #[error("{model}: {source}; the model declares or computes a shape that no tensor has")]
+    Binding {
+        /// The model's path.
+        model: PathBuf,
+        /// What it says.
+        source: Panicked,
+    },
     /// An output has a type that is not carried.
     #[error("{model}: output '{output}' has type {element}, expected float, int or bool; add a Cast to float32")]
     OutputType {
@@ -92,6 +121,10 @@ pub enum RuntimeError {
 pub struct Session {
     inner: ort::session::Session,
     model: PathBuf,
+    inputs: Vec<String>,
+    outputs: Vec<(String, Option<ElementType>)>,
+    /// Bytes that a run may take; `None` is no bound.
+    memory: Option<u64>,
 }
 
 impl std::fmt::Debug for Session {
@@ -149,9 +182,56 @@ impl Runtime {
             let value = array.into_ort().map_err(|e| compile(e.to_string()))?;
             builder = builder.with_external_initializer(name, value).map_err(|e| compile(e.to_string()))?;
         }
-        let inner = builder.commit_from_memory(&model.to_referencing_bytes()).map_err(|e| compile(e.to_string()))?;
-        Ok(Session { inner, model: path.clone() })
+        let bytes = model.to_referencing_bytes();
+        let memory = model.budget().memory;
+        let bounded = self.computes_on_cpu(options.device);
+        let allowed = for_compiling(memory, model.graph.weight_bytes(), options.thread_count());
+        let inner = {
+            let bound = Bounded::by(allowed.filter(|_| bounded));
+            binding(&path, || builder.commit_from_memory(&bytes))?.map_err(|e| {
+                refused(&path, "compiling it", memory, &bound, &e.to_string()).unwrap_or_else(|| compile(e.to_string()))
+            })?
+        };
+        let (inputs, outputs) = binding(&path, || {
+            let inputs = inner.inputs().iter().map(|i| i.name().to_owned()).collect();
+            let typed = |o: &ort::value::Outlet| (o.name().to_owned(), o.dtype().tensor_type().map(element_of));
+            (inputs, inner.outputs().iter().map(typed).collect())
+        })?;
+        Ok(Session { inner, model: path, inputs, outputs, memory: Some(memory).filter(|_| bounded) })
     }
+
+    /// Whether values lie in memory of the process.
+    fn computes_on_cpu(&self, device: Device) -> bool {
+        match device {
+            Device::Cpu => true,
+            Device::Auto => !self.supports(Device::Cuda(0)) && !self.supports(Device::CoreMl),
+            _ => false,
+        }
+    }
+}
+
+/// Calls the binding to ONNX Runtime, which panics on some types and shapes.
+fn binding<T>(model: &Path, call: impl FnOnce() -> T) -> Result<T, RuntimeError> {
+    let panicked = |mut source: Panicked| {
+        // What follows is an address, another one each time.
+        source.message.truncate(source.message.find(", ptr:").unwrap_or(source.message.len()));
+        RuntimeError::Binding { model: model.to_owned(), source }
+    };
+    pellucid_guard::parse("ONNX Runtime binding's", call).map_err(panicked)
+}
+
+/// The error of what the bound on memory refused; `None` where the runtime failed for another reason.
+fn refused(model: &Path, doing: &'static str, allowed: u64, bound: &Bounded, reason: &str) -> Option<RuntimeError> {
+    const SIGNS: [&str; 3] = ["bad_alloc", "Failed to allocate memory", "BFCArena"];
+    let is_memory = bound.is_on() && SIGNS.iter().any(|sign| reason.contains(sign));
+    is_memory.then(|| RuntimeError::Memory { model: model.to_owned(), doing, allowed, node: node_in(reason) })
+}
+
+/// The node that ONNX Runtime says it was running: `'name' (Op)`, or the operator where it has no name.
+fn node_in(reason: &str) -> Option<String> {
+    let (op, rest) = reason.split_once("while running ")?.1.split_once(" node. Name:'")?;
+    let (name, _) = rest.split_once('\'')?;
+    Some(if name.is_empty() { format!("of type {op}") } else { format!("'{name}' ({op})") })
 }
 
 /// The runtime's messages carry source lines of its own; the first line says what matters.
@@ -162,43 +242,60 @@ fn first_line(text: &str) -> String {
 impl Session {
     /// Names of the inputs.
     pub fn inputs(&self) -> Vec<String> {
-        self.inner.inputs().iter().map(|i| i.name().to_owned()).collect()
+        self.inputs.clone()
     }
 
     /// Names of the outputs, in the order that [`Session::run`] gives them.
     pub fn outputs(&self) -> Vec<String> {
-        self.inner.outputs().iter().map(|o| o.name().to_owned()).collect()
+        self.outputs.iter().map(|(name, _)| name.clone()).collect()
     }
 
     /// The element type that the runtime inferred for each output; `None` for what is not a tensor.
     pub fn output_types(&self) -> Vec<Option<ElementType>> {
-        self.inner.outputs().iter().map(|o| o.dtype().tensor_type().map(element_of)).collect()
+        self.outputs.iter().map(|(_, element)| *element).collect()
     }
 
     /// Runs the model; gives its outputs in order.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Input`] for other names than the model's, [`RuntimeError::Memory`] where the run would take more
+    /// than the model's budget, and what else the runtime says.
     pub fn run(&mut self, inputs: &[(&str, &Array)]) -> Result<Vec<Array>, RuntimeError> {
         self.check_names(inputs)?;
         let model = self.model.clone();
-        let failed = |e: ort::Error| RuntimeError::Run { model: model.clone(), reason: first_line(&e.to_string()) };
-        let mut fed: Vec<(Cow<'_, str>, ort::session::SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
-        for (name, array) in inputs {
-            fed.push((Cow::Borrowed(*name), array.to_ort().map_err(failed)?.into()));
-        }
-        let outputs = self.inner.run(fed).map_err(failed)?;
-        outputs
-            .iter()
-            .map(|(name, value)| {
+        let allowed = self.memory.unwrap_or(u64::MAX);
+        let bound = Bounded::by(for_run(allowed));
+        let failed = |e: ort::Error| {
+            let reason = e.to_string();
+            refused(&model, "running it", allowed, &bound, &reason)
+                .unwrap_or_else(|| RuntimeError::Run { model: model.clone(), reason: first_line(&reason) })
+        };
+        let inner = &mut self.inner;
+        binding(&model, || {
+            let mut fed: Vec<(Cow<'_, str>, ort::session::SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
+            for (name, array) in inputs {
+                fed.push((Cow::Borrowed(*name), array.to_ort().map_err(failed)?));
+            }
+            let outputs = inner.run(fed).map_err(failed)?;
+            // What is copied out would be there twice.
+            let bytes = outputs.values().map(|value| bytes_of(&value)).fold(0, u64::saturating_add);
+            if bytes > UNCHECKED && !bound.has_room(bytes) {
+                let node = None;
+                return Err(RuntimeError::Memory { model: model.clone(), doing: "what it gives", allowed, node });
+            }
+            let array = |(name, value): (&str, ort::value::ValueRef<'_>)| {
                 Array::from_ort(&value).ok_or_else(|| RuntimeError::OutputType {
                     model: model.clone(),
                     output: name.to_owned(),
                     element: format!("{:?}", value.dtype()),
                 })
-            })
-            .collect()
+            };
+            outputs.iter().map(array).collect()
+        })?
     }
 
     fn check_names(&self, inputs: &[(&str, &Array)]) -> Result<(), RuntimeError> {
-        let expected = self.inputs();
+        let expected = &self.inputs;
         let missing =
             expected.iter().find(|e| !inputs.iter().any(|(n, _)| n == e)).map(|m| format!("'{m}' was not given"));
         let unknown = inputs
@@ -215,6 +312,15 @@ impl Session {
     pub fn end_profiling(&mut self) -> Result<String, RuntimeError> {
         self.inner.end_profiling().map_err(|e| RuntimeError::Run { model: self.model.clone(), reason: e.to_string() })
     }
+}
+
+/// Outputs of fewer bytes are copied without asking whether there is room.
+const UNCHECKED: u64 = 16 << 20;
+
+/// Bytes that an output takes as an [`Array`].
+fn bytes_of(value: &ort::value::DynValue) -> u64 {
+    let elements = product(value.shape().iter().map(|&d| u64::try_from(d).unwrap_or(0)));
+    elements.and_then(|n| n.checked_mul(8)).unwrap_or(u64::MAX)
 }
 
 fn element_of(t: ort::value::TensorElementType) -> ElementType {

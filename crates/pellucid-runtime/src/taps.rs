@@ -3,7 +3,7 @@
 use crate::array::Array;
 use crate::batching::Batching;
 use crate::library::Runtime;
-use crate::observe::{ObserveError, observe};
+use crate::observe::{ObserveError, observe, within_budget};
 use crate::session::{RuntimeError, Session, SessionOptions};
 use ndarray::{Array1, Array2, Array3, ArrayD, Axis, IxDyn, Slice};
 use pellucid_graph::observed::Observations;
@@ -209,10 +209,16 @@ pub fn verify_taps(
     let taps = taps::find(&mut model.graph, &observed, names)
         .map_err(|source| TapsError::Structure { model: path(), source })?;
     let input_shape = observed.get(&input).map(|o| o.shape.clone()).unwrap_or_default();
-    let samples = match samples {
+    let samples = Array::F32(match samples {
         Some(samples) => samples.clone(),
-        None => noise(&input_shape, baked_batch.unwrap_or(2)),
-    };
+        None => {
+            let batch = baked_batch.unwrap_or(2);
+            let shape: Vec<usize> = std::iter::once(batch).chain(input_shape.iter().skip(1).copied()).collect();
+            within_budget(&model, &input, &shape, ElementType::F32)
+                .map_err(|source| TapsError::Observe { model: path(), source })?;
+            noise(&shape)
+        }
+    });
     let probe = Probe::run(runtime, &model, &taps, &input, &samples, options)?;
     let (weight, bias) = probe.layer(&taps, &path())?;
     let linear_error = probe.check_linear(&taps, &weight, &bias, &path())?;
@@ -287,11 +293,9 @@ fn accept_float32(graph: &mut Graph, input: &str) {
 }
 
 /// A fixed pattern with the mean and spread of a normalised picture.
-fn noise(shape: &[usize], batch: usize) -> ArrayD<f32> {
-    let mut shape = shape.to_vec();
-    shape[0] = batch;
+fn noise(shape: &[usize]) -> ArrayD<f32> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    ArrayD::from_shape_simple_fn(IxDyn(&shape), || {
+    ArrayD::from_shape_simple_fn(IxDyn(shape), || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
@@ -314,7 +318,7 @@ impl Probe {
         model: &Model,
         taps: &Taps,
         input: &str,
-        samples: &ArrayD<f32>,
+        samples: &Array,
         options: &SessionOptions,
     ) -> Result<Self, TapsError> {
         let mut model = model.clone();
@@ -331,7 +335,7 @@ impl Probe {
         model.graph.prune();
         let mut session = runtime.session(&model, options)?;
         let names = session.outputs();
-        let outputs = session.run(&[(input, &Array::F32(samples.clone()))])?;
+        let outputs = session.run(&[(input, samples)])?;
         let mut by_name: BTreeMap<String, ArrayD<f32>> =
             names.into_iter().zip(outputs).filter_map(|(n, a)| Some((n, a.into_f32()?))).collect();
         let mut take = |name: &str| by_name.remove(name);
@@ -525,18 +529,27 @@ impl TapSession {
     pub fn run(&mut self, pictures: &ArrayD<f32>) -> Result<Vec<ArrayD<f32>>, RuntimeError> {
         let n = pictures.len_of(Axis(0));
         let mut parts: Vec<Vec<ArrayD<f32>>> = vec![Vec::new(); self.session.outputs().len()];
-        for start in (0..n).step_by(self.batching.size.max(1)) {
-            let end = (start + self.batching.size).min(n);
+        let mut start = 0;
+        while start < n {
+            let end = start.saturating_add(self.batching.size.max(1)).min(n);
             let mut batch = pictures.slice_axis(Axis(0), Slice::from(start..end)).to_owned();
             if self.batching.fixed && end - start < self.batching.size {
                 batch = padded(&batch, self.batching.size);
             }
-            let outputs = self.session.run(&[(&self.input, &Array::F32(batch))])?;
+            let outputs = match self.session.run(&[(&self.input, &Array::F32(batch))]) {
+                // The batch was an estimate; half of it gives the same numbers.
+                Err(RuntimeError::Memory { .. }) if !self.batching.fixed && end - start > 1 => {
+                    self.batching.size = (end - start).div_ceil(2);
+                    continue;
+                }
+                outputs => outputs?,
+            };
             for (part, output) in parts.iter_mut().zip(outputs) {
                 if let Some(rows) = output.into_f32() {
                     part.push(rows.slice_axis(Axis(0), Slice::from(0..end - start)).to_owned());
                 }
             }
+            start = end;
         }
         let join = |p: Vec<ArrayD<f32>>| {
             ndarray::concatenate(Axis(0), &p.iter().map(|a| a.view()).collect::<Vec<_>>()).unwrap_or_default()

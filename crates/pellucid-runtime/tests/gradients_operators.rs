@@ -101,7 +101,7 @@ fn check(runtime: &Runtime, case: &Case) -> Result<(), String> {
 
 #[test]
 fn every_rule_agrees_with_pytorch_in_float64() {
-    let runtime = Runtime::load(None).expect("ONNX Runtime in .runtime/ (make setup)");
+    let runtime = Runtime::load(None).expect("ONNX Runtime (make setup)");
     let (cases, _folder) = cases();
     let failures: Vec<String> =
         cases.iter().filter_map(|c| check(&runtime, c).err().map(|e| format!("{}: {e}", c.name))).collect();
@@ -157,7 +157,7 @@ fn check_differences(runtime: &Runtime, case: &Case) -> Result<(), String> {
 
 #[test]
 fn every_rule_agrees_with_differences_of_the_float32_forward_pass() {
-    let runtime = Runtime::load(None).expect("ONNX Runtime in .runtime/ (make setup)");
+    let runtime = Runtime::load(None).expect("ONNX Runtime (make setup)");
     let (cases, _folder) = cases();
     // Differences say nothing of what is rounded to half precision on the way.
     let exact: Vec<&Case> = cases.iter().filter(|c| c.tolerance < 1e-4).collect();

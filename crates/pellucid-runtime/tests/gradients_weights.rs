@@ -95,8 +95,9 @@ fn what_is_kept_is_what_is_computed_with() {
     let mut bytes = std::fs::read(file).unwrap();
     let end = bytes.len() - 32;
     bytes[end - 4..end].copy_from_slice(&100f32.to_le_bytes());
-    let seal = blake3::hash(&bytes[..end]);
-    bytes[end..].copy_from_slice(seal.as_bytes());
+    let mut seal = blake3::Hasher::new();
+    seal.update(file.file_name().unwrap().as_encoded_bytes()).update(&bytes[..end]);
+    bytes[end..].copy_from_slice(seal.finalize().as_bytes());
     std::fs::write(file, bytes).unwrap();
     assert_ne!(run(&model, Some(&cache)).gradients, whole.gradients);
 }
@@ -116,9 +117,24 @@ fn a_damaged_file_is_made_again() {
     };
     for bad in [good[..good.len() / 2].to_vec(), Vec::new(), flipped(good.len() / 2), flipped(3), flipped(15)] {
         std::fs::write(file, bad).unwrap();
-        assert_eq!(run(&model, Some(&cache)).gradients, whole.gradients);
+        let said = compile(&model, Some(&cache)).warnings().to_vec();
+        assert!(said.len() == 1 && said[0].contains(&file.display().to_string()), "{said:?}");
         assert_eq!(std::fs::read(file).unwrap(), good);
+        assert_eq!(run(&model, Some(&cache)).gradients, whole.gradients);
     }
+    assert!(compile(&model, Some(&cache)).warnings().is_empty());
+}
+
+#[test]
+fn a_file_under_the_name_of_another_is_not_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    run(&model(folder.path(), 1), Some(&cache));
+    let other = files(&cache).remove(0);
+    let whole = run(&model(folder.path(), 2), Some(&cache));
+    let own = files(&cache).into_iter().find(|f| *f != other).unwrap();
+    std::fs::copy(&other, &own).unwrap();
+    assert_eq!(run(&model(folder.path(), 2), Some(&cache)).gradients, whole.gradients);
 }
 
 #[test]

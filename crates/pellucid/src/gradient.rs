@@ -2,7 +2,7 @@
 
 mod npz;
 
-pub use npz::{NpzError, read_arrays, write_arrays};
+pub use npz::{NpzError, read_arrays, read_arrays_within, write_arrays};
 
 use crate::{Error, OpenOptions, classifier};
 use pellucid_graph::Model;
@@ -40,6 +40,8 @@ pub struct Gradients {
     pub gradients: BTreeMap<String, Array>,
     /// What was differentiated, in words.
     pub of: String,
+    /// What the user should know.
+    pub warnings: Vec<String>,
 }
 
 impl Gradients {
@@ -73,7 +75,7 @@ impl Differentiation {
         settings: &GradientSettings,
         options: &OpenOptions,
     ) -> Result<Self, Error> {
-        let model = classifier::read(path.as_ref())?;
+        let model = classifier::read(path.as_ref(), &options.budget)?;
         let runtime = Runtime::load(options.library.as_deref())?;
         let mut inputs = named(&model, inputs)?;
         let model = fitted(&runtime, model, &inputs)?;
@@ -108,7 +110,14 @@ impl Differentiation {
         let mut session = self.runtime.compile(self.differentiated, &self.session, self.cache.as_deref())?;
         let fed: Vec<(&str, &Array)> = self.inputs.iter().map(|(n, a)| (n.as_str(), a)).collect();
         let run = session.run_checked(&fed)?;
-        Ok(Gradients { outputs: run.outputs, objective: run.objective, gradients: run.gradients, of: self.of })
+        let warnings = session.warnings().to_vec();
+        Ok(Gradients {
+            outputs: run.outputs,
+            objective: run.objective,
+            gradients: run.gradients,
+            of: self.of,
+            warnings,
+        })
     }
 }
 
@@ -230,7 +239,7 @@ pub fn gradient_reach(
     shapes: &BTreeMap<String, Vec<usize>>,
     options: &OpenOptions,
 ) -> Result<GradientReach, Error> {
-    let model = classifier::read(path.as_ref())?;
+    let model = classifier::read(path.as_ref(), &options.budget)?;
     let runtime = Runtime::load(options.library.as_deref())?;
     let failed = |source| GradientsError::Gradient { model: model.path().to_path_buf(), source };
     let prepared = grad::prepare(&model, &[]).map_err(failed)?;
@@ -287,7 +296,7 @@ pub fn compare(
     options: &OpenOptions,
 ) -> Result<Vec<Compared>, Error> {
     let path = path.as_ref();
-    let model = classifier::read(path)?;
+    let model = classifier::read(path, &options.budget)?;
     let runtime = Runtime::load(options.library.as_deref())?;
     let is_input = |n: &str| model.graph.inputs.iter().any(|v| v.name() == n);
     let inputs: BTreeMap<String, Array> =

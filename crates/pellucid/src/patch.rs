@@ -8,6 +8,7 @@ use crate::classifier::read;
 use pellucid_classifier::layer::DecisionLayer as Layer;
 use pellucid_graph::taps::DecisionLayer as Tap;
 use pellucid_graph::{ElementType, Model, Tensor};
+use pellucid_guard::{Budget, Limit, bounded};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 use serde::{Deserialize, Serialize};
@@ -213,10 +214,13 @@ impl Patch {
         })
     }
 
-    /// Reads a patch file.
-    pub fn read(path: &Path) -> Result<Self, PatchError> {
+    /// Reads a patch file of at most `budget.file_memory` bytes.
+    ///
+    /// # Errors
+    /// [`PatchError`]; also where its numbers are not what its hashes say.
+    pub fn read(path: &Path, budget: &Budget) -> Result<Self, PatchError> {
         let failed = |reason: String| PatchError::Read { path: path.to_owned(), reason };
-        let data = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
+        let data = bounded::read(path, budget, Limit::FileMemory).map_err(|e| failed(e.to_string()))?;
         let file = SafeTensors::deserialize(&data).map_err(|e| failed(e.to_string()))?;
         let (_, header) = SafeTensors::read_metadata(&data).map_err(|e| failed(e.to_string()))?;
         let lacks = |missing: &str| PatchError::NotAPatch { path: path.to_owned(), missing: missing.to_owned() };
@@ -343,9 +347,12 @@ impl Patch {
 }
 
 /// Applies the patch at `patch` to the model at `model`, or takes it back, and writes `out`, with its weights inside.
-pub fn patch_model(model: &Path, patch: &Path, out: &Path, revert: bool) -> Result<(), crate::Error> {
+///
+/// # Errors
+/// What is wrong with either file, or that `out` cannot be written.
+pub fn patch_model(model: &Path, patch: &Path, out: &Path, revert: bool, budget: &Budget) -> Result<(), crate::Error> {
     check_output(out, model)?;
-    let (mut read_model, read_patch) = (read(model)?, Patch::read(patch)?);
+    let (mut read_model, read_patch) = (read(model, budget)?, Patch::read(patch, budget)?);
     read_model.embed_weights()?;
     let changed = if revert { read_patch.revert(&read_model, patch)? } else { read_patch.apply(&read_model, patch)? };
     Ok(changed.write(out)?)
@@ -369,6 +376,9 @@ pub(crate) fn check_output(out: &Path, model: &Path) -> Result<(), crate::Error>
 }
 
 /// What the patch at `path` holds.
-pub fn patch_summary(path: &Path) -> Result<PatchSummary, crate::Error> {
-    Ok(Patch::read(path)?.summary())
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn patch_summary(path: &Path, budget: &Budget) -> Result<PatchSummary, crate::Error> {
+    Ok(Patch::read(path, budget)?.summary())
 }

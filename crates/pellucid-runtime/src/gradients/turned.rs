@@ -20,19 +20,25 @@ const MOVES: [&str; 7] = ["Concat", "Pad", "Reshape", "Slice", "Squeeze", "Trans
 /// Smaller values are left to the runtime.
 const SMALL: usize = 1024;
 
-/// Bytes at the end of a file: blake3 of all before.
+/// Bytes at the end of a file: blake3 of its name and of all before, so that a file under another's name is not taken.
 const SEAL: usize = 32;
+
+/// A model whose turned weights are given when it is compiled.
+pub(super) struct Settled {
+    pub(super) model: Model,
+    /// The turned weights, by name.
+    pub(super) given: Vec<(String, Array)>,
+    /// What went wrong with the cache and was put right, in words.
+    pub(super) warnings: Vec<String>,
+}
 
 /// `model` with its turned weights as constants that are given when it is compiled, and those constants. The model stays
 /// as it is where none of its weights lie in other files.
-pub(super) fn settle(
-    runtime: &Runtime,
-    model: &Model,
-    cache: &Path,
-) -> Result<(Model, Vec<(String, Array)>), RuntimeError> {
+pub(super) fn settle(runtime: &Runtime, model: &Model, cache: &Path) -> Result<Settled, RuntimeError> {
     let names = turned(&model.graph);
+    let mut warnings = Vec::new();
     if names.is_empty() {
-        return Ok((model.clone(), Vec::new()));
+        return Ok(Settled { model: model.clone(), given: Vec::new(), warnings });
     }
     let mut asking = model.clone();
     asking.graph.inputs.clear();
@@ -40,7 +46,7 @@ pub(super) fn settle(
     names.iter().for_each(|n| asking.graph.add_output(n));
     asking.graph.prune();
     let arrays = match key(&asking) {
-        Ok(key) => kept(runtime, &asking, &cache.join("weights").join(format!("{key}.bin")))?,
+        Ok(key) => kept(runtime, &asking, &cache.join("weights").join(format!("{key}.bin")), &mut warnings)?,
         // Compiling reads the same files and says better what is wrong with them.
         Err(_) => make(runtime, &asking)?,
     };
@@ -52,7 +58,7 @@ pub(super) fn settle(
         settled.graph.initializers.insert(name.clone(), tensor);
     }
     settled.graph.prune();
-    Ok((settled, names.into_iter().zip(arrays).collect()))
+    Ok(Settled { model: settled, given: names.into_iter().zip(arrays).collect(), warnings })
 }
 
 /// Large float32 values that are nothing but weights of other files in another order, where something else reads them.
@@ -81,6 +87,7 @@ fn turned(graph: &Graph) -> Vec<String> {
 /// blake3 over what is computed and every weight that it reads.
 fn key(asking: &Model) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
+    hasher.update(b"sealed with its name");
     hasher.update(&asking.to_referencing_bytes());
     for name in asking.graph.initializers.keys() {
         let Some((path, offset, length)) = asking.external_data(name) else { continue };
@@ -92,15 +99,20 @@ fn key(asking: &Model) -> io::Result<String> {
 }
 
 /// The arrays from `path`, or made and written there.
-fn kept(runtime: &Runtime, asking: &Model, path: &Path) -> Result<Vec<Array>, RuntimeError> {
+fn kept(
+    runtime: &Runtime,
+    asking: &Model,
+    path: &Path,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Array>, RuntimeError> {
     match read(path, asking.graph.outputs.len()) {
         Ok(arrays) => return Ok(arrays),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        Err(e) => tracing::warn!("{}: {e}; made again", path.display()),
+        Err(e) => warnings.push(format!("{}: kept weights cannot be used ({e}); they are made again", path.display())),
     }
     let arrays = make(runtime, asking)?;
     if let Err(e) = write(path, &arrays) {
-        tracing::warn!("{}: {e}; turned weights are not kept", path.display());
+        warnings.push(format!("{}: mirrored weights are not kept ({e})", path.display()));
     }
     Ok(arrays)
 }
@@ -118,8 +130,10 @@ struct Hashed<T> {
 }
 
 impl<T> Hashed<T> {
-    fn new(inner: T) -> Self {
-        Self { inner, hasher: blake3::Hasher::new() }
+    fn new(inner: T, path: &Path) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+        Self { inner, hasher }
     }
 }
 
@@ -151,7 +165,14 @@ const CHUNK: usize = 1 << 20;
 fn write(path: &Path, arrays: &[Array]) -> io::Result<()> {
     std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
     let part = path.with_extension(format!("{}.part", std::process::id()));
-    let mut out = Hashed::new(BufWriter::new(File::create(&part)?));
+    fill(&part, path, arrays).and_then(|()| std::fs::rename(&part, path)).inspect_err(|_| {
+        // The write has failed already, and its error is the one to report.
+        let _ = std::fs::remove_file(&part);
+    })
+}
+
+fn fill(part: &Path, path: &Path, arrays: &[Array]) -> io::Result<()> {
+    let mut out = Hashed::new(BufWriter::new(File::create(part)?), path);
     for array in arrays.iter().filter_map(Array::as_f32) {
         out.put(&(array.ndim() as u64).to_le_bytes())?;
         array.shape().iter().try_for_each(|&d| out.put(&(d as u64).to_le_bytes()))?;
@@ -163,15 +184,14 @@ fn write(path: &Path, arrays: &[Array]) -> io::Result<()> {
     }
     let seal = out.hasher.finalize();
     out.inner.write_all(seal.as_bytes())?;
-    out.inner.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    std::fs::rename(part, path)
+    out.inner.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }
 
 fn read(path: &Path, count: usize) -> io::Result<Vec<Array>> {
     let file = File::open(path)?;
     let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the file is damaged");
     let size = file.metadata()?.len();
-    let mut input = Hashed::new(BufReader::with_capacity(CHUNK, file));
+    let mut input = Hashed::new(BufReader::with_capacity(CHUNK, file), path);
     let mut arrays = Vec::with_capacity(count);
     for _ in 0..count {
         let rank = input.number()?;

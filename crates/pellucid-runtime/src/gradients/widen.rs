@@ -3,6 +3,7 @@
 use super::GradientsError;
 use crate::array::Array;
 use crate::library::Runtime;
+use crate::observe::within_budget;
 use crate::session::SessionOptions;
 use ndarray::{ArrayD, Axis, IxDyn, Slice, concatenate};
 use pellucid_graph::{ElementType, Model, grad};
@@ -53,6 +54,8 @@ fn samples(model: &Model, seed: u32) -> Result<Vec<(String, Array)>, String> {
             value.shape().unwrap_or_default().iter().map(|d| usize::try_from((*d)?).ok()).collect();
         let name = value.name().to_owned();
         let Some(shape) = shape else { return Err(format!("input '{name}' has other free dimensions")) };
+        let element = value.element().unwrap_or(ElementType::F32);
+        within_budget(model, &name, &shape, element).map_err(|e| e.to_string())?;
         let array = match value.element() {
             Some(ElementType::F32) => Array::F32(ArrayD::from_shape_simple_fn(IxDyn(&shape), &mut number)),
             Some(ElementType::I64) => Array::I64(ArrayD::from_elem(IxDyn(&shape), i64::from(seed))),

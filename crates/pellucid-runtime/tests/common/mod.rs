@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The runtime that `make setup` fetched.
 pub fn runtime() -> Runtime {
-    Runtime::load(None).expect("ONNX Runtime in .runtime/ (make setup)")
+    Runtime::load(None).expect("ONNX Runtime (make setup)")
 }
 
 /// Values that differ and have no pattern, in [−0.5, 0.5).
