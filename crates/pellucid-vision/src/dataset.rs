@@ -12,6 +12,7 @@
 //! File names in a table are relative to the table's folder; a name that would leave it is refused.
 //! Names are data: nothing here interprets them further.
 
+mod fence;
 mod folders;
 mod labels;
 mod parquet;
@@ -22,15 +23,17 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use self::fence::{Fence, Place};
 use crate::picture::{Picture, PictureError, read_bounded};
-use pellucid_guard::Budget;
+use crate::text::{said, shown};
+use pellucid_guard::{Budget, OverBudget};
 
 /// Why a data set could not be opened or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatasetError {
     /// The path is not there or cannot be read.
-    #[error("{path}: the data set cannot be read: {source}")]
+    #[error("{}: the data set cannot be read: {source}", shown(.path))]
     Io {
         /// File or folder.
         path: PathBuf,
@@ -38,7 +41,11 @@ pub enum DatasetError {
         source: std::io::Error,
     },
     /// Nothing that looks like a data set.
-    #[error("{path}: {detail}; expected a folder for each class, metadata.csv, metadata.jsonl or a Parquet file")]
+    #[error(
+        "{}: {}; expected a folder for each class, metadata.csv, metadata.jsonl or a Parquet file",
+        shown(.path),
+        said(.detail)
+    )]
     Unrecognised {
         /// File or folder.
         path: PathBuf,
@@ -46,7 +53,7 @@ pub enum DatasetError {
         detail: String,
     },
     /// A table without a column that is needed.
-    #[error("{path}: no column for the {wanted}; found {found}; name it {expected}")]
+    #[error("{}: no column for the {wanted}; found {}; name it {expected}", shown(.path), said(.found))]
     MissingColumn {
         /// The table.
         path: PathBuf,
@@ -58,7 +65,7 @@ pub enum DatasetError {
         expected: String,
     },
     /// A line or row that makes no sense.
-    #[error("{path}, {place}: {detail}")]
+    #[error("{}, {place}: {}", shown(.path), said(.detail))]
     Row {
         /// The table.
         path: PathBuf,
@@ -68,7 +75,7 @@ pub enum DatasetError {
         detail: String,
     },
     /// Labels that do not fit the class names.
-    #[error("{path}: {detail}")]
+    #[error("{}: {}", shown(.path), said(.detail))]
     Labels {
         /// Table or folder.
         path: PathBuf,
@@ -76,7 +83,7 @@ pub enum DatasetError {
         detail: String,
     },
     /// The split asked for is not there.
-    #[error("{path}: no split `{wanted}`; the data set has {found}")]
+    #[error("{}: no split `{}`; the data set has {}", shown(.path), said(.wanted), said(.found))]
     NoSuchSplit {
         /// Table or folder.
         path: PathBuf,
@@ -87,7 +94,9 @@ pub enum DatasetError {
     },
     /// None of the files that a table names is there.
     #[error(
-        "{path}: none of its {count} pictures is there, for example {example}; file names are relative to the table's folder"
+        "{}: none of its {count} pictures is there, for example {}; file names are relative to the table's folder",
+        shown(.path),
+        said(.example)
     )]
     AllMissing {
         /// The table.
@@ -97,8 +106,21 @@ pub enum DatasetError {
         /// One of them.
         example: String,
     },
+    /// A table that names addresses and no files.
+    #[error(
+        "{path}: all of its {count} pictures are addresses, for example {example}, which are never opened; fetch the files \
+         and name them relative to the table's folder"
+    )]
+    OnlyAddresses {
+        /// The table.
+        path: PathBuf,
+        /// How many there are.
+        count: usize,
+        /// One of them.
+        example: String,
+    },
     /// No pictures at all.
-    #[error("{path}: the data set holds no pictures ({detail})")]
+    #[error("{}: the data set holds no pictures ({})", shown(.path), said(.detail))]
     NoPictures {
         /// Table or folder.
         path: PathBuf,
@@ -106,12 +128,20 @@ pub enum DatasetError {
         detail: String,
     },
     /// A Parquet file that cannot be read.
-    #[error("{path}: the Parquet file cannot be read: {detail}")]
+    #[error("{}: the Parquet file cannot be read: {}", shown(.path), said(.detail))]
     Parquet {
         /// The file.
         path: PathBuf,
         /// What the reader said.
         detail: String,
+    },
+    /// The table or file takes more than [`Budget`] allows.
+    #[error("{}: the data set takes too much: {source}", shown(.path))]
+    OverBudget {
+        /// File or folder.
+        path: PathBuf,
+        /// The bound, and what is needed.
+        source: OverBudget,
     },
     /// A sample that does not exist.
     #[error("sample {index} was asked for, the data set has {count}")]
@@ -124,6 +154,10 @@ pub enum DatasetError {
     /// The picture of a sample cannot be read.
     #[error(transparent)]
     Picture(#[from] PictureError),
+}
+
+fn over_budget(path: &Path, source: OverBudget) -> DatasetError {
+    DatasetError::OverBudget { path: path.into(), source }
 }
 
 /// One labelled picture.
@@ -164,6 +198,8 @@ pub struct DatasetOptions {
     pub class_names: Option<Vec<String>>,
     /// How the data set is kept, where it should not be guessed.
     pub format: Option<Format>,
+    /// Bounds on what its files may take in memory.
+    pub budget: Budget,
 }
 
 /// Labelled pictures, in a fixed order.
@@ -188,7 +224,8 @@ impl Dataset {
     /// Opens the data set at `path` (a folder, a CSV or JSON-lines table, or a Parquet file).
     ///
     /// Files that a table names and that are not there are left out and named in `warnings`; it
-    /// is an error if all are missing. Labels that are empty or `NaN` are errors with their line.
+    /// is an error if all are missing. Labels that are empty or `NaN` are errors with their line. A link that leads out of
+    /// the data set's folder is not followed; a warning says how many there are. Only regular files are ever opened.
     pub fn open(path: impl AsRef<Path>, options: &DatasetOptions) -> Result<Dataset, DatasetError> {
         let path = path.as_ref();
         let found = std::fs::metadata(path).map_err(|source| DatasetError::Io { path: path.into(), source })?;
@@ -198,6 +235,9 @@ impl Dataset {
             Source::Parquet(root, files) => parquet::open(&root, &files, options)?,
         };
         dataset.warn_of_sparse_classes();
+        for warning in &mut dataset.warnings {
+            *warning = said(warning);
+        }
         Ok(dataset)
     }
 
@@ -212,25 +252,25 @@ impl Dataset {
     }
 
     /// The picture of sample `index`.
-    pub fn read(&self, index: usize, limits: &Budget) -> Result<Picture, DatasetError> {
-        let bytes = self.read_bytes(index, limits)?;
-        Ok(Picture::decode(&bytes, &self.samples[index].file, limits)?)
+    pub fn read(&self, index: usize, budget: &Budget) -> Result<Picture, DatasetError> {
+        let bytes = self.read_bytes(index, budget)?;
+        Ok(Picture::decode(&bytes, &self.samples[index].file, budget)?)
     }
 
     /// The encoded file of sample `index`.
-    pub fn read_bytes(&self, index: usize, limits: &Budget) -> Result<Vec<u8>, DatasetError> {
+    pub fn read_bytes(&self, index: usize, budget: &Budget) -> Result<Vec<u8>, DatasetError> {
         let count = self.samples.len();
         let sample = self.samples.get(index).ok_or(DatasetError::NoSuchSample { index, count })?;
         match &self.packed {
-            Some(packed) => packed.bytes(index, &sample.file, limits),
-            None => Ok(read_bounded(&self.root.join(&sample.file), &sample.file, limits)?),
+            Some(packed) => packed.bytes(index, &sample.file, budget),
+            None => Ok(read_bounded(&self.root.join(&sample.file), &sample.file, budget)?),
         }
     }
 
     /// BLAKE3 of the encoded file of sample `index`, as 64 hexadecimal digits: the same content
     /// has the same hash wherever it lies and whatever it is called.
-    pub fn content_hash(&self, index: usize, limits: &Budget) -> Result<String, DatasetError> {
-        Ok(blake3::hash(&self.read_bytes(index, limits)?).to_hex().to_string())
+    pub fn content_hash(&self, index: usize, budget: &Budget) -> Result<String, DatasetError> {
+        Ok(blake3::hash(&self.read_bytes(index, budget)?).to_hex().to_string())
     }
 
     /// Whether pictures come fastest when asked for in order, one at a time.
@@ -274,17 +314,18 @@ enum Source {
 
 fn in_folder(path: &Path, options: &DatasetOptions) -> Result<Source, DatasetError> {
     let wanted = |format: Format| options.format.is_none_or(|asked| asked == format);
+    let mut fence = Fence::around(path).map_err(|source| DatasetError::Io { path: path.into(), source })?;
     let csv = path.join("metadata.csv");
-    if csv.is_file() && (wanted(Format::Csv) || wanted(Format::Wilds)) {
+    if fence.place(&csv) == Place::File && (wanted(Format::Csv) || wanted(Format::Wilds)) {
         return Ok(Source::Table(csv, options.format.unwrap_or(Format::Csv)));
     }
     let lines = path.join("metadata.jsonl");
-    if lines.is_file() && wanted(Format::JsonLines) {
+    if fence.place(&lines) == Place::File && wanted(Format::JsonLines) {
         return Ok(Source::Table(lines, Format::JsonLines));
     }
     if wanted(Format::Parquet) {
         for folder in [path.to_path_buf(), path.join("data")] {
-            let files = parquet::files_in(&folder)?;
+            let files = parquet::files_in(&folder, &mut fence)?;
             if !files.is_empty() {
                 return Ok(Source::Parquet(path.into(), files));
             }

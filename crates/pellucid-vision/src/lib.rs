@@ -1,7 +1,7 @@
 //! Pictures, preprocessing, data sets and heat maps: everything between files on a disk and the
 //! numbers that a model reads.
 //!
-//! A picture is opened within [`limits`], becomes an 8-bit RGB [`picture::Picture`], goes through
+//! A picture is opened within a [`pellucid_guard::Budget`], becomes an 8-bit RGB [`picture::Picture`], goes through
 //! the one [`preprocess::Preprocessing`] of the model (whose [`resize`] equals Pillow's), and
 //! arrives as a float tensor. [`dataset`] lists labelled pictures, [`loader`] turns them into
 //! batches, and [`heat`] draws maps on top of them. [`canvas`] makes pictures that are optimised
@@ -18,4 +18,5 @@ pub mod names;
 pub mod picture;
 pub mod preprocess;
 pub mod resize;
+mod text;
 pub mod training_view;

@@ -87,14 +87,14 @@ pub fn batches(
     preprocessing: Preprocessing,
     indices: Vec<usize>,
     batch: usize,
-    limits: Budget,
+    budget: Budget,
     view: Option<TrainingView>,
 ) -> Batches {
     // Nothing is buffered: the thread holds the finished batch until the last one is done with.
     let (give, ready) = sync_channel(0);
     let worker = std::thread::spawn(move || {
         for wanted in indices.chunks(batch.max(1)) {
-            if give.send(load(&dataset, &preprocessing, wanted, &limits, view)).is_err() {
+            if give.send(load(&dataset, &preprocessing, wanted, &budget, view)).is_err() {
                 return;
             }
         }
@@ -107,7 +107,7 @@ pub fn load(
     dataset: &Dataset,
     preprocessing: &Preprocessing,
     wanted: &[usize],
-    limits: &Budget,
+    budget: &Budget,
     view: Option<TrainingView>,
 ) -> Batch {
     let prepare = |picture: Picture, row: &mut [f32]| match view {
@@ -117,11 +117,11 @@ pub fn load(
     let each = preprocessing.len();
     let mut values = vec![0.0f32; wanted.len() * each];
     let outcomes: Vec<Result<(), DatasetError>> = if dataset.prefers_order() {
-        in_order(dataset, &prepare, wanted, limits, &mut values)
+        in_order(dataset, &prepare, wanted, budget, &mut values)
     } else {
         let rows = values.par_chunks_exact_mut(each).zip(wanted);
         rows.map(|(row, index)| {
-            prepare(dataset.read(*index, limits)?, row);
+            prepare(dataset.read(*index, budget)?, row);
             Ok(())
         })
         .collect()
@@ -134,16 +134,16 @@ fn in_order(
     dataset: &Dataset,
     prepare: &(impl Fn(Picture, &mut [f32]) + Sync),
     wanted: &[usize],
-    limits: &Budget,
+    budget: &Budget,
     values: &mut [f32],
 ) -> Vec<Result<(), DatasetError>> {
     let each = values.len() / wanted.len().max(1);
     let few = rayon::current_num_threads() * 2;
     let mut outcomes = Vec::with_capacity(wanted.len());
     for (wanted, rows) in wanted.chunks(few).zip(values.chunks_mut(few * each)) {
-        let files: Vec<_> = wanted.iter().map(|index| dataset.read_bytes(*index, limits)).collect();
+        let files: Vec<_> = wanted.iter().map(|index| dataset.read_bytes(*index, budget)).collect();
         let decoded = rows.par_chunks_exact_mut(each).zip(wanted).zip(files).map(|((row, index), bytes)| {
-            prepare(Picture::decode(&bytes?, &dataset.samples[*index].file, limits)?, row);
+            prepare(Picture::decode(&bytes?, &dataset.samples[*index].file, budget)?, row);
             Ok(())
         });
         outcomes.extend(decoded.collect::<Vec<_>>());

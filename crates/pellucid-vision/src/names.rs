@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::text::{self, said, shown};
+
 /// Why class names could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NamesError {
     /// The file cannot be read.
-    #[error("{path}: class names cannot be read: {source}")]
+    #[error("{}: class names cannot be read: {source}", shown(.path))]
     Io {
         /// The file.
         path: PathBuf,
@@ -17,7 +19,11 @@ pub enum NamesError {
         source: std::io::Error,
     },
     /// The file is read and makes no sense.
-    #[error("{path}: {detail}; expected one name a line, a JSON list of names, or a JSON object from index to name")]
+    #[error(
+        "{}: {}; expected one name a line, a JSON list of names, or a JSON object from index to name",
+        shown(.path),
+        said(.detail)
+    )]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -30,7 +36,7 @@ pub enum NamesError {
 /// `["a", "b"]`, a JSON object `{"0": "a"}` or `{"a": 0}`, or a model's `config.json`.
 pub fn from_file(path: impl AsRef<Path>) -> Result<Vec<String>, NamesError> {
     let path = path.as_ref();
-    let text = std::fs::read_to_string(path).map_err(|source| NamesError::Io { path: path.into(), source })?;
+    let text = text::read(path).map_err(|source| NamesError::Io { path: path.into(), source })?;
     let text = text.trim_start_matches('\u{feff}');
     let malformed = |detail: String| NamesError::Malformed { path: path.into(), detail };
     if text.trim_start().starts_with(['{', '[']) {
@@ -56,7 +62,7 @@ pub fn beside(model: impl AsRef<Path>) -> Option<Vec<String>> {
         return Some(names);
     }
     [model.with_extension("json"), folder.join("config.json")].iter().find_map(|path| {
-        let json: Value = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
+        let json: Value = serde_json::from_str(&text::read(path).ok()?).ok()?;
         from_json(&json)
     })
 }

@@ -20,13 +20,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::picture::Picture;
 use crate::resize::Filter;
+use crate::text::{said, shown};
 
 /// Why a preprocessing configuration was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PreprocessingError {
     /// The file cannot be read.
-    #[error("{path}: cannot be read: {source}")]
+    #[error("{}: cannot be read: {source}", shown(.path))]
     Io {
         /// The configuration file.
         path: PathBuf,
@@ -34,7 +35,7 @@ pub enum PreprocessingError {
         source: std::io::Error,
     },
     /// Not JSON.
-    #[error("{origin}: not valid JSON: {detail}")]
+    #[error("{}: not valid JSON: {}", said(.origin), said(.detail))]
     Json {
         /// File or origin of the text.
         origin: String,
@@ -42,7 +43,7 @@ pub enum PreprocessingError {
         detail: String,
     },
     /// A value that is needed is not there.
-    #[error("{origin}: `{key}` is missing ({expected}); add it, or give {flag}")]
+    #[error("{}: `{key}` is missing ({expected}); add it, or give {flag}", said(.origin))]
     MissingKey {
         /// File or origin of the configuration.
         origin: String,
@@ -54,7 +55,7 @@ pub enum PreprocessingError {
         flag: &'static str,
     },
     /// A value that makes no sense.
-    #[error("{origin}: `{key}` is {found}, expected {expected}; correct it, or give {flag}")]
+    #[error("{}: `{key}` is {}, expected {expected}; correct it, or give {flag}", said(.origin), said(.found))]
     BadValue {
         /// File or origin of the configuration.
         origin: String,
@@ -68,7 +69,11 @@ pub enum PreprocessingError {
         flag: &'static str,
     },
     /// A step that this library does not do.
-    #[error("{origin}: {detail}; give the preprocessing by flags or in a `.preprocess.json` beside the model")]
+    #[error(
+        "{}: {}; give the preprocessing by flags or in a `.preprocess.json` beside the model",
+        said(.origin),
+        said(.detail)
+    )]
     Unsupported {
         /// File or origin of the configuration.
         origin: String,
@@ -363,6 +368,11 @@ impl Preprocessing {
             (self.std.iter().all(|value| positive(*value)), "std", std, "three positive numbers", "--std"),
         ];
         match rules.into_iter().find(|rule| !rule.0) {
+            None if (0..3).any(|channel| self.table(channel).iter().any(|value| !value.is_finite())) => {
+                let found = format!("{:e} with mean {:?} and std {:?}", self.scale, self.mean, self.std);
+                let (key, expected, flag) = ("scale", "values that stay finite in 32 bits", "--scale");
+                Err(PreprocessingError::BadValue { origin: origin.into(), key: key.into(), found, expected, flag })
+            }
             None => Ok(self),
             Some((_, key, found, expected, flag)) => {
                 Err(PreprocessingError::BadValue { origin: origin.into(), key: key.into(), found, expected, flag })

@@ -5,6 +5,8 @@
 //! fractional bits, and each pass (first along x, then along y) rounds to 8 bits. Models trained
 //! behind torchvision, timm or Hugging Face pipelines have seen exactly these pixels.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::picture::Picture;
@@ -236,11 +238,11 @@ fn to_byte(sum: i32) -> u8 {
 const HALF: i32 = 1 << (FRACTION_BITS - 1);
 
 /// Source rows `first..end`, each reduced to the target columns.
-fn pass_x(picture: &Picture, along: &Weights, first: usize, end: usize) -> Vec<u8> {
+fn pass_x<'a>(picture: &'a Picture, along: &Weights, first: usize, end: usize) -> Cow<'a, [u8]> {
     let stride = picture.width() as usize * 3;
     let rows = &picture.data()[first * stride..end * stride];
     if along.is_identity(picture.width() as usize) {
-        return rows.to_vec();
+        return Cow::Borrowed(rows);
     }
     let mut narrow = Vec::with_capacity((end - first) * along.starts.len() * 3);
     for row in rows.chunks_exact(stride) {
@@ -255,7 +257,7 @@ fn pass_x(picture: &Picture, along: &Weights, first: usize, end: usize) -> Vec<u
             narrow.extend_from_slice(&[to_byte(r), to_byte(g), to_byte(b)]);
         }
     }
-    narrow
+    Cow::Owned(narrow)
 }
 
 /// Rows of `narrow` (the first of which is source row `first`) combined into the target rows.

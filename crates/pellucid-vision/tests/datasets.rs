@@ -211,6 +211,25 @@ fn markup_in_names_is_only_data() {
 }
 
 #[test]
+fn an_address_is_never_opened_and_said_to_be_one() {
+    let mixed = "file_name,label\na.png,cat\nb.png,dog\nhttps://example.com/c.png,cat\ns3://bucket/d.png,dog\n";
+    // A file that the address would be, were it a path.
+    let folder = folder(&[("metadata.csv", mixed), ("a.png", ""), ("b.png", ""), ("https:/example.com/c.png", "")]);
+    let dataset = open(folder.path());
+    assert_eq!(files(&dataset), [("a.png", 0), ("b.png", 1)]);
+    let said = dataset.warnings.iter().find(|w| w.starts_with("2 of 4 pictures are addresses")).unwrap();
+    assert!(
+        said.contains("https://example.com/c.png, s3://bucket/d.png") && said.contains("fetch the files"),
+        "{said}"
+    );
+    let only = csv_error("file_name,label\nhttps://example.com/a.png,cat\nfile:///etc/passwd,dog\n");
+    assert!(only.contains("all of its 2 pictures are addresses, for example https://example.com/a.png"), "{only}");
+    assert!(only.contains("never opened"), "{only}");
+    let not = csv_error("file_name,label\na b://c.png,cat\n");
+    assert!(not.contains("none of its 1 pictures is there"), "no scheme holds a space: {not}");
+}
+
+#[test]
 fn missing_files_are_left_out_and_named() {
     let (_folder, path) = table("list.csv", "file_name,label\na.png,0\ngone.png,1\nb.png,1\na.png,0\n");
     let dataset = open(path);

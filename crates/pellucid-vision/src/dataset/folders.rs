@@ -4,7 +4,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{Dataset, DatasetError, DatasetOptions, Format, Sample, canonical_split, keep_split, labels};
+use super::fence::{Fence, Place, outside_in_words};
+use super::{Dataset, DatasetError, DatasetOptions, Format, Sample, canonical_split, keep_split, labels, over_budget};
+use pellucid_guard::{Budget, Limit};
+
+/// Folders below a class folder that are gone into. Deeper trees are no data sets, and paths have an end.
+const DEEPEST: usize = 64;
 
 /// A picture in a class folder.
 struct Found {
@@ -16,17 +21,19 @@ struct Found {
 /// Opens `root`; see [`Dataset::open`].
 pub(super) fn open(root: &Path, options: &DatasetOptions) -> Result<Dataset, DatasetError> {
     let mut warnings = Vec::new();
-    let mut walk = Walk::default();
-    let top = folders_in(root)?;
+    let fence = Fence::around(root).map_err(|source| DatasetError::Io { path: root.into(), source })?;
+    let mut walk = Walk::new(fence, options.budget);
+    let top = walk.folders_in(root, "")?;
     if top.is_empty() {
-        let detail = "it has no sub-folders".to_string();
+        let outside = outside_in_words(&mut walk.outside);
+        let detail = outside.unwrap_or_else(|| "it has no sub-folders".to_string());
         return Err(DatasetError::Unrecognised { path: root.into(), detail });
     }
-    let splits = has_splits(root, &top)?;
+    let splits = walk.has_splits(root, &top)?;
     if splits {
         for split in &top {
             let path = root.join(split);
-            for class in folders_in(&path)? {
+            for class in walk.folders_in(&path, split)? {
                 walk.class_folder(
                     &path.join(&class),
                     &format!("{split}/{class}"),
@@ -42,11 +49,15 @@ pub(super) fn open(root: &Path, options: &DatasetOptions) -> Result<Dataset, Dat
     }
     walk.report(&mut warnings);
     // Before the split is chosen, so that every split numbers its classes alike.
-    let folders: Vec<String> = walk.classes.into_iter().collect();
+    let folders: Vec<String> = std::mem::take(&mut walk.classes).into_iter().collect();
     let named = labels::resolve_folders(&folders, options.class_names.as_deref(), &mut warnings);
     let (indices, classes) = named.map_err(|detail| DatasetError::Labels { path: root.into(), detail })?;
     if walk.found.is_empty() {
-        let detail = format!("{} folders, none with a file named .jpg, .png, .webp, .gif, .bmp or .tif", folders.len());
+        let mut detail =
+            format!("{} folders, none with a file named .jpg, .png, .webp, .gif, .bmp or .tif", folders.len());
+        if let Some(outside) = outside_in_words(&mut walk.outside) {
+            detail = format!("{detail}; {outside}");
+        }
         return Err(DatasetError::NoPictures { path: root.into(), detail });
     }
     let kept = keep_split(walk.found, |found| found.split.as_deref(), options, root, &mut warnings)?;
@@ -68,46 +79,74 @@ pub(super) fn open(root: &Path, options: &DatasetOptions) -> Result<Dataset, Dat
     })
 }
 
-/// Whether all of the top folders are splits, at least one of which holds class folders.
-fn has_splits(root: &Path, top: &[String]) -> Result<bool, DatasetError> {
-    if !top.iter().all(|name| ["train", "val", "test"].contains(&canonical_split(name).as_str())) {
-        return Ok(false);
-    }
-    for name in top {
-        if !folders_in(&root.join(name))?.is_empty() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Names of the folders in `path`, sorted, without hidden ones.
-fn folders_in(path: &Path) -> Result<Vec<String>, DatasetError> {
-    let io = |source| DatasetError::Io { path: path.into(), source };
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(io)? {
-        let entry = entry.map_err(io)?;
-        if let Ok(name) = entry.file_name().into_string()
-            && !name.starts_with('.')
-            && entry.path().is_dir()
-        {
-            names.push(name);
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
 /// What the walk through class folders has found.
-#[derive(Default)]
 struct Walk {
+    fence: Fence,
+    budget: Budget,
     found: Vec<Found>,
     classes: BTreeSet<String>,
     ignored: Vec<String>,
+    /// Links that lead out of the data set.
+    outside: Vec<String>,
+    /// Pipes, sockets, devices and links to nothing.
+    unreadable: Vec<String>,
+    /// Folders below [`DEEPEST`].
+    too_deep: usize,
     unnameable: usize,
 }
 
 impl Walk {
+    fn new(fence: Fence, budget: Budget) -> Walk {
+        Walk {
+            fence,
+            budget,
+            found: Vec::new(),
+            classes: BTreeSet::new(),
+            ignored: Vec::new(),
+            outside: Vec::new(),
+            unreadable: Vec::new(),
+            too_deep: 0,
+            unnameable: 0,
+        }
+    }
+
+    /// Whether all of the top folders are splits, at least one of which holds class folders.
+    fn has_splits(&mut self, root: &Path, top: &[String]) -> Result<bool, DatasetError> {
+        if !top.iter().all(|name| ["train", "val", "test"].contains(&canonical_split(name).as_str())) {
+            return Ok(false);
+        }
+        let outside = self.outside.len();
+        for name in top {
+            let holds_folders = !self.folders_in(&root.join(name), name)?.is_empty();
+            // They are met again when the folder is walked through.
+            self.outside.truncate(outside);
+            if holds_folders {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Names of the folders in `path`, sorted, without hidden ones; `below` is what `path` is called in the data set.
+    fn folders_in(&mut self, path: &Path, below: &str) -> Result<Vec<String>, DatasetError> {
+        let io = |source| DatasetError::Io { path: path.into(), source };
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(io)? {
+            let entry = entry.map_err(io)?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if name.starts_with('.') {
+                continue;
+            }
+            match self.fence.place(&entry.path()) {
+                Place::Folder => names.push(name),
+                Place::Outside => self.outside.push(if below.is_empty() { name } else { format!("{below}/{name}") }),
+                Place::File | Place::Missing | Place::Special => {}
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
     fn class_folder(
         &mut self,
         path: &Path,
@@ -117,28 +156,33 @@ impl Walk {
     ) -> Result<(), DatasetError> {
         self.classes.insert(class.to_string());
         let mut seen = BTreeSet::new();
-        let mut waiting = vec![(path.to_path_buf(), below.to_string())];
+        let mut waiting = vec![(path.to_path_buf(), below.to_string(), 0)];
         let start = self.found.len();
-        while let Some((folder, prefix)) = waiting.pop() {
+        while let Some((folder, prefix, depth)) = waiting.pop() {
             // A link that leads back up would otherwise be followed for ever.
             let real = folder.canonicalize().unwrap_or_else(|_| folder.clone());
-            if seen.insert(real) {
-                self.folder(&folder, &prefix, class, &split, &mut waiting)?;
+            if depth > DEEPEST {
+                self.too_deep += 1;
+            } else if seen.insert(real) {
+                for folder in self.folder(&folder, &prefix, class, &split)? {
+                    waiting.push((folder.0, folder.1, depth + 1));
+                }
             }
         }
         self.found[start..].sort_by(|a, b| a.file.cmp(&b.file));
         Ok(())
     }
 
+    /// Takes the pictures of one folder; gives the folders in it.
     fn folder(
         &mut self,
         folder: &Path,
         prefix: &str,
         class: &str,
         split: &Option<String>,
-        waiting: &mut Vec<(PathBuf, String)>,
-    ) -> Result<(), DatasetError> {
+    ) -> Result<Vec<(PathBuf, String)>, DatasetError> {
         let io = |source| DatasetError::Io { path: folder.into(), source };
+        let mut folders = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(io)? {
             let entry = entry.map_err(io)?;
             let Ok(name) = entry.file_name().into_string() else {
@@ -149,15 +193,19 @@ impl Walk {
                 continue;
             }
             let file = format!("{prefix}/{name}");
-            if entry.path().is_dir() {
-                waiting.push((entry.path(), file));
-            } else if is_picture_name(&name) {
-                self.found.push(Found { file, folder: class.to_string(), split: split.clone() });
-            } else {
-                self.ignored.push(file);
+            match self.fence.place(&entry.path()) {
+                Place::Folder => folders.push((entry.path(), file)),
+                Place::Outside => self.outside.push(file),
+                Place::File if is_picture_name(&name) => {
+                    self.found.push(Found { file, folder: class.to_string(), split: split.clone() });
+                    let count = Some(self.found.len() as u64);
+                    self.budget.admit(Limit::Rows, count).map_err(|source| over_budget(folder, source))?;
+                }
+                Place::File => self.ignored.push(file),
+                Place::Missing | Place::Special => self.unreadable.push(file),
             }
         }
-        Ok(())
+        Ok(folders)
     }
 
     fn report(&mut self, warnings: &mut Vec<String>) {
@@ -165,6 +213,16 @@ impl Walk {
         if !self.ignored.is_empty() {
             let (count, some) = (self.ignored.len(), super::some_of(&self.ignored));
             warnings.push(format!("{count} files without the ending of a picture are ignored: {some}"));
+        }
+        warnings.extend(outside_in_words(&mut self.outside));
+        self.unreadable.sort();
+        if !self.unreadable.is_empty() {
+            let (count, some) = (self.unreadable.len(), super::some_of(&self.unreadable));
+            warnings.push(format!("{count} links to nothing, pipes, sockets or devices are ignored: {some}"));
+        }
+        if self.too_deep > 0 {
+            let count = self.too_deep;
+            warnings.push(format!("{count} folders more than {DEEPEST} below their class folder are ignored"));
         }
         if self.unnameable > 0 {
             warnings.push(format!("{} files whose names are not UTF-8 are ignored", self.unnameable));

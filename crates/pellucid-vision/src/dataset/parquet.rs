@@ -1,6 +1,8 @@
 //! Parquet files with the pictures inside, as Hugging Face data sets are kept: a column of bytes,
 //! or of a struct with `bytes` and `path`, beside a label column.
 
+mod bounds;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,18 +16,22 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 
-use super::rows::{self, GROUP, LABEL, LABEL_NAME, Row, SPLIT};
-use super::{Dataset, DatasetError, DatasetOptions, Format, canonical_split, some_of};
+use self::bounds::{Pages, Refused};
+use super::fence::{Fence, Place};
+use super::rows::{self, GROUP, LABEL, LABEL_NAME, Meter, Row, SPLIT};
+use super::{Dataset, DatasetError, DatasetOptions, Format, canonical_split, over_budget, some_of};
 use crate::picture::PictureError;
-use pellucid_guard::Budget;
+use pellucid_guard::{Budget, Limit, parse};
 
-/// Rows decoded at a time: few, since each holds a whole picture.
+/// Rows decoded at a time: few, since each holds a whole picture. Fewer where pages are large.
 const CHUNK_ROWS: usize = 16;
+/// Rows of labels decoded at a time, at most.
+const LABEL_ROWS: usize = 8192;
 /// Decoded chunks kept, so that nearly sequential readers do not decode twice.
 const CHUNKS_KEPT: usize = 2;
 
 /// The Parquet files in `folder`, sorted; none where the folder is not there.
-pub(super) fn files_in(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
+pub(super) fn files_in(folder: &Path, fence: &mut Fence) -> Result<Vec<PathBuf>, DatasetError> {
     if !folder.is_dir() {
         return Ok(Vec::new());
     }
@@ -33,7 +39,9 @@ pub(super) fn files_in(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(io)? {
         let path = entry.map_err(io)?.path();
-        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet")) && path.is_file() {
+        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
+            && fence.place(&path) == Place::File
+        {
             files.push(path);
         }
     }
@@ -45,7 +53,10 @@ pub(super) fn files_in(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
 struct PackedFile {
     path: PathBuf,
     metadata: ArrowReaderMetadata,
+    /// The leaf with the pictures' bytes.
     image: usize,
+    /// Rows of pictures decoded at a time.
+    chunk_rows: usize,
     /// First row of each row group, and the number of all rows at the end.
     group_starts: Vec<usize>,
 }
@@ -93,18 +104,19 @@ struct Chunk {
 /// Opens `files` as one data set; see [`Dataset::open`].
 pub(super) fn open(root: &Path, files: &[PathBuf], options: &DatasetOptions) -> Result<Dataset, DatasetError> {
     let (mut packed, mut rows, mut addresses, mut declared) = (Vec::new(), Vec::new(), Vec::new(), None);
+    let table = match files {
+        [only] => only.as_path(),
+        _ => root,
+    };
+    let mut meter = Meter::new(table, options.budget);
     for (index, path) in files.iter().enumerate() {
-        let file = guarded(path, || PackedFile::open(path))?;
-        let found = guarded(path, || file.rows())?;
+        let file = PackedFile::open(path, &options.budget)?;
+        let found = file.rows(&options.budget, &mut meter)?;
         addresses.extend((0..found.len()).map(|row| Address { file: index, row }));
         rows.extend(found);
         declared = declared.or_else(|| class_names(file.metadata.schema(), &file.label_column()));
         packed.push(file);
     }
-    let table = match files {
-        [only] => only.as_path(),
-        _ => root,
-    };
     let resolved = rows::resolve(table, &rows, declared, options)?;
     let addresses = resolved.rows.iter().map(|row| addresses[*row]).collect();
     Ok(Dataset {
@@ -118,28 +130,59 @@ pub(super) fn open(root: &Path, files: &[PathBuf], options: &DatasetOptions) -> 
     })
 }
 
-/// Runs `read`; a panic inside the Parquet reader, which a hostile file may cause, is an error.
-fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, DatasetError>) -> Result<T, DatasetError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))
-        .unwrap_or_else(|_| Err(parquet_error(path, "its content is damaged")))
+/// Runs the Parquet library; a panic inside it, which a hostile file may cause, is an error.
+fn guarded<T, E: ToString>(path: &Path, read: impl FnOnce() -> Result<T, E>) -> Result<T, DatasetError> {
+    let read = parse("Parquet", read).map_err(|panicked| parquet_error(path, panicked))?;
+    read.map_err(|error| parquet_error(path, error))
 }
 
 fn parquet_error(path: &Path, detail: impl ToString) -> DatasetError {
     DatasetError::Parquet { path: path.into(), detail: detail.to_string() }
 }
 
+fn refused(path: &Path, refused: Refused) -> DatasetError {
+    match refused {
+        Refused::Damaged(detail) => parquet_error(path, detail),
+        Refused::OverBudget(source) => over_budget(path, source),
+    }
+}
+
 impl PackedFile {
-    fn open(path: &Path) -> Result<PackedFile, DatasetError> {
-        let file = File::open(path).map_err(|source| DatasetError::Io { path: path.into(), source })?;
-        let metadata =
-            ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|e| parquet_error(path, e))?;
-        let image = image_column(path, metadata.schema())?;
-        let mut group_starts = vec![0];
-        for group in metadata.metadata().row_groups() {
-            let rows = usize::try_from(group.num_rows()).map_err(|_| parquet_error(path, "a negative row count"))?;
-            group_starts.push(group_starts.last().copied().unwrap_or(0) + rows);
+    fn open(path: &Path, budget: &Budget) -> Result<PackedFile, DatasetError> {
+        let io = |source| DatasetError::Io { path: path.into(), source };
+        if !std::fs::metadata(path).map_err(io)?.is_file() {
+            return Err(io(std::io::Error::other("it is not a regular file")));
         }
-        Ok(PackedFile { path: path.into(), metadata, image, group_starts })
+        let mut file = File::open(path).map_err(io)?;
+        bounds::check_footer(&mut file, budget).map_err(|r| refused(path, r))?;
+        let metadata = guarded(path, || ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()))?;
+        let image = image_leaf(path, &metadata)?;
+        let (mut group_starts, mut end) = (vec![0], 0u64);
+        for group in metadata.metadata().row_groups() {
+            let rows = u64::try_from(group.num_rows()).map_err(|_| parquet_error(path, "a negative row count"))?;
+            let sum = end.checked_add(rows);
+            end = budget.admit(Limit::Rows, sum).map_err(|source| over_budget(path, source))?;
+            group_starts.push(end as usize);
+        }
+        let mut opened = PackedFile { path: path.into(), metadata, image, chunk_rows: 1, group_starts };
+        let pages = opened.pages(&mut file, &[image])?;
+        opened.chunk_rows = pages.rows(budget, CHUNK_ROWS).map_err(|source| over_budget(path, source))?;
+        Ok(opened)
+    }
+
+    /// What the pages of the columns `leaves` unfold to, at most.
+    fn pages(&self, file: &mut File, leaves: &[usize]) -> Result<Pages, DatasetError> {
+        let mut largest = Pages::default();
+        for group in self.metadata.metadata().row_groups() {
+            for leaf in leaves {
+                let missing = || parquet_error(&self.path, "a row group lacks a column");
+                let column = group.columns().get(*leaf).ok_or_else(missing)?;
+                let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+                let found = bounds::pages(file, start, column.compressed_size());
+                largest = largest.max(found.map_err(|r| refused(&self.path, r))?);
+            }
+        }
+        Ok(largest)
     }
 
     fn schema(&self) -> &Schema {
@@ -156,7 +199,7 @@ impl PackedFile {
     }
 
     /// Reads everything but the pictures.
-    fn rows(&self) -> Result<Vec<Row>, DatasetError> {
+    fn rows(&self, budget: &Budget, meter: &mut Meter<'_>) -> Result<Vec<Row>, DatasetError> {
         let fields = self.schema().fields();
         let label = self.column(LABEL).ok_or_else(|| DatasetError::MissingColumn {
             path: self.path.clone(),
@@ -167,19 +210,39 @@ impl PackedFile {
         let columns = [Some(label), self.column(LABEL_NAME), self.column(GROUP), self.column(SPLIT)];
         let mut wanted: Vec<usize> = columns.iter().flatten().copied().collect();
         wanted.sort_unstable();
+        wanted.dedup();
+        for column in &wanted {
+            // Before any of it is decoded: a list in one row may be of any length.
+            if !is_scalar(fields[*column].data_type()) {
+                return Err(self.not_scalar("row 0".to_string(), &fields[*column]));
+            }
+        }
+        let schema = self.metadata.parquet_schema();
+        let leaves: Vec<usize> =
+            (0..schema.num_columns()).filter(|leaf| wanted.contains(&schema.get_column_root_idx(*leaf))).collect();
+        let io = |source| DatasetError::Io { path: self.path.clone(), source };
+        let pages = self.pages(&mut File::open(&self.path).map_err(io)?, &leaves)?;
+        let at_a_time = pages.rows(budget, LABEL_ROWS).map_err(|source| over_budget(&self.path, source))?;
         let file = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let split = split_of_name(&file);
+        let cells = columns.map(|column| column.and_then(|at| wanted.iter().position(|w| *w == at)));
         let mut rows = Vec::new();
-        for batch in self.reader(&wanted, None, 8192)? {
-            let batch = batch.map_err(|error| parquet_error(&self.path, error))?;
-            let cells = columns.map(|column| column.and_then(|at| wanted.iter().position(|w| *w == at)));
+        let mut reader = self.reader(&leaves, None, at_a_time)?;
+        while let Some(batch) = guarded(&self.path, || reader.next().transpose())? {
             for at in 0..batch.num_rows() {
                 let place = format!("row {}", rows.len());
                 let name = format!("{file}#{}", rows.len());
-                rows.push(self.row(&batch, at, cells, place, name, &split)?);
+                let row = self.row(&batch, at, cells, place, name, &split)?;
+                meter.push(&mut rows, row)?;
             }
         }
         Ok(rows)
+    }
+
+    fn not_scalar(&self, place: String, field: &Field) -> DatasetError {
+        let (name, kind) = (field.name(), field.data_type());
+        let detail = format!("column `{name}` is of type {kind}, expected numbers or text");
+        DatasetError::Row { path: self.path.clone(), place, detail }
     }
 
     fn row(
@@ -193,15 +256,10 @@ impl PackedFile {
     ) -> Result<Row, DatasetError> {
         let cell = |column: Option<usize>| match column {
             None => Ok(None),
-            Some(column) => cell_text(batch.column(column), at).map(Some).ok_or_else(|| DatasetError::Row {
-                path: self.path.clone(),
-                place: place.clone(),
-                detail: format!(
-                    "column `{}` is of type {}, expected numbers or text",
-                    batch.schema().field(column).name(),
-                    batch.column(column).data_type()
-                ),
-            }),
+            Some(column) => {
+                let text = cell_text(batch.column(column), at).map(Some);
+                text.ok_or_else(|| self.not_scalar(place.clone(), batch.schema().field(column)))
+            }
         };
         let [label, label_name, group, own_split] = cells;
         Ok(Row {
@@ -215,27 +273,41 @@ impl PackedFile {
         })
     }
 
-    /// A reader of the top-level columns `columns`: of all rows, or of a row group from an offset.
+    /// A reader of the columns `leaves`: of all rows, or of a row group from an offset.
     fn reader(
         &self,
-        columns: &[usize],
+        leaves: &[usize],
         from: Option<(usize, usize)>,
         rows: usize,
     ) -> Result<ParquetRecordBatchReader, DatasetError> {
         let file = File::open(&self.path).map_err(|source| DatasetError::Io { path: self.path.clone(), source })?;
-        let mask = ProjectionMask::roots(self.metadata.parquet_schema(), columns.iter().copied());
-        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
-            .with_projection(mask)
-            .with_batch_size(rows);
-        if let Some((group, offset)) = from {
-            builder = builder.with_row_groups(vec![group]).with_offset(offset);
-        }
-        builder.build().map_err(|error| parquet_error(&self.path, error))
+        guarded(&self.path, || {
+            let mask = ProjectionMask::leaves(self.metadata.parquet_schema(), leaves.iter().copied());
+            let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+                .with_projection(mask)
+                .with_batch_size(rows);
+            if let Some((group, offset)) = from {
+                builder = builder.with_row_groups(vec![group]).with_offset(offset);
+            }
+            builder.build()
+        })
+    }
+}
+
+/// Whether [`cell_text`] gives the text of a column's cells.
+fn is_scalar(kind: &DataType) -> bool {
+    use DataType::{Boolean, Dictionary, Float32, Float64, Int8, Int16, Int32, Int64};
+    use DataType::{LargeUtf8, UInt8, UInt16, UInt32, UInt64, Utf8, Utf8View};
+    match kind {
+        Dictionary(_, values) => is_scalar(values),
+        Boolean | Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | UInt64 | Float32 | Float64 => true,
+        Utf8 | LargeUtf8 | Utf8View => true,
+        _ => false,
     }
 }
 
 /// The text of one cell: numbers as written, nothing for null; `None` for other types.
-fn cell_text(column: &ArrayRef, at: usize) -> Option<String> {
+fn cell_text(column: &dyn Array, at: usize) -> Option<String> {
     use arrow_array::types::{Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
     use arrow_array::types::{UInt8Type, UInt16Type, UInt32Type, UInt64Type};
     macro_rules! number {
@@ -263,7 +335,7 @@ fn cell_text(column: &ArrayRef, at: usize) -> Option<String> {
         DataType::Utf8View => column.as_string_view_opt()?.value(at).to_string(),
         DataType::Dictionary(_, _) => {
             let dictionary = column.as_any_dictionary_opt()?;
-            let key = dictionary.normalized_keys().get(at).copied()?;
+            let key: usize = cell_text(dictionary.keys(), at)?.parse().ok()?;
             return cell_text(dictionary.values(), key);
         }
         _ => return None,
@@ -276,15 +348,26 @@ fn split_of_name(file: &str) -> Option<String> {
     ["train", "val", "test"].contains(&word.as_str()).then_some(word)
 }
 
-/// The first column that holds pictures.
-fn image_column(path: &Path, schema: &Schema) -> Result<usize, DatasetError> {
-    let holds_pictures = |field: &Field| match field.data_type() {
-        DataType::Struct(inner) => inner.iter().any(|part| part.name() == "bytes" && is_binary(part.data_type())),
-        kind => is_binary(kind),
+/// The leaf that holds the bytes of pictures: the first column of bytes, or the field `bytes` of the first struct with one.
+fn image_leaf(path: &Path, metadata: &ArrowReaderMetadata) -> Result<usize, DatasetError> {
+    let (fields, schema) = (metadata.schema().fields(), metadata.parquet_schema());
+    let part = |field: &Field| match field.data_type() {
+        DataType::Struct(inner) => {
+            inner.iter().any(|part| part.name() == "bytes" && is_binary(part.data_type())).then_some(2)
+        }
+        kind => is_binary(kind).then_some(1),
     };
-    schema.fields().iter().position(|field| holds_pictures(field)).ok_or_else(|| {
-        let columns: Vec<String> =
-            schema.fields().iter().map(|f| format!("{} ({})", f.name(), f.data_type())).collect();
+    let column = fields.iter().enumerate().find_map(|(column, field)| Some((column, part(field)?)));
+    let leaf = column.and_then(|(column, parts)| {
+        let is_it = |leaf: &usize| {
+            let names = schema.column(*leaf).path().parts().to_vec();
+            let named = parts == 1 || names.last().is_some_and(|name| name == "bytes");
+            schema.get_column_root_idx(*leaf) == column && names.len() == parts && named
+        };
+        (0..schema.num_columns()).find(is_it)
+    });
+    leaf.ok_or_else(|| {
+        let columns: Vec<String> = fields.iter().map(|f| format!("{} ({})", f.name(), f.data_type())).collect();
         DatasetError::MissingColumn {
             path: path.into(),
             wanted: "pictures",
@@ -307,7 +390,7 @@ fn class_names(schema: &Schema, label: &str) -> Option<Vec<String>> {
 
 impl PackedPictures {
     /// The encoded picture of sample `index`; `name` is used in errors.
-    pub(super) fn bytes(&self, index: usize, name: &str, limits: &Budget) -> Result<Vec<u8>, DatasetError> {
+    pub(super) fn bytes(&self, index: usize, name: &str, budget: &Budget) -> Result<Vec<u8>, DatasetError> {
         let address = self.addresses[index];
         let path = &self.files[address.file].path;
         // After a panic elsewhere the cache is still a cache: at worst it is emptied.
@@ -316,21 +399,25 @@ impl PackedPictures {
             *inner = Recent::default();
             inner
         });
+        // Where values are large, the chunk before goes first.
+        let keep = if self.files[address.file].chunk_rows == CHUNK_ROWS { CHUNKS_KEPT } else { 1 };
         let kept = recent.chunks.iter().position(|chunk| chunk.holds(address));
         let at = match kept {
             Some(at) => at,
             None => {
-                let chunk = guarded(path, || self.decode(&mut recent, address))?;
-                recent.chunks.truncate(CHUNKS_KEPT - 1);
+                recent.chunks.truncate(keep - 1);
+                let chunk = self.decode(&mut recent, address)?;
                 recent.chunks.push_front(chunk);
                 0
             }
         };
         let chunk = &recent.chunks[at];
-        let bytes = binary_value(&chunk.images, address.row - chunk.first_row)
+        let value = parse("Parquet", || binary_value(&chunk.images, address.row - chunk.first_row));
+        let bytes = value
+            .map_err(|panicked| parquet_error(path, panicked))?
             .ok_or_else(|| parquet_error(path, format!("{name} has no picture bytes")))?;
-        if bytes.len() as u64 > limits.picture_bytes {
-            let (found, limit) = (bytes.len() as u64, limits.picture_bytes);
+        if bytes.len() as u64 > budget.picture_bytes {
+            let (found, limit) = (bytes.len() as u64, budget.picture_bytes);
             return Err(PictureError::TooManyBytes { name: name.to_string(), found, limit }.into());
         }
         Ok(bytes.to_vec())
@@ -341,7 +428,7 @@ impl PackedPictures {
         let file = &self.files[address.file];
         let group = file.group_starts.partition_point(|start| *start <= address.row) - 1;
         let start = file.group_starts[group];
-        let first_row = start + (address.row - start) / CHUNK_ROWS * CHUNK_ROWS;
+        let first_row = start + (address.row - start) / file.chunk_rows * file.chunk_rows;
         let stands = |position: &Position| position.file == address.file && position.next_row == first_row;
         let mut position = match recent.reader.take().filter(stands) {
             Some(position) if first_row < position.end_row => position,
@@ -349,12 +436,11 @@ impl PackedPictures {
                 file: address.file,
                 next_row: first_row,
                 end_row: file.group_starts[group + 1],
-                reader: file.reader(&[file.image], Some((group, first_row - start)), CHUNK_ROWS)?,
+                reader: file.reader(&[file.image], Some((group, first_row - start)), file.chunk_rows)?,
             },
         };
-        let batch =
-            position.reader.next().ok_or_else(|| parquet_error(&file.path, "it has fewer rows than it says"))?;
-        let batch = batch.map_err(|error| parquet_error(&file.path, error))?;
+        let batch = guarded(&file.path, || position.reader.next().transpose())?
+            .ok_or_else(|| parquet_error(&file.path, "it has fewer rows than it says"))?;
         position.next_row += batch.num_rows();
         recent.reader = Some(position);
         Ok(Chunk { file: address.file, first_row, images: batch.column(0).clone() })

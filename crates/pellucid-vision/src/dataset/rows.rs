@@ -4,8 +4,10 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use super::fence::{Fence, Place, outside_in_words};
 use super::labels::{self, BadLabel, is_absent};
-use super::{DatasetError, DatasetOptions, Sample, canonical_split, contained, keep_split, some_of};
+use super::{DatasetError, DatasetOptions, Sample, canonical_split, contained, keep_split, over_budget, some_of};
+use pellucid_guard::{Budget, Limit};
 
 /// One row of a table, as it was written.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -26,6 +28,41 @@ pub(super) struct Row {
     pub place_value: Option<String>,
     /// WILDS: the confounder's name.
     pub place_name: Option<String>,
+}
+
+/// Counts rows, and what they will have taken when they are samples, as they are read: few bytes of a file may unfold to
+/// any number of them.
+pub(super) struct Meter<'a> {
+    table: &'a Path,
+    budget: Budget,
+    rows: u64,
+    bytes: u64,
+}
+
+impl<'a> Meter<'a> {
+    pub fn new(table: &'a Path, budget: Budget) -> Meter<'a> {
+        Meter { table, budget, rows: 0, bytes: 0 }
+    }
+
+    /// Takes `row` into `rows`, if there is room for it.
+    pub fn push(&mut self, rows: &mut Vec<Row>, row: Row) -> Result<(), DatasetError> {
+        let options = [&row.label_name, &row.group, &row.split, &row.place_value, &row.place_name];
+        let text = row.place.len() + row.file.len() + row.label.len();
+        let text = text + options.into_iter().flatten().map(String::len).sum::<usize>();
+        // The sample repeats the row's text; indices, addresses and the ends of allocations come on top.
+        let bytes = size_of::<Row>() * 5 / 4 + size_of::<Sample>() + 64 + 2 * text;
+        self.rows += 1;
+        self.bytes += bytes as u64;
+        let counted = self.budget.admit(Limit::Rows, Some(self.rows));
+        let admitted = counted.and_then(|_| self.budget.admit(Limit::FileMemory, Some(self.bytes)));
+        admitted.map_err(|source| over_budget(self.table, source))?;
+        if rows.len() == rows.capacity() {
+            // By a quarter rather than to twice the room, which would not be in the count.
+            rows.reserve_exact(rows.len() / 4 + 256);
+        }
+        rows.push(row);
+        Ok(())
+    }
 }
 
 /// The columns that are understood, by what they are for.
@@ -138,6 +175,13 @@ fn by_place(rows: &[Row], found: &[usize], classes: &[String]) -> Result<(Vec<Op
     Ok((groups, names.collect()))
 }
 
+/// Whether a file name is an address (`https://…`, `s3://…`): a scheme and `://`.
+fn is_address(name: &str) -> bool {
+    let Some((scheme, _)) = name.trim_start().split_once("://") else { return false };
+    scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+}
+
 /// Refuses names that leave the folder, drops files that are not there and names them, and tells
 /// of files listed twice.
 pub(super) fn check_files(
@@ -148,24 +192,53 @@ pub(super) fn check_files(
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Sample>, DatasetError> {
     let count = samples.len();
+    let mut fence = Fence::around(root).map_err(|source| DatasetError::Io { path: root.into(), source })?;
     let (mut present, mut missing, mut twice) = (Vec::with_capacity(count), Vec::new(), Vec::new());
+    let mut addresses: Vec<String> = Vec::new();
+    let mut outside = Vec::new();
     let mut seen = HashSet::new();
     for (mut sample, row) in samples.into_iter().zip(rows.1) {
+        if is_address(&sample.file) {
+            addresses.push(sample.file);
+            continue;
+        }
         let path = contained(&sample.file).map_err(|reason| DatasetError::Row {
             path: table.into(),
             place: rows.0[*row].place.clone(),
             detail: format!("{reason} (found `{}`)", sample.file),
         })?;
         sample.file = path.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/");
-        if !root.join(&path).exists() {
-            missing.push(sample.file);
-            continue;
+        match fence.place(&root.join(&path)) {
+            Place::Missing => {
+                missing.push(sample.file);
+                continue;
+            }
+            Place::Outside => {
+                outside.push(sample.file);
+                continue;
+            }
+            // That a folder or a pipe is no picture is said when it is read.
+            Place::File | Place::Folder | Place::Special => {}
         }
         if !seen.insert(sample.file.clone()) {
             twice.push(sample.file.clone());
         }
         present.push(sample);
     }
+    if let (true, Some(example)) = (present.is_empty() && missing.is_empty(), addresses.first()) {
+        return Err(DatasetError::OnlyAddresses { path: table.into(), count, example: example.clone() });
+    }
+    if !addresses.is_empty() {
+        let listed = some_of(&addresses);
+        let left_out =
+            format!("{} of {count} pictures are addresses, which are never opened, and left out", addresses.len());
+        warnings.push(format!("{left_out}: {listed}; fetch the files and name them relative to the table's folder"));
+    }
+    let outside = outside_in_words(&mut outside);
+    if let (true, Some(detail)) = (present.is_empty(), &outside) {
+        return Err(DatasetError::NoPictures { path: table.into(), detail: detail.clone() });
+    }
+    warnings.extend(outside);
     if present.is_empty() {
         let example = root.join(missing.first().map_or("", String::as_str)).display().to_string();
         return Err(DatasetError::AllMissing { path: table.into(), count, example });

@@ -1,19 +1,34 @@
 //! CSV (also WILDS') and JSON-lines tables of pictures that lie beside them.
 
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
+use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
-use super::rows::{self, FILE, GROUP, LABEL, LABEL_NAME, Row, SPLIT};
+use super::rows::{self, FILE, GROUP, LABEL, LABEL_NAME, Meter, Row, SPLIT};
 use super::{Dataset, DatasetError, DatasetOptions, Format};
+
+/// Bytes of the longest row: what describes one picture.
+const LONGEST_ROW: u64 = 1 << 20;
 
 /// Opens the table; see [`Dataset::open`].
 pub(super) fn open(table: &Path, format: Format, options: &DatasetOptions) -> Result<Dataset, DatasetError> {
-    let bytes = std::fs::read(table).map_err(|source| DatasetError::Io { path: table.into(), source })?;
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let io = |source| DatasetError::Io { path: table.into(), source };
+    let found = std::fs::metadata(table).map_err(io)?;
+    if !found.is_file() {
+        return Err(io(std::io::Error::other("it is not a regular file")));
+    }
+    let mut file = BufReader::with_capacity(1 << 16, File::open(table).map_err(io)?);
+    if file.fill_buf().map_err(io)?.starts_with(b"\xef\xbb\xbf") {
+        file.consume(3);
+    }
+    let meter = Meter::new(table, options.budget);
     let (rows, format) = match format {
-        Format::JsonLines => (json_rows(table, bytes)?, Format::JsonLines),
-        asked => csv_rows(table, bytes, asked == Format::Wilds)?,
+        Format::JsonLines => (json_rows(table, file, meter)?, Format::JsonLines),
+        asked => csv_rows(table, file, asked == Format::Wilds, meter)?,
     };
     let root = table.parent().unwrap_or(Path::new("")).to_path_buf();
     let resolved = rows::resolve(table, &rows, None, options)?;
@@ -89,20 +104,55 @@ fn wilds_split(split: &str) -> String {
     }
 }
 
+/// Reads on until a row has taken [`LONGEST_ROW`] bytes; who takes the rows sets `left` back.
+struct RowByRow<R> {
+    inner: R,
+    left: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for RowByRow<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.left.get() == 0 {
+            return Err(std::io::Error::other(TOO_LONG));
+        }
+        let read = self.inner.read(buffer)?;
+        self.left.set(self.left.get().saturating_sub(read as u64));
+        Ok(read)
+    }
+}
+
+const TOO_LONG: &str =
+    "the row has more than 1 MiB, probably a quote that is never closed; expected a file name and a label";
+
 /// The rows of a CSV table and whether it is WILDS' or a general one.
-pub(super) fn csv_rows(table: &Path, bytes: &[u8], wilds: bool) -> Result<(Vec<Row>, Format), DatasetError> {
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter(bytes)).from_reader(bytes);
-    let bad = |error: csv::Error| {
-        let line = error.position().map_or(1, csv::Position::line);
+fn csv_rows(
+    table: &Path,
+    mut file: impl BufRead,
+    wilds: bool,
+    mut meter: Meter<'_>,
+) -> Result<(Vec<Row>, Format), DatasetError> {
+    let head = file.fill_buf().map_err(|source| DatasetError::Io { path: table.into(), source })?;
+    let delimiter = delimiter(head);
+    let left = Rc::new(Cell::new(LONGEST_ROW));
+    let bounded = RowByRow { inner: file, left: left.clone() };
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(bounded);
+    let bad = |error: csv::Error, line: u64| {
+        let line = error.position().map_or(line, csv::Position::line);
         DatasetError::Row { path: table.into(), place: format!("line {line}"), detail: csv_words(&error) }
     };
-    let header: Vec<String> = reader.headers().map_err(bad)?.iter().map(|name| name.trim().to_string()).collect();
+    let header: Vec<String> =
+        reader.headers().map_err(|error| bad(error, 1))?.iter().map(|name| name.trim().to_string()).collect();
     let columns = Columns::of(table, &header, wilds)?;
-    let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(bad)?;
-        let line = record.position().map_or(0, csv::Position::line);
-        rows.push(columns.row(line, &record));
+    let (mut rows, mut record, mut line) = (Vec::new(), csv::StringRecord::new(), 2);
+    loop {
+        left.set(LONGEST_ROW);
+        if !reader.read_record(&mut record).map_err(|error| bad(error, line))? {
+            break;
+        }
+        line = record.position().map_or(0, csv::Position::line);
+        let row = columns.row(line, &record);
+        meter.push(&mut rows, row)?;
+        line += 1;
     }
     Ok((rows, if columns.wilds { Format::Wilds } else { Format::Csv }))
 }
@@ -127,17 +177,26 @@ fn delimiter(bytes: &[u8]) -> u8 {
 }
 
 /// The rows of a JSON-lines table.
-pub(super) fn json_rows(table: &Path, bytes: &[u8]) -> Result<Vec<Row>, DatasetError> {
-    let mut rows = Vec::new();
-    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+fn json_rows(table: &Path, mut file: impl BufRead, mut meter: Meter<'_>) -> Result<Vec<Row>, DatasetError> {
+    let (mut rows, mut line) = (Vec::new(), Vec::new());
+    for number in 1.. {
+        line.clear();
+        let read = (&mut file).take(LONGEST_ROW).read_until(b'\n', &mut line);
+        if read.map_err(|source| DatasetError::Io { path: table.into(), source })? == 0 {
+            break;
+        }
+        let place = format!("line {number}");
+        let bad = |detail: String| DatasetError::Row { path: table.into(), place: place.clone(), detail };
+        if line.len() as u64 == LONGEST_ROW {
+            return Err(bad(TOO_LONG.to_string()));
+        }
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let place = format!("line {}", index + 1);
-        let bad = |detail: String| DatasetError::Row { path: table.into(), place: place.clone(), detail };
-        let value: Value = serde_json::from_slice(line).map_err(|error| bad(format!("not valid JSON: {error}")))?;
+        let value: Value = serde_json::from_slice(&line).map_err(|error| bad(format!("not valid JSON: {error}")))?;
         let Value::Object(object) = value else { return Err(bad("expected an object {...}".to_string())) };
-        rows.push(json_row(table, place.clone(), &object)?);
+        let row = json_row(table, place.clone(), &object)?;
+        meter.push(&mut rows, row)?;
     }
     Ok(rows)
 }

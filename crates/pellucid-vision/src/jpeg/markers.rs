@@ -40,6 +40,11 @@ pub(super) struct Component {
 }
 
 impl Component {
+    /// Samples of the plane, and coefficients of all its blocks.
+    pub fn samples(&self) -> usize {
+        self.blocks_across * self.blocks_down * 64
+    }
+
     /// Samples in a row of the plane.
     pub fn stride(&self) -> usize {
         self.blocks_across * 8
@@ -88,21 +93,22 @@ impl Frame {
 
     pub fn allocate(&mut self) {
         for component in &mut self.components {
-            let samples = component.blocks_across * component.blocks_down * 64;
-            component.plane = vec![0; samples];
-            if self.progressive {
-                component.coefficients = vec![0; samples];
+            match self.progressive {
+                true => component.coefficients = vec![0; component.samples()],
+                false => component.plane = vec![0; component.samples()],
             }
         }
     }
 
-    /// Transforms the blocks of a progressive file, once all scans are in.
+    /// Transforms the blocks of a progressive file, once all scans are in. The coefficients of a plane go before the next
+    /// plane is made.
     pub fn finish_progressive(&mut self) {
         if !self.progressive {
             return;
         }
         for component in &mut self.components {
             let coefficients = std::mem::take(&mut component.coefficients);
+            component.plane = vec![0; coefficients.len()];
             let (blocks, _) = coefficients.as_chunks::<64>();
             for (index, block) in blocks.iter().enumerate() {
                 component.put(block, index % component.blocks_across, index / component.blocks_across);

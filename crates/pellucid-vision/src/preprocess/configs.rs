@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{ChannelOrder, Crop, Layout, Preprocessing, PreprocessingError, ResizeRule};
 use crate::resize::Filter;
+use crate::text;
 
 type Result<T> = std::result::Result<T, PreprocessingError>;
 
@@ -318,7 +319,7 @@ pub(super) fn find_beside(model: &Path) -> Result<Option<Preprocessing>> {
 
 /// See [`Preprocessing::open`].
 pub(super) fn open(path: &Path) -> Result<Preprocessing> {
-    let text = std::fs::read_to_string(path).map_err(|source| PreprocessingError::Io { path: path.into(), source })?;
+    let text = text::read(path).map_err(|source| PreprocessingError::Io { path: path.into(), source })?;
     any_format(&text, path)
 }
 
@@ -335,7 +336,7 @@ fn any_format(text: &str, path: &Path) -> Result<Preprocessing> {
 }
 
 fn read_if_there(path: &Path) -> Result<Option<String>> {
-    match std::fs::read_to_string(path) {
+    match text::read(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(PreprocessingError::Io { path: path.into(), source }),
