@@ -6,6 +6,7 @@
 
 use crate::illusion::results::PicturedNeuron;
 use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// A proportion with its Wilson 95 % interval.
@@ -259,6 +260,36 @@ impl Finding {
     }
 }
 
+/// How a run went on its machine: what differs between runs that are equal in everything else. It is `run.json`; no other
+/// result holds it, and a page in one block only.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// The command, without absolute paths.
+    pub command: String,
+    /// When the results were written, UTC, RFC 3339.
+    pub date: String,
+    /// Threads used.
+    pub threads: usize,
+    /// The machine.
+    pub machine: Machine,
+    /// Seconds each stage took, in order.
+    pub timings: Vec<(String, f64)>,
+    /// The run's pages, which show this record, with their blake3.
+    #[serde(default)]
+    pub pages: BTreeMap<String, String>,
+}
+
+/// A machine, as far as it says how fast a run can be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// System and processor, for example "linux x86_64".
+    pub system: String,
+    /// Processors that the process may use.
+    pub processors: usize,
+    /// Bytes of memory, where the system says.
+    pub memory: Option<u64>,
+}
+
 /// What ran, on what, and how: enough to run it again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunCard {
@@ -266,8 +297,6 @@ pub struct RunCard {
     pub pellucid: String,
     /// Version of ONNX Runtime.
     pub onnxruntime: String,
-    /// The command, without absolute paths.
-    pub command: String,
     /// The model's file name.
     pub model: String,
     /// blake3 of the model, hexadecimal.
@@ -278,8 +307,6 @@ pub struct RunCard {
     pub data_hash: String,
     /// Device, for example "cpu".
     pub device: String,
-    /// Threads used.
-    pub threads: usize,
     /// Seed.
     pub seed: u64,
     /// Counterfactual variant: "bounded", "reference" or "sparse".
@@ -289,10 +316,11 @@ pub struct RunCard {
     /// How the heat maps were made, in words; empty where the model has no feature map.
     #[serde(default)]
     pub heat_maps: String,
-    /// Seconds each stage took, in order.
-    pub timings: Vec<(String, f64)>,
     /// Anything the user should know: unreadable pictures, assumptions made.
     pub warnings: Vec<String>,
+    /// How the run went, for the page; in files it is `run.json`, and nowhere else.
+    #[serde(skip)]
+    pub record: RunRecord,
 }
 
 /// Everything `pellucid debug` found.

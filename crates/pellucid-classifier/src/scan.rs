@@ -4,17 +4,23 @@
 //! its picture. So a killed scan goes on where it stopped, a renamed picture costs nothing, a changed picture is
 //! computed afresh, and a changed model or preprocessing shares nothing. Shards are written whole or not at all, and
 //! memory holds one shard however many pictures there are.
+//!
+//! A shard's name carries the hash of its content. One that is not what was written, or has another schema than this scan,
+//! is said, taken away and computed again; whenever a shard is read, what is used is parsed from the bytes that were hashed.
 
 use crate::progress::Progress;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float32Type;
 use arrow_array::{Array as _, ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray};
 use arrow_schema::{ArrowError, DataType, Field, Schema};
+use bytes::Bytes;
 use ndarray::{Array2, ArrayD};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use pellucid_guard::Budget;
+use pellucid_guard::seal::{self, Found};
 use pellucid_runtime::{Runtime, RuntimeError, SessionOptions, TappedModel};
 use pellucid_vision::dataset::Dataset;
 use pellucid_vision::loader;
@@ -27,6 +33,9 @@ use std::sync::Arc;
 
 /// Pictures per shard: what a kill can lose, and what memory holds.
 const SHARD: usize = 256;
+
+/// Ending of a shard's file.
+const ENDING: &str = "parquet";
 
 /// Rows gathered at a time when a scan is read back in the data set's order.
 const GATHERED: usize = 1024;
@@ -128,8 +137,21 @@ pub struct ScanReport {
     pub computed: usize,
     /// Pictures that could not be used, in words.
     pub warnings: Vec<String>,
+    /// Shards of the cache that were not what was written, one a line with their file; their rows were computed again.
+    pub remade: Vec<String>,
     /// Hash over all files, labels and groups.
     pub data_hash: String,
+    widths: Widths,
+    shards: Vec<PathBuf>,
+    /// Where each of `rows` lies.
+    places: Vec<Place>,
+}
+
+/// Numbers in a row of logits and in one of features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Widths {
+    logits: usize,
+    features: usize,
 }
 
 /// The features of a scan, in memory.
@@ -185,6 +207,8 @@ pub fn cache_folder(cache: &Path, source: &ScanSource<'_>) -> PathBuf {
     if let Some(view) = source.view {
         hasher.update(format!("\0{view:?}").as_bytes());
     }
+    // Folders of before shards were sealed are another cache.
+    hasher.update(b"\0sealed");
     cache.join(&hasher.finalize().to_hex()[..24])
 }
 
@@ -200,12 +224,27 @@ pub fn scan(
     let unwritable = |e: std::io::Error| ScanError::Write { path: folder.clone(), reason: e.to_string() };
     std::fs::create_dir_all(&folder).map_err(unwritable)?;
     let (rows, mut warnings) = hash_pictures(source.data, source.only, source.limits);
-    let known = index_shards(&folder)?;
+    let widths = Widths { logits: source.model.classes(), features: source.model.features() };
+    let Index { mut shards, mut known, unusable } = index_shards(&folder, widths)?;
+    let mut remade = Vec::new();
+    for (path, reason) in unusable {
+        // One that cannot be taken away is left out again the next time.
+        let _ = std::fs::remove_file(&path);
+        let words =
+            format!("{}: a shard of the cache cannot be used ({reason}); its rows are computed again", path.display());
+        progress.warn(&words);
+        remade.push(words);
+    }
     let mut seen = BTreeSet::new();
     let missing: Vec<(usize, String)> =
-        rows.iter().filter(|(_, h)| !known.contains(h) && seen.insert(h.clone())).cloned().collect();
+        rows.iter().filter(|(_, h)| !known.contains_key(h) && seen.insert(h.clone())).cloned().collect();
     let reused = rows.len() - missing.len();
-    let failed = compute(runtime, source, &folder, &missing, settings, progress)?;
+    let mut written = |path: PathBuf, hashes: Vec<String>| {
+        let shard = shards.len();
+        shards.push(path);
+        known.extend(hashes.into_iter().enumerate().map(|(row, hash)| (hash, Place { shard, row })));
+    };
+    let failed = compute(runtime, source, &folder, &missing, settings, progress, &mut written)?;
     let bad: BTreeSet<&String> = failed.iter().map(|(h, _)| h).collect();
     let rows: Vec<_> = rows.iter().filter(|(_, h)| !bad.contains(h)).cloned().collect();
     warnings.extend(failed.iter().map(|(_, w)| w.clone()));
@@ -215,7 +254,10 @@ pub fn scan(
         return Err(ScanError::NothingUsable { data, total: source.data.samples.len(), first });
     }
     let data_hash = data_hash(source.data, &rows);
-    Ok(ScanReport { folder, rows, reused, computed: missing.len() - failed.len(), warnings, data_hash })
+    let lost = || ScanError::Read { path: folder.clone(), reason: "it lacks a row that was computed".to_owned() };
+    let places = rows.iter().map(|(_, hash)| known.get(hash).copied().ok_or_else(lost)).collect::<Result<_, _>>()?;
+    let computed = missing.len() - failed.len();
+    Ok(ScanReport { folder, rows, reused, computed, warnings, remade, data_hash, widths, shards, places })
 }
 
 /// Hash over the readable files of `data`, their labels and groups; [`ScanReport::data_hash`] without a scan.
@@ -245,7 +287,8 @@ fn data_hash(data: &Dataset, rows: &[(usize, String)]) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// Computes `missing`, shard by shard; gives the hashes of pictures that cannot be used, with the reason.
+/// Computes `missing`, shard by shard; `written` hears of each shard and the pictures in it. Gives the hashes of pictures
+/// that cannot be used, with the reason.
 fn compute(
     runtime: &Runtime,
     source: &ScanSource<'_>,
@@ -253,6 +296,7 @@ fn compute(
     missing: &[(usize, String)],
     settings: &ScanSettings,
     progress: &dyn Progress,
+    written: &mut dyn FnMut(PathBuf, Vec<String>),
 ) -> Result<Vec<(String, String)>, ScanError> {
     let mut failed = Vec::new();
     if missing.is_empty() {
@@ -287,7 +331,9 @@ fn compute(
             progress.advance((batch.indices.len() + batch.failures.len()) as u64);
         }
         done += chunk.len();
-        shard.write(folder)?;
+        if let Some(path) = shard.write(folder)? {
+            written(path, shard.hashes);
+        }
     }
     progress.finish();
     Ok(failed)
@@ -312,6 +358,18 @@ impl Shard {
     ) -> Vec<(String, String)> {
         let mut failed = Vec::new();
         let [logits, features] = <[ArrayD<f32>; 2]>::try_from(outputs).unwrap_or_default();
+        let expected = [[indices.len(), source.model.classes()], [indices.len(), source.model.features()]];
+        if [logits.shape(), features.shape()] != expected {
+            let (z, f) = (logits.shape(), features.shape());
+            let reason = format!(
+                "the model gives logits of {z:?} and features of {f:?} for {} pictures; expected {:?} and {:?}",
+                indices.len(),
+                expected[0],
+                expected[1]
+            );
+            let named = |i: &usize| (hash_of[i].clone(), format!("{}: {reason}", source.data.samples[*i].file));
+            return indices.iter().map(named).collect();
+        }
         for (row, &index) in indices.iter().enumerate() {
             let (z, f) = (logits.index_axis(ndarray::Axis(0), row), features.index_axis(ndarray::Axis(0), row));
             if z.iter().chain(&f).any(|v| !v.is_finite()) {
@@ -328,21 +386,15 @@ impl Shard {
         failed
     }
 
-    /// Writes the shard beside its final name and renames it, so that a kill leaves no half shard behind.
-    fn write(&self, folder: &Path) -> Result<(), ScanError> {
+    /// Writes the shard, if it has rows, whole or not at all, so that a kill leaves no half shard behind; gives its path.
+    fn write(&self, folder: &Path) -> Result<Option<PathBuf>, ScanError> {
         if self.hashes.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let name = blake3::hash(self.hashes.join("\n").as_bytes()).to_hex()[..24].to_owned();
-        let path = folder.join(format!("{name}.parquet"));
-        let part = folder.join(format!("{name}.{}.part", std::process::id()));
-        let written = self.record().map_err(|e| e.to_string()).and_then(|record| write_parquet(&part, &record));
-        let renamed = written.and_then(|()| std::fs::rename(&part, &path).map_err(|e| e.to_string()));
-        renamed.map_err(|reason| {
-            // Best effort: the write has failed already, and that is what the user must hear.
-            let _ = std::fs::remove_file(&part);
-            ScanError::Write { path, reason }
-        })
+        let stem = blake3::hash(self.hashes.join("\n").as_bytes()).to_hex()[..24].to_owned();
+        let failed = |reason: String| ScanError::Write { path: folder.join(format!("{stem}.parquet")), reason };
+        let bytes = self.record().map_err(|e| e.to_string()).and_then(|record| parquet_of(&record)).map_err(failed)?;
+        seal::write(folder, &stem, ENDING, &bytes).map(Some).map_err(|e| failed(e.to_string()))
     }
 
     fn record(&self) -> Result<RecordBatch, ArrowError> {
@@ -366,20 +418,113 @@ struct Place {
 /// Reads the `wanted` rows of the shard at `path`; `each` gets every place of theirs, with logits and features.
 fn read_rows(
     path: &Path,
+    widths: Widths,
     wanted: &BTreeMap<usize, Vec<usize>>,
     mut each: impl FnMut(usize, &[f32], &[f32]),
 ) -> Result<(), ScanError> {
-    let mut start = 0;
-    for record in read_columns(path, &["logits", "features"])? {
-        let (logits, features) = (record.column(0).as_fixed_size_list(), record.column(1).as_fixed_size_list());
-        for (row, places) in wanted.range(start..start + record.num_rows()) {
-            let (z, f) = (logits.value(row - start), features.value(row - start));
-            let (z, f) = (z.as_primitive::<Float32Type>(), f.as_primitive::<Float32Type>());
-            places.iter().for_each(|&at| each(at, z.values(), f.values()));
+    let failed = |reason: String| ScanError::Read { path: path.to_owned(), reason };
+    let changed = || failed("it was changed or removed after it was checked".to_owned());
+    let record = match checked(path, widths).map_err(|e| failed(e.to_string()))? {
+        Found::Whole(sealed) => parsed(sealed.bytes, widths).map_err(failed)?,
+        Found::Absent | Found::Damaged(_) => return Err(changed()),
+    };
+    let (logits, features) = (record.column(1).as_fixed_size_list(), record.column(2).as_fixed_size_list());
+    for (&row, places) in wanted {
+        if row >= record.num_rows() {
+            return Err(changed());
         }
-        start += record.num_rows();
+        let (z, f) = (logits.value(row), features.value(row));
+        let (z, f) = (z.as_primitive::<Float32Type>(), f.as_primitive::<Float32Type>());
+        places.iter().for_each(|&at| each(at, z.values(), f.values()));
     }
     Ok(())
+}
+
+/// The shard at `path`, or the one of the same rows that another process has put in its place meanwhile.
+fn checked(path: &Path, widths: Widths) -> std::io::Result<Found> {
+    let found = seal::check_within(path, widths.most_bytes())?;
+    let stem = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.split('.').next());
+    match (found, path.parent(), stem) {
+        (Found::Absent, Some(folder), Some(stem)) => seal::read_within(folder, stem, ENDING, widths.most_bytes()),
+        (found, ..) => Ok(found),
+    }
+}
+
+impl Widths {
+    /// What the columns of a shard are called and hold.
+    fn columns(self) -> Option<[(&'static str, DataType); 3]> {
+        let vector = |width: usize| {
+            let item = Arc::new(Field::new_list_field(DataType::Float32, false));
+            Some(DataType::FixedSizeList(item, i32::try_from(width).ok()?))
+        };
+        Some([("hash", DataType::Utf8), ("logits", vector(self.logits)?), ("features", vector(self.features)?)])
+    }
+
+    /// More bytes than a shard can have: twice its numbers, and room for hashes and the format's own.
+    fn most_bytes(self) -> u64 {
+        let row = (self.logits as u64).saturating_add(self.features as u64).saturating_mul(8);
+        row.saturating_mul(SHARD as u64).saturating_add(1 << 20)
+    }
+}
+
+/// The rows of a shard from its bytes, if they are what this scan writes; else what is wrong.
+fn parsed(bytes: Vec<u8>, widths: Widths) -> Result<RecordBatch, String> {
+    let record = pellucid_guard::parse("Parquet", || record_of(bytes, widths)).map_err(|e| e.to_string())??;
+    let vectors = [record.column(1), record.column(2)].map(|c| c.as_fixed_size_list().values().clone());
+    let finite = |v: &ArrayRef| v.as_primitive::<Float32Type>().values().iter().all(|v| v.is_finite());
+    if vectors.iter().chain(record.columns()).any(|column| column.null_count() > 0) {
+        return Err("it has values that are absent".to_owned());
+    }
+    if !vectors.iter().all(finite) {
+        return Err("it has numbers that are not finite".to_owned());
+    }
+    Ok(record)
+}
+
+/// The number of rows of the shard in `bytes`, whose rows hold as many `logits` and `features`: for the fuzz targets.
+///
+/// # Errors
+/// What is wrong with it.
+#[doc(hidden)]
+pub fn parse_shard(bytes: Vec<u8>, logits: usize, features: usize) -> Result<usize, String> {
+    let record = parsed(bytes, Widths { logits, features })?;
+    let both = [record.column(1), record.column(2)].map(|c| c.as_fixed_size_list());
+    for row in 0..record.num_rows() {
+        let [z, f] = both.map(|list| list.value(row).len());
+        if (z, f) != (logits, features) {
+            return Err(format!("row {row} has {z} logits and {f} features"));
+        }
+    }
+    Ok(record.num_rows())
+}
+
+fn record_of(bytes: Vec<u8>, widths: Widths) -> Result<RecordBatch, String> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes)).map_err(|e| e.to_string())?;
+    let rows = builder.metadata().file_metadata().num_rows();
+    if !(1..=SHARD as i64).contains(&rows) {
+        return Err(format!("it has {rows} rows, expected 1 to {SHARD}"));
+    }
+    let chunks = || builder.metadata().row_groups().iter().flat_map(|group| group.columns());
+    // As shards are written; what is compressed could unfold to any size.
+    if chunks().any(|chunk| chunk.compression() != Compression::UNCOMPRESSED) {
+        return Err("it is compressed".to_owned());
+    }
+    let found: Vec<(&str, &DataType)> =
+        builder.schema().fields().iter().map(|f| (f.name().as_str(), f.data_type())).collect();
+    let columns = widths.columns().ok_or("the model's vectors are too long")?;
+    if !found.iter().copied().eq(columns.iter().map(|(name, kind)| (*name, kind))) {
+        let names: Vec<String> = found.iter().map(|(name, kind)| format!("{name}: {kind}")).collect();
+        let shown: String = names.join(", ").chars().take(160).collect();
+        let Widths { logits, features } = widths;
+        return Err(format!(
+            "its columns are {}, expected hash, logits of {logits} and features of {features}",
+            pellucid_guard::printable::name(&shown)
+        ));
+    }
+    let mut reader = builder.with_batch_size(SHARD).build().map_err(|e: ParquetError| e.to_string())?;
+    // Shards have one row group, which comes at once.
+    let record = reader.next().transpose().map_err(|e: ArrowError| e.to_string())?;
+    record.filter(|r| r.num_rows() as i64 == rows).ok_or_else(|| format!("it lacks some of its {rows} rows"))
 }
 
 /// Row vectors of equal length as an Arrow column.
@@ -390,84 +535,66 @@ fn vectors(values: &[f32], rows: usize) -> Result<ArrayRef, ArrowError> {
     Ok(Arc::new(FixedSizeListArray::try_new(item, width, Arc::new(Float32Array::from(values.to_vec())), None)?))
 }
 
-fn write_parquet(path: &Path, record: &RecordBatch) -> Result<(), String> {
-    let file = std::fs::File::create(path).map_err(|e| e.to_string())?;
-    let mut writer = ArrowWriter::try_new(&file, record.schema(), None).map_err(|e| e.to_string())?;
+fn parquet_of(record: &RecordBatch) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, record.schema(), None).map_err(|e| e.to_string())?;
     writer.write(record).map_err(|e| e.to_string())?;
     writer.close().map_err(|e| e.to_string())?;
-    file.sync_all().map_err(|e| e.to_string())
+    Ok(bytes)
 }
 
-/// The hashes that finished shards hold. Unfinished shards of a killed scan are not looked at.
-fn index_shards(folder: &Path) -> Result<BTreeSet<String>, ScanError> {
-    let mut known = BTreeSet::new();
-    for path in shards(folder)? {
-        for record in read_columns(&path, &["hash"])? {
-            known.extend(record.column(0).as_string::<i32>().iter().flatten().map(str::to_owned));
+/// What a cache folder holds.
+struct Index {
+    /// Shards that are what was written.
+    shards: Vec<PathBuf>,
+    /// Where each picture's row lies, by its hash; one that stands in two shards is taken from the first.
+    known: BTreeMap<String, Place>,
+    /// Shards that must not be used, and why.
+    unusable: Vec<(PathBuf, String)>,
+}
+
+/// Looks at every finished shard, one at a time. Unfinished shards of a killed scan are not looked at.
+fn index_shards(folder: &Path, widths: Widths) -> Result<Index, ScanError> {
+    let failed = |path: &Path, e: std::io::Error| ScanError::Read { path: path.to_owned(), reason: e.to_string() };
+    let mut index = Index { shards: Vec::new(), known: BTreeMap::new(), unusable: Vec::new() };
+    for path in seal::list(folder, ENDING).map_err(|e| failed(folder, e))? {
+        let read = match seal::check_within(&path, widths.most_bytes()).map_err(|e| failed(&path, e))? {
+            Found::Absent => continue,
+            Found::Damaged(_) => Err("it is damaged".to_owned()),
+            Found::Whole(sealed) => parsed(sealed.bytes, widths),
+        };
+        match read {
+            Ok(record) => {
+                let shard = index.shards.len();
+                for (row, hash) in record.column(0).as_string::<i32>().iter().flatten().enumerate() {
+                    index.known.entry(hash.to_owned()).or_insert(Place { shard, row });
+                }
+                index.shards.push(path);
+            }
+            Err(reason) => index.unusable.push((path, reason)),
         }
     }
-    Ok(known)
-}
-
-fn shards(folder: &Path) -> Result<Vec<PathBuf>, ScanError> {
-    let entries =
-        std::fs::read_dir(folder).map_err(|e| ScanError::Read { path: folder.to_owned(), reason: e.to_string() })?;
-    let mut paths: Vec<PathBuf> =
-        entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|x| x == "parquet")).collect();
-    paths.sort();
-    Ok(paths)
-}
-
-fn read_columns(path: &Path, columns: &[&str]) -> Result<Vec<RecordBatch>, ScanError> {
-    let failed = |reason: String| ScanError::Read { path: path.to_owned(), reason };
-    let file = std::fs::File::open(path).map_err(|e| failed(e.to_string()))?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| failed(e.to_string()))?;
-    let mask = parquet::arrow::ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
-    let reader = builder
-        .with_projection(mask)
-        .with_batch_size(SHARD)
-        .build()
-        .map_err(|e: ParquetError| failed(e.to_string()))?;
-    reader.collect::<Result<_, ArrowError>>().map_err(|e| failed(e.to_string()))
+    Ok(index)
 }
 
 impl ScanReport {
     /// Visits the rows in the data set's order, whatever order the cache has them in: the index of each in the data set,
     /// its logits and its features. Memory holds [`GATHERED`] rows and one shard.
     fn visit(&self, mut each: impl FnMut(usize, &[f32], &[f32])) -> Result<(), ScanError> {
-        let shards = shards(&self.folder)?;
-        let places = self.places(&shards)?;
-        for (chunk, places) in self.rows.chunks(GATHERED).zip(places.chunks(GATHERED)) {
+        for (chunk, places) in self.rows.chunks(GATHERED).zip(self.places.chunks(GATHERED)) {
             let mut gathered: Vec<(Vec<f32>, Vec<f32>)> = vec![Default::default(); chunk.len()];
             let mut by_shard: BTreeMap<usize, BTreeMap<usize, Vec<usize>>> = BTreeMap::new();
             for (at, place) in places.iter().enumerate() {
                 by_shard.entry(place.shard).or_default().entry(place.row).or_default().push(at);
             }
             for (shard, wanted) in by_shard {
-                read_rows(&shards[shard], &wanted, |at, z, f| gathered[at] = (z.to_vec(), f.to_vec()))?;
+                read_rows(&self.shards[shard], self.widths, &wanted, |at, z, f| {
+                    gathered[at] = (z.to_vec(), f.to_vec())
+                })?;
             }
             chunk.iter().zip(&gathered).for_each(|((i, _), (z, f))| each(*i, z, f));
         }
         Ok(())
-    }
-
-    /// Where each of `self.rows` lies. A picture that stands in two shards is taken from the first.
-    fn places(&self, shards: &[PathBuf]) -> Result<Vec<Place>, ScanError> {
-        let mut known: BTreeMap<String, Place> = BTreeMap::new();
-        for (shard, path) in shards.iter().enumerate() {
-            let mut row = 0;
-            for record in read_columns(path, &["hash"])? {
-                for hash in record.column(0).as_string::<i32>().iter().flatten() {
-                    known.entry(hash.to_owned()).or_insert(Place { shard, row });
-                    row += 1;
-                }
-            }
-        }
-        let lost = || ScanError::Read {
-            path: self.folder.clone(),
-            reason: "a shard was removed while it was read".to_owned(),
-        };
-        self.rows.iter().map(|(_, hash)| known.get(hash).copied().ok_or_else(lost)).collect()
     }
 
     /// The class that each row is predicted as, in the data set's order. Features are not kept, so memory stays small.
@@ -579,4 +706,122 @@ pub fn predicted(logits: &[f32]) -> usize {
     let best =
         logits.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, &z)| if z > best.1 { (i, z) } else { best });
     best.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::Int64Array;
+    use arrow_array::builder::{Float32Builder, ListBuilder};
+    use parquet::file::properties::WriterProperties;
+
+    const WIDTHS: Widths = Widths { logits: 2, features: 3 };
+
+    fn texts(values: &[&str]) -> ArrayRef {
+        Arc::new(StringArray::from(values.to_vec()))
+    }
+
+    fn rows(values: &[f32], count: usize) -> ArrayRef {
+        vectors(values, count).unwrap()
+    }
+
+    /// Lists of any length, as other writers make of them.
+    fn lists(width: usize, count: usize) -> ArrayRef {
+        let mut lists = ListBuilder::new(Float32Builder::new());
+        (0..count).for_each(|_| lists.append_value((0..width).map(|i| Some(i as f32))));
+        Arc::new(lists.finish())
+    }
+
+    fn shard(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
+        parquet_of(&RecordBatch::try_from_iter(columns).unwrap()).unwrap()
+    }
+
+    fn good() -> Vec<u8> {
+        let (z, f) = (rows(&[0.5, 1.0, -1.0, 2.0], 2), rows(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2));
+        shard(vec![("hash", texts(&["a", "b"])), ("logits", z), ("features", f)])
+    }
+
+    #[test]
+    fn a_shard_is_read_back_as_it_was_written() {
+        let record = parsed(good(), WIDTHS).unwrap();
+        assert_eq!(record.num_rows(), 2);
+        let second = record.column(2).as_fixed_size_list().value(1);
+        assert_eq!(second.as_primitive::<Float32Type>().values(), &[4.0, 5.0, 6.0]);
+    }
+
+    #[test]
+    fn a_shard_of_another_schema_is_refused_with_the_reason() {
+        let hash = || texts(&["a", "b"]);
+        let (z, f) = (|| rows(&[0.0; 4], 2), || rows(&[0.0; 6], 2));
+        let absent: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None]));
+        for (columns, said) in [
+            (vec![("a", hash())], "its columns are a: Utf8"),
+            (vec![("logits", z()), ("features", f())], "expected hash"),
+            (vec![("hash", Arc::new(Int64Array::from(vec![1, 2])) as _), ("logits", z()), ("features", f())], "Int64"),
+            (vec![("hash", hash()), ("logits", lists(2, 2)), ("features", lists(3, 2))], "expected hash, logits of 2"),
+            (vec![("hash", hash()), ("logits", z()), ("features", rows(&[0.0; 4], 2))], "features of 3"),
+            (vec![("hash", hash()), ("logits", rows(&[0.0; 8], 2)), ("features", f())], "logits of 2"),
+            (vec![("hash", hash()), ("logits", rows(&[f32::NAN; 4], 2)), ("features", f())], "not finite"),
+            (vec![("hash", hash()), ("logits", z()), ("features", rows(&[f32::INFINITY; 6], 2))], "not finite"),
+            (vec![("hash", absent), ("logits", z()), ("features", f())], "absent"),
+            (vec![("hash", hash()), ("logits", z()), ("features", f()), ("more", hash())], "more: Utf8"),
+            (vec![("hash", texts(&[])), ("logits", rows(&[], 0)), ("features", rows(&[], 0))], "0 rows"),
+        ] {
+            let error = parsed(shard(columns), WIDTHS).unwrap_err();
+            assert!(error.contains(said) && error.lines().count() == 1, "{said}: {error}");
+        }
+        let many = SHARD + 1;
+        let names: Vec<String> = (0..many).map(|i| i.to_string()).collect();
+        let long: ArrayRef = Arc::new(StringArray::from(names));
+        let columns = vec![
+            ("hash", long),
+            ("logits", rows(&vec![0.0; many * 2], many)),
+            ("features", rows(&vec![0.0; many * 3], many)),
+        ];
+        assert!(parsed(shard(columns), WIDTHS).unwrap_err().contains("257 rows"));
+    }
+
+    #[test]
+    fn a_compressed_shard_is_refused_before_it_is_unfolded() {
+        let record = parsed(good(), WIDTHS).unwrap();
+        let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+        let mut bytes = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut bytes, record.schema(), Some(properties)).unwrap();
+        writer.write(&record).unwrap();
+        writer.close().unwrap();
+        assert_eq!(parsed(bytes, WIDTHS).unwrap_err(), "it is compressed");
+    }
+
+    #[test]
+    fn no_flipped_bit_of_a_shard_brings_its_parser_down() {
+        // Without the hash, which finds every one of them first.
+        let whole = good();
+        for bit in (0..whole.len() * 8).step_by(7) {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let _ = parsed(bytes, WIDTHS);
+        }
+        (0..whole.len()).step_by(13).for_each(|length| drop(parsed(whole[..length].to_vec(), WIDTHS)));
+    }
+
+    #[test]
+    fn only_shards_that_are_what_was_written_are_looked_into() {
+        let folder = tempfile::tempdir().unwrap();
+        let sealed = seal::write(folder.path(), "first", ENDING, &good()).unwrap();
+        std::fs::write(folder.path().join("unsealed.parquet"), good()).unwrap();
+        std::fs::write(folder.path().join("second.part"), b"PAR1").unwrap();
+        let other = shard(vec![("a", texts(&["x"]))]);
+        seal::write(folder.path(), "third", ENDING, &other).unwrap();
+        let large = vec![0; 3 << 20];
+        seal::write(folder.path(), "fourth", ENDING, &large).unwrap();
+        let index = index_shards(folder.path(), WIDTHS).unwrap();
+        assert_eq!(index.shards, [sealed]);
+        assert_eq!(index.known.keys().collect::<Vec<_>>(), ["a", "b"]);
+        let unusable: Vec<String> = index
+            .unusable
+            .iter()
+            .map(|(p, _)| p.file_name().unwrap().to_string_lossy().split('.').next().unwrap().to_owned())
+            .collect();
+        assert_eq!(unusable, ["fourth", "third", "unsealed"]);
+    }
 }

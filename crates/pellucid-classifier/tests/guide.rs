@@ -28,7 +28,7 @@ fn open_with(
     studied: &str,
     options: GuideOptions,
 ) -> Result<Guide, pellucid_classifier::guide::GuideError> {
-    let runtime = Runtime::load(None).expect("ONNX Runtime in .runtime/ (make setup)");
+    let runtime = Runtime::load(None).expect("ONNX Runtime (make setup)");
     let model = Model::read(zoo("models").join(studied)).unwrap();
     Guide::open(&runtime, &zoo("guides").join(guide), &model, &options)
 }

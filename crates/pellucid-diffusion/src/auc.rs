@@ -136,6 +136,13 @@ pub(crate) fn distances(
     Ok(pictures.outer_iter().map(distance).collect())
 }
 
+impl Faithfulness {
+    /// Whether both curves have a value for the start and one for each of so many moves.
+    pub fn has_moves(&self, moves: usize) -> bool {
+        [&self.deletion, &self.insertion].iter().all(|curve| curve.distances.len() == moves + 1)
+    }
+}
+
 impl Curve {
     fn of(distances: Vec<f64>) -> Self {
         let (low, high) = distances.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));

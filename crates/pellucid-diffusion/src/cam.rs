@@ -117,6 +117,9 @@ impl Cam {
         let guidance = trajectory.guidance();
         let guided = |place: usize| -> Option<Array3<f32>> {
             let both = outputs[place].as_f32()?.view().into_dimensionality::<Ix4>().ok()?;
+            if both.is_empty() {
+                return None;
+            }
             Some(match both.len_of(Axis(0)) {
                 2 => Zip::from(both.index_axis(Axis(0), 0))
                     .and(both.index_axis(Axis(0), 1))

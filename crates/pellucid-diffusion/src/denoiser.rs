@@ -4,6 +4,7 @@
 use crate::error::DiffusionError;
 use ndarray::{Array1, Array4, ArrayD, Axis, Ix4, IxDyn, RemoveAxis, Slice, concatenate};
 use pellucid_graph::{ElementType, Model, Node, Value};
+use pellucid_guard::printable;
 use pellucid_runtime::{Array, Runtime, RuntimeError, Session, SessionOptions};
 use std::path::PathBuf;
 
@@ -228,13 +229,29 @@ impl Denoiser {
         parts: &[(&Conditions, usize)],
     ) -> Result<Array4<f32>, DiffusionError> {
         let output = self.outputs(x, t, parts)?.into_iter().next().and_then(Array::into_f32);
-        let output =
-            output.and_then(|o| o.into_dimensionality::<Ix4>().ok()).filter(|o| o.len_of(Axis(0)) == x.len_of(Axis(0)));
-        let output =
-            output.ok_or_else(|| self.odd("its first output is no float latent with one row per input".to_owned()))?;
-        // A model that also predicts variances gives them behind the noise.
-        let channels = x.len_of(Axis(1)).min(output.len_of(Axis(1)));
-        Ok(output.slice_axis(Axis(1), Slice::from(..channels)).to_owned())
+        let shape = output.as_ref().map(|o| o.shape().to_vec()).unwrap_or_default();
+        let output = output.and_then(|o| o.into_dimensionality::<Ix4>().ok());
+        let (rows, channels, height, width) = x.dim();
+        let fits = |o: &Array4<f32>| {
+            let (n, c, h, w) = o.dim();
+            n == rows && c >= channels && (h, w) == (height, width)
+        };
+        let taken = || format!("{channels} × {height} × {width}");
+        match output {
+            // A model that also predicts variances gives them behind the noise.
+            Some(output) if fits(&output) => Ok(output.slice_axis(Axis(1), Slice::from(..channels)).to_owned()),
+            Some(output) if output.len_of(Axis(1)) < channels => Err(self.odd(format!(
+                "its input '{}' is {} and its first output has {} channels; expected as many as go in: a U-Net that is also \
+                 told a mask or a picture (inpainting, upscaling, editing) is not supported; use one for text alone",
+                printable::name(&self.inputs.sample),
+                taken(),
+                output.len_of(Axis(1))
+            ))),
+            _ => Err(self.odd(format!(
+                "its first output is {shape:?} for {rows} latents of {}; expected a float latent of that size for each",
+                taken()
+            ))),
+        }
     }
 
     /// Names of what [`Denoiser::outputs`] gives.

@@ -13,11 +13,14 @@ pub mod auc;
 pub mod cam;
 mod config;
 mod denoiser;
+mod entries;
 mod error;
 pub mod gate;
 pub mod lime;
 pub mod multistep;
 mod noise;
+#[doc(hidden)]
+pub mod parsers;
 mod pipeline;
 mod plain;
 pub mod ranking;

@@ -1,9 +1,10 @@
 //! A diffusers folder exported to ONNX, as `optimum` lays it out, ready to be sampled and explained.
 
-use crate::config::{SchedulerConfig, read_json};
+use crate::config::SchedulerConfig;
 use crate::denoiser::{Conditions, Denoiser, DenoiserInputs, stacked, with_float_interface};
+use crate::entries::{Entries, read_json, read_json_if_there, whole};
 use crate::error::DiffusionError;
-use crate::plain::{self, Description};
+use crate::plain::{self, Description, admit_latent};
 use crate::schedule::NoiseSchedule;
 use crate::tokens::{TextTokenizer, Tokens};
 use ndarray::{Array4, ArrayD, ArrayView3, Axis, Ix4, IxDyn, Slice};
@@ -84,8 +85,8 @@ pub struct Pipeline {
     prepared: Option<(Model, Observations)>,
     encoders: Vec<TextEncoder>,
     decoder: Option<Session>,
-    /// Pixels per latent place, once it was asked for.
-    factor: Option<usize>,
+    /// Channels, height and width of a decoded picture, once one was.
+    decoded: Option<[usize; 3]>,
     encoder: Option<Session>,
     /// What describes a denoiser alone.
     plain: Option<Description>,
@@ -100,6 +101,12 @@ const ACCELERATOR_BATCH: usize = 64;
 
 /// Context of a text encoder whose configs do not say it: CLIP's.
 const CONTEXT: usize = 77;
+
+/// Longest context that a text encoder may have.
+const MOST_CONTEXT: usize = 1 << 16;
+
+/// Most channels, rows or columns of a latent that a config may say; how much they take together is for the budget.
+const MOST_SIDE: usize = 1 << 20;
 
 impl Pipeline {
     /// Opens the pipeline in `folder`, or the denoiser that a TOML file describes (`denoiser.toml` in the folder, or the file itself).
@@ -116,23 +123,25 @@ impl Pipeline {
             let expected = "model_index.json, or denoiser.toml for a denoiser alone: give the pipeline's folder";
             return Err(missing(folder, "index", expected));
         }
-        let index = read_json(&index)?;
+        let index_file = index;
+        let index = read_json(&index_file, &options.budget)?;
+        let index = Entries::of(&index).map_err(|reason| config(&index_file, reason))?;
         if !folder.join("unet").is_dir() && folder.join("transformer").is_dir() {
             let reason = "transformer/: joint attention (Stable Diffusion 3, Flux and their like) is not supported yet; \
                           expected a pipeline with a U-Net in unet/";
             return Err(DiffusionError::Unsupported { folder: folder.to_path_buf(), reason: reason.to_owned() });
         }
         let scheduler_file = component(folder, "scheduler", "scheduler/scheduler_config.json")?;
-        let scheduler = SchedulerConfig::read(&scheduler_file)?;
+        let scheduler = SchedulerConfig::read(&scheduler_file, &options.budget)?;
         let unet_file = component(folder, "U-Net", "unet/model.onnx")?;
         let runtime = Runtime::load(options.library.as_deref())?;
         let unet = read(&unet_file, options)?;
-        let latent = latent_shape(folder, &unet)?;
+        let latent = latent_shape(folder, &unet, &options.budget)?;
         let encoders = text_encoders(folder, &runtime, &unet, options)?;
-        let (decoder, scaling, shift) = decoder(folder, &runtime, options)?;
+        let (decoder, scaling, shift) = decoder(folder, &runtime, &index, options)?;
         let hash = hash(folder)?;
         // As diffusers: what the index says, and by default so for pipelines with two encoders.
-        let told = index.get("force_zeros_for_empty_prompt").and_then(Value::as_bool);
+        let told = index.flag("force_zeros_for_empty_prompt").map_err(|reason| config(&index_file, reason))?;
         let zero_empty = told.unwrap_or(encoders.len() > 1);
         let schedule = NoiseSchedule::new(&scheduler);
         Ok(Self {
@@ -150,7 +159,7 @@ impl Pipeline {
             prepared: None,
             encoders,
             decoder,
-            factor: None,
+            decoded: None,
             encoder: None,
             plain: None,
             zero_empty,
@@ -158,23 +167,14 @@ impl Pipeline {
     }
 
     fn open_plain(file: &Path, options: &PipelineOptions) -> Result<Self, DiffusionError> {
-        let described = Description::read(file)?;
+        let described = Description::read(file, &options.budget)?;
         let scheduler = described.scheduler(file)?;
         let folder = file.parent().map(Path::to_path_buf).unwrap_or_default();
         let runtime = Runtime::load(options.library.as_deref())?;
         let path = folder.join(&described.model);
         let mut unet = read(&path, options)?;
         described.adapt(file, &mut unet)?;
-        let latent = match described.shape {
-            Some(shape) if shape.iter().all(|n| *n > 0) => shape,
-            _ => match declared_shape(&unet)? {
-                [Some(channels), Some(height), Some(width)] => [channels, height, width],
-                _ => {
-                    let reason = "the model leaves its input's size open; add shape = [channels, height, width]";
-                    return Err(DiffusionError::Config { file: file.to_path_buf(), reason: reason.to_owned() });
-                }
-            },
-        };
+        let latent = described.latent(file, declared_shape(&unet)?, &options.budget)?;
         let schedule = NoiseSchedule::new(&scheduler);
         let data = unet.data_files().into_iter().map(|name| unet.folder().join(name));
         let files = [file.to_path_buf(), path].into_iter().chain(data).collect();
@@ -193,7 +193,7 @@ impl Pipeline {
             prepared: None,
             encoders: Vec::new(),
             decoder: None,
-            factor: None,
+            decoded: None,
             encoder: None,
             plain: Some(described),
             zero_empty: false,
@@ -335,13 +335,11 @@ impl Pipeline {
 
     /// Pixels per place of the latent, along one side; found by decoding a latent of zeros.
     pub fn pixels_per_latent(&mut self) -> Result<usize, DiffusionError> {
-        if let Some(factor) = self.factor {
-            return Ok(factor);
-        }
         let [c, h, w] = self.latent;
-        let factor = self.decode(&Array4::zeros((1, c, h, w)))?.len_of(Axis(2)) / h;
-        self.factor = Some(factor.max(1));
-        Ok(factor.max(1))
+        if self.decoded.is_none() {
+            self.decode(&Array4::zeros((1, c, h, w)))?;
+        }
+        Ok(self.decoded.map_or(1, |[_, height, _]| height / h).max(1))
     }
 
     /// Latents (scaled as the denoiser has them) of pictures: N × 3 × h × w in [−1, 1]. The mean of the encoder's
@@ -353,10 +351,11 @@ impl Pipeline {
         if let Some(Description { range: [low, high], .. }) = self.plain {
             let gray = self.latent[0] == 1 && pictures.len_of(Axis(1)) == 3;
             let mean = gray.then(|| pictures.mean_axis(Axis(1)).map(|mean| mean.insert_axis(Axis(1)))).flatten();
-            return Ok(mean.as_ref().unwrap_or(pictures).mapv(|v| v * (high - low) / 2.0 + (low + high) / 2.0));
+            let pictures = self.in_its_shape(mean.as_ref().unwrap_or(pictures).clone())?;
+            return Ok(pictures.mapv(|v| v * (high - low) / 2.0 + (low + high) / 2.0));
         }
         if self.decoder.is_none() {
-            return Ok(pictures.clone());
+            return self.in_its_shape(pictures.clone());
         }
         let file = self.folder.join("vae_encoder/model.onnx");
         let mut session = match self.encoder.take() {
@@ -372,14 +371,33 @@ impl Pipeline {
         self.encoder = Some(session);
         let channels = self.latent[0];
         let latent = output?.into_iter().next().and_then(Array::into_f32);
-        let latent = latent.and_then(|o| o.into_dimensionality::<Ix4>().ok()).filter(|l| l.len_of(Axis(1)) >= channels);
+        let [_, height, width] = self.latent;
+        let fits = |l: &Array4<f32>| {
+            let (n, c, h, w) = l.dim();
+            n == pictures.len_of(Axis(0)) && c >= channels && (h, w) == (height, width)
+        };
+        let latent = latent.and_then(|o| o.into_dimensionality::<Ix4>().ok()).filter(fits);
         let latent = latent.ok_or_else(|| DiffusionError::Shape {
             model: file,
-            reason: format!("it gives no N × {channels} × H × W latent"),
+            reason: format!("it gives no latent of {channels} × {height} × {width} for each picture"),
         })?;
         // Mean and logarithm of the variance lie behind each other where the export gives the distribution.
         let mean = latent.slice_axis(Axis(1), Slice::from(..channels));
         Ok(mean.mapv(|v| (v - self.shift) * self.scaling))
+    }
+
+    /// `pictures`, if a model of pixels takes such.
+    fn in_its_shape(&self, pictures: Array4<f32>) -> Result<Array4<f32>, DiffusionError> {
+        let (_, c, h, w) = pictures.dim();
+        if [c, h, w] == self.latent {
+            return Ok(pictures);
+        }
+        let reason = format!(
+            "it takes pictures of {:?} (channels, height, width), and a picture to start from is {:?}",
+            self.latent,
+            [c, h, w]
+        );
+        Err(DiffusionError::Shape { model: self.unet.path().to_path_buf(), reason })
     }
 
     /// The U-Net in the form that taps and gradients are written for, with every value's shape.
@@ -505,19 +523,38 @@ impl Pipeline {
     /// pixels.
     pub fn decode(&mut self, latents: &Array4<f32>) -> Result<Array4<f32>, DiffusionError> {
         if let Some(Description { range: [low, high], .. }) = self.plain {
+            self.decoded = Some(self.latent);
             // Exactly as it is where it is in [−1, 1] already.
             let (scale, middle) = (2.0 / (high - low), (low + high) / 2.0);
             return Ok(latents.mapv(|v| (v - middle) * scale));
         }
-        let Some(decoder) = &mut self.decoder else { return Ok(latents.clone()) };
+        let Some(decoder) = &mut self.decoder else {
+            self.decoded = Some(self.latent);
+            return Ok(latents.clone());
+        };
         let (scaling, shift) = (self.scaling, self.shift);
         let input = Array::F32(latents.mapv(|v| v / scaling + shift).into_dyn());
         let name = decoder.inputs().into_iter().next().unwrap_or_default();
         let output = decoder.run(&[(&name, &input)])?.into_iter().next().and_then(Array::into_f32);
-        let model = self.folder.join("vae_decoder/model.onnx");
-        output
-            .and_then(|o| o.into_dimensionality::<Ix4>().ok())
-            .ok_or_else(|| DiffusionError::Shape { model, reason: "it gives no N × 3 × H × W picture".to_owned() })
+        let rows = latents.len_of(Axis(0));
+        let shape = output.as_ref().map(|o| o.shape().to_vec()).unwrap_or_default();
+        let odd = |expected: String| DiffusionError::Shape {
+            model: self.folder.join("vae_decoder/model.onnx"),
+            reason: format!("it gives {shape:?} for {rows} latents; expected {expected}"),
+        };
+        let pictures = match shape.as_slice() {
+            [n, channels @ (1 | 3), height, width] if *n == rows && *height > 0 && *width > 0 => {
+                Some([*channels, *height, *width])
+            }
+            _ => None,
+        };
+        let size = pictures.ok_or_else(|| odd(format!("float pictures of {rows} × 3 × height × width")))?;
+        match self.decoded {
+            Some(before) if before != size => return Err(odd(format!("pictures of {before:?} as before"))),
+            _ => self.decoded = Some(size),
+        }
+        let output = output.and_then(|o| o.into_dimensionality::<Ix4>().ok());
+        output.ok_or_else(|| odd("pictures".to_owned()))
     }
 
     /// Length of the text context in tokens; 0 without text.
@@ -595,7 +632,7 @@ impl TextEncoder {
 
 /// A model with a float32 interface; in float32 altogether unless an accelerator was asked for, which has kernels for half.
 fn read(file: &Path, options: &PipelineOptions) -> Result<Model, DiffusionError> {
-    let mut model = Model::read(file)?;
+    let mut model = Model::read_within(file, &options.budget)?;
     if on_cpu(options) {
         let widen = |e| DiffusionError::Widen { model: file.to_path_buf(), source: Box::new(e) };
         widen_to_float32(&mut model).map_err(widen)?;
@@ -614,6 +651,10 @@ fn missing(folder: &Path, component: &'static str, expected: &str) -> DiffusionE
     DiffusionError::Missing { folder: folder.to_path_buf(), component, expected: expected.to_owned() }
 }
 
+fn config(file: &Path, reason: String) -> DiffusionError {
+    DiffusionError::Config { file: file.to_path_buf(), reason }
+}
+
 fn component(folder: &Path, what: &'static str, file: &str) -> Result<PathBuf, DiffusionError> {
     let path = folder.join(file);
     if path.exists() { Ok(path) } else { Err(missing(folder, what, file)) }
@@ -627,19 +668,32 @@ fn declared_shape(unet: &Model) -> Result<[Option<usize>; 3], DiffusionError> {
     Ok([at(1), at(2), at(3)])
 }
 
-fn latent_shape(folder: &Path, unet: &Model) -> Result<[usize; 3], DiffusionError> {
-    let config = read_json(&folder.join("unet/config.json")).unwrap_or(Value::Null);
-    let number = |key: &str| config.get(key).and_then(Value::as_u64).map(|n| n as usize);
+fn latent_shape(folder: &Path, unet: &Model, budget: &Budget) -> Result<[usize; 3], DiffusionError> {
+    let file = folder.join("unet/config.json");
+    let wrong = |reason: String| config(&file, reason);
+    let json = read_json_if_there(&file, budget)?;
+    let entries = Entries::of(&json).map_err(wrong)?;
     let [channels, height, width] = declared_shape(unet)?;
-    let sides = config.get("sample_size").and_then(Value::as_array);
-    let side = |i: usize| sides.and_then(|s| s.get(i)?.as_u64()).map(|n| n as usize).or_else(|| number("sample_size"));
-    match (channels.or_else(|| number("in_channels")), height.or_else(|| side(0)), width.or_else(|| side(1))) {
-        (Some(c), Some(h), Some(w)) if c * h * w > 0 => Ok([c, h, w]),
-        _ => Err(DiffusionError::Config {
-            file: folder.join("unet/config.json"),
-            reason: "the latent's size is unknown; expected in_channels and sample_size".to_owned(),
-        }),
+    let in_channels = entries.count("in_channels", (1, MOST_SIDE)).map_err(wrong)?;
+    let one = |v: &Value| whole(v).filter(|n| (1..=MOST_SIDE).contains(n));
+    let sides = |v: &Value| match v.as_array().map(Vec::as_slice) {
+        None => one(v).map(|n| [n, n]),
+        Some([height, width]) => Some([one(height)?, one(width)?]),
+        Some(_) => None,
+    };
+    let expected = format!("a whole number from 1 to {MOST_SIDE}, or a list of two, height and width");
+    let sides = entries.read("sample_size", &expected, sides).map_err(wrong)?;
+    let shape = (channels.or(in_channels), height.or(sides.map(|s| s[0])), width.or(sides.map(|s| s[1])));
+    let (Some(channels), Some(height), Some(width)) = shape else {
+        return Err(wrong("the latent's size is unknown; expected in_channels and sample_size".to_owned()));
+    };
+    let shape = [channels, height, width];
+    if shape.contains(&0) {
+        let reason = format!("the latent's shape is {shape:?}; expected channels, height and width of at least 1");
+        return Err(DiffusionError::Shape { model: unet.path().to_path_buf(), reason });
     }
+    admit_latent(shape, budget).map_err(|e| wrong(format!("the latent's shape is {shape:?}: {e}")))?;
+    Ok(shape)
 }
 
 fn text_encoders(
@@ -658,15 +712,19 @@ fn text_encoders(
         if !file.exists() {
             continue;
         }
-        let config = read_json(&folder.join(encoder).join("config.json")).unwrap_or(Value::Null);
-        let number = |key: &str| config.get(key).and_then(Value::as_u64).map(|n| n as usize);
+        let config_file = folder.join(encoder).join("config.json");
+        let json = read_json_if_there(&config_file, &options.budget)?;
+        let number = |key: &str, most: usize| {
+            let entries = Entries::of(&json).map_err(|reason| config(&config_file, reason))?;
+            entries.count(key, (1, most)).map_err(|reason| config(&config_file, reason))
+        };
+        let most_tokens = usize::try_from(options.budget.tokens).unwrap_or(usize::MAX);
+        let (context, vocabulary) =
+            (number("max_position_embeddings", MOST_CONTEXT)?, number("vocab_size", most_tokens)?);
         let model = read(&file, options)?;
         encoders.push(TextEncoder {
-            tokenizer: TextTokenizer::open(
-                &folder.join(tokenizer),
-                number("max_position_embeddings").unwrap_or(CONTEXT),
-            )?,
-            vocabulary: number("vocab_size"),
+            tokenizer: TextTokenizer::open(&folder.join(tokenizer), context.unwrap_or(CONTEXT), &options.budget)?,
+            vocabulary,
             session: runtime.session(&model, &options.session)?,
             model,
         });
@@ -685,19 +743,24 @@ fn text_encoders(
 fn decoder(
     folder: &Path,
     runtime: &Runtime,
+    index: &Entries<'_>,
     options: &PipelineOptions,
 ) -> Result<(Option<Session>, f32, f32), DiffusionError> {
-    let index = read_json(&folder.join("model_index.json"))?;
     let file = folder.join("vae_decoder/model.onnx");
     if !file.exists() {
-        let named = ["vae_decoder", "vae"].iter().any(|n| index.get(n).is_some_and(|v| !v.is_null()));
+        let named = ["vae_decoder", "vae"].iter().any(|n| index.get(n).is_some());
         return if named { Err(missing(folder, "decoder", "vae_decoder/model.onnx")) } else { Ok((None, 1.0, 0.0)) };
     }
-    let config = read_json(&folder.join("vae_decoder/config.json")).unwrap_or(Value::Null);
-    let number = |key: &str, default: f64| config.get(key).and_then(Value::as_f64).unwrap_or(default) as f32;
+    let config_file = folder.join("vae_decoder/config.json");
+    let json = read_json_if_there(&config_file, &options.budget)?;
+    let wrong = |reason| config(&config_file, reason);
+    let entries = Entries::of(&json).map_err(wrong)?;
+    let scales = |n: f64| (n as f32).is_normal() && n > 0.0;
+    let scaling = entries.number("scaling_factor", 0.18215, "a positive number", scales).map_err(wrong)?;
+    let shift = entries.number("shift_factor", 0.0, "a number", |n| (n as f32).is_finite()).map_err(wrong)?;
     let model = read(&file, options)?;
     let session = runtime.session(&model, &options.session)?;
-    Ok((Some(session), number("scaling_factor", 0.18215), number("shift_factor", 0.0)))
+    Ok((Some(session), scaling as f32, shift as f32))
 }
 
 /// blake3 over the models, their data files, and the configs, by name.
@@ -736,6 +799,5 @@ fn hash_files(folder: &Path, mut files: Vec<PathBuf>) -> Result<String, Diffusio
 #[allow(clippy::unwrap_used)]
 pub(crate) fn of_the_zoo(name: &str) -> Pipeline {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let options = PipelineOptions { library: Some(here.join("../../.runtime")), ..PipelineOptions::default() };
-    Pipeline::open(here.join("../../zoo/models").join(name), &options).unwrap()
+    Pipeline::open(here.join("../../zoo/models").join(name), &PipelineOptions::default()).unwrap()
 }

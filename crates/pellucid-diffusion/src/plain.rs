@@ -27,9 +27,10 @@
 //! table of levels and a product before its first layer make it a model of the variance-preserving process that
 //! everything else here works on.
 
-use crate::config::{Prediction, SchedulerConfig};
+use crate::config::{Prediction, SchedulerConfig, check_betas};
 use crate::error::DiffusionError;
 use pellucid_graph::{ElementType, Model, Node, Tensor, Value};
+use pellucid_guard::{Budget, Limit, OverBudget, bounded, printable};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -102,26 +103,39 @@ pub(crate) fn file_at(path: &Path) -> Option<PathBuf> {
     Some(path.join(FILE)).filter(|file| file.is_file())
 }
 
+/// Least and largest level of noise: beyond them ᾱ is 1 or 0 to the precision that steps are computed in.
+const SIGMAS: [f64; 2] = [1e-6, 1e6];
+
 impl Description {
-    pub(crate) fn read(file: &Path) -> Result<Self, DiffusionError> {
+    pub(crate) fn read(file: &Path, budget: &Budget) -> Result<Self, DiffusionError> {
         let wrong = |reason: String| DiffusionError::Config { file: file.to_path_buf(), reason };
-        let text = std::fs::read_to_string(file).map_err(|e| wrong(format!("cannot be read: {e}")))?;
-        let read: Self = toml::from_str(&text).map_err(|e| wrong(e.to_string().trim_end().to_owned()))?;
+        let bytes = bounded::read(file, budget, Limit::TextBytes).map_err(|e| wrong(e.to_string()))?;
+        let text = String::from_utf8(bytes).map_err(|_| wrong("is not UTF-8 text".to_owned()))?;
+        let read: Self = toml::from_str(&text).map_err(|e| wrong(in_a_line(&text, &e)))?;
         if read.sigma.is_some() && read.schedule.is_some() {
             return Err(wrong(
                 "it has both [sigma] and [schedule]; keep the one that the model was trained with".to_owned(),
             ));
         }
+        let [least, most] = SIGMAS;
         if let Some(Sigma { min, max, rho }) = read.sigma
-            && !(min > 0.0 && max > min && rho > 0.0 && max.is_finite() && rho.is_finite())
+            && !(min >= least && max > min && max <= most && rho > 0.0 && rho.is_finite())
         {
             return Err(wrong(format!(
-                "[sigma] has min = {min}, max = {max}, rho = {rho}; expected 0 < min < max and rho above 0"
+                "[sigma] has min = {min}, max = {max}, rho = {rho}; expected 0 < min < max, from {least} to {most}, and rho above 0"
             )));
         }
         let [low, high] = read.range;
-        if !(low < high && low.is_finite() && high.is_finite()) {
+        let scale = 2.0 / (high - low);
+        if !(low < high && low.is_finite() && high.is_finite() && scale.is_finite() && scale > 0.0) {
             return Err(wrong(format!("range is [{low}, {high}]; expected two numbers, the lower first")));
+        }
+        if let Some(shape) = read.shape.filter(|shape| shape.contains(&0)) {
+            return Err(wrong(format!("shape is {shape:?}; expected [channels, height, width], each at least 1")));
+        }
+        let odd = read.constants.iter().find(|(_, value)| !(**value as f32).is_finite());
+        if let Some((name, value)) = odd {
+            return Err(wrong(format!("[constants]: {} is {value}; expected a finite number", printable::name(name))));
         }
         Ok(read)
     }
@@ -134,9 +148,13 @@ impl Description {
             Some(Output::V) => Prediction::VPrediction,
             Some(Output::X0) => Prediction::Sample,
         };
-        let json = serde_json::to_value(self.schedule.clone().unwrap_or_default());
-        let mut config = SchedulerConfig::from_json(&json.map_err(|e| wrong(e.to_string()))?)
-            .map_err(|reason| wrong(format!("[schedule]: {reason}")))?;
+        let schedule = self.schedule.clone().unwrap_or_default();
+        if let Some((key, value)) = schedule.iter().find_map(|(key, value)| Some((key, not_in_json(value)?))) {
+            let key = printable::name(key);
+            return Err(wrong(format!("[schedule]: {key} holds {value}; expected a finite number, a text or a list")));
+        }
+        let json = serde_json::to_value(schedule).map_err(|e| wrong(e.to_string()))?;
+        let mut config = SchedulerConfig::from_json(&json).map_err(|reason| wrong(format!("[schedule]: {reason}")))?;
         config.prediction = prediction;
         if let Some(sigma) = self.sigma {
             let mut before = 1.0;
@@ -147,11 +165,42 @@ impl Description {
                     1.0 - alpha / std::mem::replace(&mut before, alpha)
                 })
                 .collect();
+            check_betas(&config.betas).map_err(|_| {
+                let Sigma { min, max, rho } = sigma;
+                wrong(format!(
+                    "[sigma] has min = {min}, max = {max}, rho = {rho}, whose {LEVELS} levels do not rise from one to the \
+                     next; expected numbers further apart, or a smaller rho (7 is usual)"
+                ))
+            })?;
             config.class = "levels of noise".to_owned();
             config.spacing = crate::config::Spacing::Trailing;
             (config.clip, config.set_alpha_to_one, config.steps_offset) = (None, true, 0);
         }
         Ok(config)
+    }
+
+    /// Channels, height and width of `model`'s pictures: what the file says, and it must agree with what the model fixes.
+    pub(crate) fn latent(
+        &self,
+        file: &Path,
+        declared: [Option<usize>; 3],
+        budget: &Budget,
+    ) -> Result<[usize; 3], DiffusionError> {
+        let wrong = |reason: String| DiffusionError::Config { file: file.to_path_buf(), reason };
+        let fixed = || declared.map(|n| n.map_or_else(|| "any".to_owned(), |n| n.to_string())).join(", ");
+        let shape = match (self.shape, declared) {
+            (Some(shape), _) if shape.iter().zip(declared).any(|(n, d)| d.is_some_and(|d| d != *n)) => {
+                return Err(wrong(format!("shape is {shape:?}; expected [{}], which the model fixes", fixed())));
+            }
+            (Some(shape), _) => shape,
+            (None, [Some(channels), Some(height), Some(width)]) => [channels, height, width],
+            (None, _) => {
+                let reason = "the model leaves its input's size open; add shape = [channels, height, width]";
+                return Err(wrong(reason.to_owned()));
+            }
+        };
+        admit_latent(shape, budget).map_err(|e| wrong(format!("shape is {shape:?}: {e}")))?;
+        Ok(shape)
     }
 
     /// `model` with the inputs `sample` and `timestep` that a denoiser has here.
@@ -210,6 +259,35 @@ impl Description {
         graph.nodes = nodes;
         graph.sort().map_err(|e| wrong(format!("its graph cannot be adapted: {e}")))
     }
+}
+
+/// What is wrong with `text`, and in which line.
+fn in_a_line(text: &str, error: &toml::de::Error) -> String {
+    let reason = printable::name(error.message().trim_end()).into_owned();
+    match error.span().and_then(|span| text.get(..span.start)) {
+        Some(before) => format!("line {}: {reason}", before.matches('\n').count() + 1),
+        None => reason,
+    }
+}
+
+/// A value that JSON has no number for, and that would be taken for absent.
+fn not_in_json(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::Float(number) if !number.is_finite() => Some(number.to_string()),
+        toml::Value::Datetime(date) => Some(date.to_string()),
+        toml::Value::Array(values) => values.iter().find_map(not_in_json),
+        toml::Value::Table(values) => values.values().find_map(not_in_json),
+        _ => None,
+    }
+}
+
+/// Arrays of a latent's size that a step holds at once: the latent, both predictions, x̂0, the picture, and what becomes
+/// of them.
+const HELD: usize = 8;
+
+/// Whether the arrays of one step fit the bound on memory.
+pub(crate) fn admit_latent([channels, height, width]: [usize; 3], budget: &Budget) -> Result<u64, OverBudget> {
+    budget.admit_array(Limit::Memory, &[HELD, channels, height, width], size_of::<f32>())
 }
 
 impl Sigma {

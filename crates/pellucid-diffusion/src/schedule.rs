@@ -52,10 +52,11 @@ fn powers(train_steps: usize, steps: usize, gamma: f64) -> Vec<usize> {
 /// The two exponential lists of the paper, for T = `train_steps`: `(early, latter)`.
 pub fn exponential_steps(train_steps: usize, steps: usize, gamma: f64) -> (Vec<usize>, Vec<usize>) {
     let powers = powers(train_steps, steps, gamma);
-    let mut early = vec![train_steps - 1];
+    let last = train_steps.saturating_sub(1);
+    let mut early = vec![last];
     early.extend(powers.iter().map(|p| train_steps - p.min(&train_steps)));
     early.pop();
-    let latter = powers.iter().rev().map(|&p| p.min(train_steps - 1)).collect();
+    let latter = powers.iter().rev().map(|&p| p.min(last)).collect();
     (early, latter)
 }
 
@@ -141,7 +142,7 @@ fn uniform(total: usize, steps: usize, spacing: Spacing, offset: usize) -> Vec<u
 
 /// 25 points in [start, start + 50], and 6 of linspace(1, T − 1) around them.
 fn window(total: usize, start: usize) -> Result<Vec<usize>, DiffusionError> {
-    if start + 50 >= total {
+    if start.saturating_add(50) >= total {
         let most = total.saturating_sub(51);
         return Err(setting("window", start, format!("a start of 0 to {most}, since the window is 50 timesteps long")));
     }
@@ -177,13 +178,13 @@ impl NoiseSchedule {
                 product
             })
             .collect();
-        let last_alpha = if config.set_alpha_to_one { 1.0 } else { alphas[0] };
+        let last_alpha = if config.set_alpha_to_one { 1.0 } else { alphas.first().copied().unwrap_or(1.0) };
         Self { alphas, last_alpha, prediction: config.prediction, clip: config.clip, thresholding: config.thresholding }
     }
 
     /// ᾱ_t; that after the last step for `None`.
     pub fn alpha(&self, t: Option<usize>) -> f64 {
-        t.map_or(self.last_alpha, |t| self.alphas[t.min(self.alphas.len() - 1)])
+        t.map_or(self.last_alpha, |t| self.alphas.get(t).or(self.alphas.last()).copied().unwrap_or(self.last_alpha))
     }
 
     /// Signal-to-noise ratio ᾱ/(1−ᾱ) at `t`.
@@ -209,7 +210,8 @@ impl NoiseSchedule {
         let (signal, noise) = (alpha.sqrt().max(1e-8) as f32, (1.0 - alpha).sqrt() as f32);
         let mut clean = Zip::from(x).and(epsilon).map_collect(|&x, &e| (x - noise * e) / signal);
         if let Some(bound) = self.clip {
-            clean.mapv_inplace(|v| v.clamp(-bound as f32, bound as f32));
+            let bound = bound.abs() as f32;
+            clean.mapv_inplace(|v| v.clamp(-bound, bound));
         }
         if let Some(threshold) = self.thresholding {
             clean.outer_iter_mut().for_each(|mut sample| {
@@ -287,6 +289,7 @@ mod tests {
         assert!(error(Timesteps::Uniform { steps: 0, spacing: None }).contains("1 to 1000"));
         assert!(error(Timesteps::Uniform { steps: 1001, spacing: None }).contains("1 to 1000"));
         assert!(error(Timesteps::Window { start: 950 }).contains("0 to 949"));
+        assert!(error(Timesteps::Window { start: usize::MAX }).contains("0 to 949"));
         assert!(error(Timesteps::List { timesteps: vec![1000] }).contains("0 to 999"));
         assert!(error(Timesteps::Early { steps: 30, gamma: -1.0 }).contains("at least 0"));
     }

@@ -5,7 +5,6 @@ use crate::error::DiffusionError;
 use crate::pipeline::{Pipeline, Prompt};
 use crate::trajectory::noise;
 use ndarray::Array4;
-use pellucid_guard::Budget;
 use pellucid_runtime::progress::Progress;
 use pellucid_vision::picture::Picture;
 use pellucid_vision::resize::{Filter, resize};
@@ -15,13 +14,18 @@ use std::path::{Path, PathBuf};
 /// A picture to start from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PictureStart {
-    /// Its file.
+    /// Its file; in results only its name, as they name no folder of a machine.
+    #[serde(serialize_with = "name_alone")]
     pub picture: PathBuf,
     /// blake3 of the file, so that another picture of that name is another trajectory.
     pub hash: String,
     /// `None`: DDIM inversion, which ends at the picture again. Else the share of the timesteps, 0…1, that is run from the
     /// picture mixed with noise: 1 leaves nothing of it, 0.1 changes little.
     pub strength: Option<f64>,
+}
+
+fn name_alone<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.file_name().unwrap_or_default().to_string_lossy())
 }
 
 impl PictureStart {
@@ -35,8 +39,10 @@ impl PictureStart {
             let expected = "a number above 0 and at most 1".to_owned();
             return Err(DiffusionError::Setting { name: "strength", found: wrong.to_string(), expected });
         }
-        let bytes = std::fs::read(picture).map_err(|e| unreadable(picture, &e))?;
-        Ok(Self { picture: picture.to_path_buf(), hash: blake3::hash(&bytes).to_hex().to_string(), strength })
+        let mut hasher = blake3::Hasher::new();
+        let read = std::fs::File::open(picture).and_then(|file| hasher.update_reader(file).map(|_| ()));
+        read.map_err(|e| unreadable(picture, &e))?;
+        Ok(Self { picture: picture.to_path_buf(), hash: hasher.finalize().to_hex().to_string(), strength })
     }
 
     /// The latent that the trajectory starts from, and how many of the first `timesteps` are left out.
@@ -47,7 +53,8 @@ impl PictureStart {
         (timesteps, guidance, seed): (&[usize], f32, u64),
         progress: &dyn Progress,
     ) -> Result<(Array4<f32>, usize), DiffusionError> {
-        let picture = Picture::open(&self.picture, &Budget::default()).map_err(|e| unreadable(&self.picture, &e))?;
+        let picture =
+            Picture::open(&self.picture, &pipeline.options.budget).map_err(|e| unreadable(&self.picture, &e))?;
         let clean = encoded(pipeline, &picture)?;
         let Some(strength) = self.strength else {
             return Ok((inverted(pipeline, prompt, clean, (timesteps, guidance), progress)?, 0));

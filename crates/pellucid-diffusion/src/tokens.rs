@@ -1,7 +1,8 @@
 //! Prompts to tokens, and tokens back to the words a user typed.
 
-use crate::config::read_json;
+use crate::entries::{Entries, read_json_if_there};
 use crate::error::DiffusionError;
+use pellucid_guard::{Budget, Limit, bounded, parse, printable};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -49,24 +50,33 @@ const CLIP_PATTERN: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\
 impl TextTokenizer {
     /// Reads the tokenizer in `folder`: `tokenizer.json`, or CLIP's `vocab.json` and `merges.txt`. `context` is used where
     /// no config says a length.
-    pub fn open(folder: &Path, context: usize) -> Result<Self, DiffusionError> {
+    pub fn open(folder: &Path, context: usize, budget: &Budget) -> Result<Self, DiffusionError> {
         let (json, vocabulary) = (folder.join("tokenizer.json"), folder.join("vocab.json"));
-        let config = read_json(&folder.join("tokenizer_config.json")).unwrap_or(Value::Null);
+        let config_file = folder.join("tokenizer_config.json");
+        let config = read_json_if_there(&config_file, budget)?;
+        let entries =
+            Entries::of(&config).map_err(|reason| DiffusionError::Config { file: config_file.clone(), reason })?;
         let (tokenizer, file) = if json.exists() {
-            (Tokenizer::from_file(&json).map_err(|e| e.to_string()), json)
+            (whole(&json, budget), json)
         } else if vocabulary.exists() {
-            (clip(folder), vocabulary)
+            (clip(folder, budget), vocabulary)
         } else {
             let expected = "tokenizer/tokenizer.json, or tokenizer/vocab.json and merges.txt".to_owned();
             let folder = folder.parent().unwrap_or(folder).to_path_buf();
             return Err(DiffusionError::Missing { folder, component: "tokenizer", expected });
         };
         let failed = |reason: String| DiffusionError::Config { file: file.clone(), reason };
-        let mut tokenizer = tokenizer.map_err(|e| failed(format!("is not a tokenizer: {e}")))?;
-        let declared = config.get("model_max_length").and_then(Value::as_u64).filter(|n| *n < 100_000);
-        let context = declared.map_or(context, |n| n as usize).min(context.max(1));
+        let mut tokenizer = tokenizer.map_err(failed)?;
+        let size = tokenizer.get_vocab_size(true) as u64;
+        budget.admit(Limit::Tokens, Some(size)).map_err(|e| failed(format!("its vocabulary is too large: {e}")))?;
+        // Tokenizers without a limit write an absurd number.
+        let lengths = |v: &Value| v.as_f64().filter(|n| *n >= 1.0);
+        let declared = entries.read("model_max_length", "a number of at least 1", lengths);
+        let declared = declared.map_err(|reason| DiffusionError::Config { file: config_file.clone(), reason })?;
+        let declared = declared.filter(|n| *n < 100_000.0).map_or(context, |n| n as usize);
+        let context = declared.min(context.max(1));
         let pad =
-            pad_token(&tokenizer, &config).ok_or_else(|| failed("it names no padding or end token".to_owned()))?;
+            pad_token(&tokenizer, &entries).ok_or_else(|| failed("it names no padding or end token".to_owned()))?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|e| failed(e.to_string()))?;
         Ok(Self { tokenizer, file, context, pad })
@@ -74,13 +84,15 @@ impl TextTokenizer {
 
     /// Tokens of `prompt`. A prompt that is longer than the context is cut, and what was lost is said.
     pub fn encode(&self, prompt: &str) -> Result<Tokens, DiffusionError> {
-        let failed = |e: tokenizers::Error| DiffusionError::Config { file: self.file.clone(), reason: e.to_string() };
-        let whole = self.tokenizer.encode(prompt, true).map_err(failed)?;
+        let failed = |reason: String| DiffusionError::Config { file: self.file.clone(), reason };
+        let whole = encoded(&self.tokenizer, prompt).map_err(failed)?;
         let encoding = if whole.len() > self.context {
             let mut cutting = self.tokenizer.clone();
             let limit = TruncationParams { max_length: self.context, ..TruncationParams::default() };
-            cutting.with_truncation(Some(limit)).map_err(failed)?;
-            cutting.encode(prompt, true).map_err(failed)?
+            let limited =
+                parse("tokenizer", || cutting.with_truncation(Some(limit)).map(|_| ()).map_err(|e| e.to_string()));
+            limited.map_err(|e| failed(e.to_string()))?.map_err(failed)?;
+            encoded(&cutting, prompt).map_err(failed)?
         } else {
             whole.clone()
         };
@@ -93,12 +105,27 @@ impl TextTokenizer {
     }
 }
 
+/// A tokenizer that is one file.
+fn whole(file: &Path, budget: &Budget) -> Result<Tokenizer, String> {
+    let bytes = bounded::read(file, budget, Limit::TextBytes).map_err(|e| e.to_string())?;
+    let read = parse("tokenizer", || Tokenizer::from_bytes(&bytes).map_err(|e| e.to_string()));
+    read.unwrap_or_else(|e| Err(e.to_string())).map_err(|e| format!("is not a tokenizer: {}", printable::name(&e)))
+}
+
+/// Tokens of `text`. What a file declares wrongly shows only here, and the crate panics at some of it.
+fn encoded(tokenizer: &Tokenizer, text: &str) -> Result<tokenizers::Encoding, String> {
+    let encoded = parse("tokenizer", || tokenizer.encode(text, true).map_err(|e| e.to_string()));
+    encoded
+        .unwrap_or_else(|e| Err(e.to_string()))
+        .map_err(|e| format!("cannot turn a prompt into tokens: {}; export the tokenizer again", printable::name(&e)))
+}
+
 /// Groups tokens by the word they spell: pieces that touch in the prompt and are letters or digits belong together.
 fn words(prompt: &str, encoding: &tokenizers::Encoding) -> Vec<Word> {
     let special = encoding.get_special_tokens_mask();
     let mut spans: Vec<(usize, usize, Vec<usize>)> = Vec::new();
     for (at, &(from, to)) in encoding.get_offsets().iter().enumerate() {
-        if special[at] == 1 || to <= from {
+        if special.get(at) == Some(&1) || to <= from {
             continue;
         }
         let joins = spans.last().is_some_and(|(_, end, _)| {
@@ -126,7 +153,7 @@ fn words(prompt: &str, encoding: &tokenizers::Encoding) -> Vec<Word> {
     words
 }
 
-fn pad_token(tokenizer: &Tokenizer, config: &Value) -> Option<u32> {
+fn pad_token(tokenizer: &Tokenizer, config: &Entries<'_>) -> Option<u32> {
     if let Some(padding) = tokenizer.get_padding() {
         return Some(padding.pad_id);
     }
@@ -139,7 +166,16 @@ fn pad_token(tokenizer: &Tokenizer, config: &Value) -> Option<u32> {
 }
 
 /// CLIP's tokenizer from `vocab.json` and `merges.txt`, as older pipelines carry it.
-fn clip(folder: &Path) -> Result<Tokenizer, String> {
+fn clip(folder: &Path, budget: &Budget) -> Result<Tokenizer, String> {
+    for name in ["vocab.json", "merges.txt"] {
+        bounded::read(&folder.join(name), budget, Limit::TextBytes).map_err(|e| format!("{name} {e}"))?;
+    }
+    parse("tokenizer", || assembled(folder))
+        .unwrap_or_else(|e| Err(e.to_string()))
+        .map_err(|e| format!("is not a tokenizer with its merges.txt: {}", printable::name(&e)))
+}
+
+fn assembled(folder: &Path) -> Result<Tokenizer, String> {
     let text = |e: tokenizers::Error| e.to_string();
     let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
     let model = BPE::from_file(&path("vocab.json"), &path("merges.txt"))
@@ -151,13 +187,14 @@ fn clip(folder: &Path) -> Result<Tokenizer, String> {
     let mut tokenizer = Tokenizer::new(model);
     let spaces =
         Replace::new(tokenizers::normalizers::replace::ReplacePattern::Regex(r"\s+".to_owned()), " ").map_err(text)?;
-    tokenizer.with_normalizer(Some(Normalizers::new(vec![NFC.into(), spaces.into(), Lowercase.into()])));
+    let normalizers = Normalizers::new(vec![NFC.into(), spaces.into(), Lowercase.into()]);
+    tokenizer.with_normalizer(Some(normalizers)).map_err(text)?;
     let split = Split::new(SplitPattern::Regex(CLIP_PATTERN.to_owned()), SplitDelimiterBehavior::Removed, true)
         .map_err(text)?;
     tokenizer
         .with_pre_tokenizer(Some(PreTokenizers::new(vec![split.into(), ByteLevel::new(false, true, true).into()])));
     let special = ["<|startoftext|>", "<|endoftext|>"];
-    tokenizer.add_special_tokens(&special.map(|s| AddedToken::from(s, true)));
+    tokenizer.add_special_tokens(special.map(|s| AddedToken::from(s, true))).map_err(text)?;
     let id = |s: &str| tokenizer.token_to_id(s).ok_or_else(|| format!("the vocabulary lacks {s}"));
     let template = TemplateProcessing::builder()
         .try_single("<|startoftext|> $A <|endoftext|>")
@@ -180,7 +217,7 @@ mod tests {
     /// The vocabulary of zoo/guides/tiny_clip in the two files that older pipelines carry.
     fn in_two_files() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        let json = read_json(&zoo().join("tokenizer.json")).unwrap();
+        let json = read_json_if_there(&zoo().join("tokenizer.json"), &Budget::default()).unwrap();
         let merges = json.pointer("/model/merges").and_then(Value::as_array).unwrap();
         let line = |merge: &Value| match merge {
             Value::Array(pair) => format!("{} {}\n", pair[0].as_str().unwrap(), pair[1].as_str().unwrap()),
@@ -196,7 +233,7 @@ mod tests {
     #[test]
     fn the_vocabulary_of_older_folders_gives_the_ids_of_transformers() {
         let folder = in_two_files();
-        let old = TextTokenizer::open(folder.path(), 40).unwrap();
+        let old = TextTokenizer::open(folder.path(), 40, &Budget::default()).unwrap();
         let bytes = std::fs::read(zoo().join("reference.safetensors")).unwrap();
         let reference = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         for (i, text) in std::fs::read_to_string(zoo().join("texts.txt")).unwrap().lines().enumerate() {
@@ -209,11 +246,77 @@ mod tests {
     #[test]
     fn both_forms_of_a_tokenizer_agree_on_odd_texts() {
         let folder = in_two_files();
-        let (old, new) = (TextTokenizer::open(folder.path(), 40).unwrap(), TextTokenizer::open(&zoo(), 40).unwrap());
+        let (old, new) = (
+            TextTokenizer::open(folder.path(), 40, &Budget::default()).unwrap(),
+            TextTokenizer::open(&zoo(), 40, &Budget::default()).unwrap(),
+        );
         for text in
             ["", "  Two   spaces ", "a café's 3 big-cats!!", "it's O'Neill's", "naïve 你好 🦊 x²", "tab\tand\nline"]
         {
             assert_eq!(old.encode(text).unwrap(), new.encode(text).unwrap(), "'{text}'");
         }
+    }
+    /// A tokenizer of words, whose post-processor puts `<start>` before and `<end>` behind; `declared` are those of them
+    /// that it declares.
+    fn of_words(declared: &[&str]) -> Value {
+        let special: serde_json::Map<String, Value> = declared
+            .iter()
+            .map(|name| ((*name).to_owned(), serde_json::json!({"id": name, "ids": [1], "tokens": [name]})))
+            .collect();
+        serde_json::json!({
+            "version": "1.0", "truncation": null, "added_tokens": [], "normalizer": null, "decoder": null,
+            "padding": {"strategy": {"Fixed": 8}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0,
+                "pad_type_id": 0, "pad_token": "<pad>"},
+            "pre_tokenizer": {"type": "Whitespace"},
+            "post_processor": {"type": "TemplateProcessing", "pair": [{"Sequence": {"id": "B", "type_id": 1}}],
+                "single": [{"SpecialToken": {"id": "<start>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+                    {"SpecialToken": {"id": "<end>", "type_id": 0}}],
+                "special_tokens": special},
+            "model": {"type": "WordLevel", "vocab": {"<pad>": 0, "<start>": 1, "<end>": 2, "<unk>": 3, "cat": 4},
+                "unk_token": "<unk>"},
+        })
+    }
+
+    fn opened(json: &Value, config: Option<&str>, budget: &Budget) -> Result<Tokens, String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
+        config.iter().for_each(|text| std::fs::write(folder.path().join("tokenizer_config.json"), text).unwrap());
+        let tokenizer = TextTokenizer::open(folder.path(), 8, budget).map_err(|e| e.to_string())?;
+        tokenizer.encode("cat").map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_special_token_that_is_not_declared_is_an_error_that_names_the_file() {
+        let budget = Budget::default();
+        assert_eq!(opened(&of_words(&["<start>", "<end>"]), None, &budget).unwrap().ids, [1, 4, 1, 0, 0, 0, 0, 0]);
+        for declared in [&["<start>"][..], &[]] {
+            let error = opened(&of_words(declared), None, &budget).unwrap_err();
+            assert!(error.contains("tokenizer.json") && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_tokenizer_beyond_the_bounds_is_refused_before_it_is_used() {
+        let both = of_words(&["<start>", "<end>"]);
+        let error = opened(&both, None, &Budget::default().with(Limit::Tokens, 4)).unwrap_err();
+        assert!(error.contains("tokenizer.json") && error.contains("5 tokens needed, 4 tokens allowed"), "{error}");
+        let error = opened(&both, None, &Budget::default().with(Limit::TextBytes, 100)).unwrap_err();
+        assert!(error.contains("tokenizer.json") && error.contains("100 bytes allowed"), "{error}");
+    }
+
+    #[test]
+    fn a_length_that_makes_no_sense_is_refused_and_an_absurdly_long_one_is_none() {
+        let (both, budget) = (of_words(&["<start>", "<end>"]), Budget::default());
+        for wrong in ["0", "-1", "\"long\"", "[]"] {
+            let error = opened(&both, Some(&format!("{{\"model_max_length\": {wrong}}}")), &budget).unwrap_err();
+            assert!(error.contains("tokenizer_config.json") && error.contains("model_max_length"), "{error}");
+        }
+        let long = opened(&both, Some("{\"model_max_length\": 1000000000000000019884624838656}"), &budget).unwrap();
+        assert_eq!(long.ids.len(), 8);
+        // Shorter than what the post-processor adds: an error of the crate's, or its panic.
+        let error = opened(&both, Some("{\"model_max_length\": 1}"), &budget).unwrap_err();
+        assert!(error.contains("tokenizer.json"), "{error}");
+        let error = opened(&both, Some("[1]"), &budget).unwrap_err();
+        assert!(error.contains("tokenizer_config.json"), "{error}");
     }
 }

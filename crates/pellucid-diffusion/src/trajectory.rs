@@ -1,14 +1,16 @@
 //! The way from noise to picture, computed once and kept: every explainer reads it.
 //!
-//! With a folder, each step is written as it is finished (safetensors, whole or not at all), so that an interrupted run
-//! goes on where it stopped. A step is reused only if pipeline, prompt, seed, guidance and timesteps are the same.
+//! With a folder, each step is written as it is finished (safetensors, whole or not at all, its hash in its name), so that
+//! an interrupted run goes on where it stopped. A step is reused only if pipeline, prompt, seed, guidance and timesteps
+//! are the same, and only if it is what was written; anything else is said and computed again.
 
 use crate::error::DiffusionError;
 use crate::noise::gaussian;
 use crate::pipeline::{Pipeline, Prompt, guide};
 use crate::schedule::Timesteps;
 use crate::start::PictureStart;
-use ndarray::{Array3, Array4, ArrayD, Axis, Dimension, IxDyn};
+use ndarray::{Array3, Array4, ArrayD, Axis, Dimension, Ix4, IxDyn};
+use pellucid_guard::seal::{self, Found};
 use pellucid_runtime::progress::Progress;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -81,6 +83,8 @@ pub struct Trajectory {
     pub reused: usize,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// Kept steps that were not what was written, one a line with their file; they were computed again.
+    pub remade: Vec<String>,
 }
 
 impl Trajectory {
@@ -109,29 +113,47 @@ impl Trajectory {
         };
         let timesteps = &timesteps[left_out..];
         let mut steps: Vec<Step> = Vec::with_capacity(timesteps.len());
-        let mut reused = 0;
+        let (mut reused, mut remade) = (0, Vec::new());
         progress.start("sampling", timesteps.len() as u64);
         for (at, &t) in timesteps.iter().enumerate() {
             if progress.interrupted() {
                 return Err(DiffusionError::Interrupted);
             }
             let next = timesteps.get(at + 1).copied();
-            let cached = cache.as_ref().and_then(|c| c.read(at, t, next)).filter(|s| s.latent == latent);
-            reused += usize::from(cached.is_some());
-            let step = match cached {
-                Some(step) => step,
-                None => take_step(pipeline, prompt, settings, &latent, at, (t, next))?,
+            let mut say = |words: String| {
+                progress.warn(&words);
+                remade.push(words);
             };
-            if let Some(cache) = &cache {
-                cache.write(at, &step)?;
-            }
+            let kept = cache.as_ref().and_then(|c| c.read(pipeline, prompt, at, (t, next), &mut say));
+            let step = match kept.filter(|s| s.latent == latent) {
+                Some(step) => {
+                    reused += 1;
+                    step
+                }
+                None => {
+                    let step = take_step(pipeline, prompt, settings, &latent, at, (t, next))?;
+                    cache.as_ref().map_or(Ok(()), |cache| cache.write(at, &step))?;
+                    step
+                }
+            };
             latent = pipeline.schedule.step(&step.clean.view(), &step.epsilon(settings.guidance).view(), next);
             steps.push(step);
             progress.advance(1);
         }
         progress.finish();
         let picture = decoded(pipeline, &latent)?;
-        Ok(Self { prompt: prompt.clone(), settings: settings.clone(), steps, last: latent, picture, reused, warnings })
+        // Only now is it known how large a picture is, where every step came from the cache.
+        for (at, step) in steps.iter_mut().enumerate().filter(|(_, step)| step.decoded.dim() != picture.dim()) {
+            let found = format!("its picture is {:?}, and this pipeline's are {:?}", step.decoded.dim(), picture.dim());
+            let words = again(&cache.as_ref().map(|c| c.name(at)).unwrap_or_default(), &found);
+            progress.warn(&words);
+            remade.push(words);
+            reused -= 1;
+            step.decoded = decoded(pipeline, &step.clean)?;
+            cache.as_ref().map_or(Ok(()), |cache| cache.write(at, step))?;
+        }
+        let (prompt, settings) = (prompt.clone(), settings.clone());
+        Ok(Self { prompt, settings, steps, last: latent, picture, reused, warnings, remade })
     }
 
     /// Guidance.
@@ -214,28 +236,37 @@ impl Cache {
         Ok(Self { folder })
     }
 
-    fn path(&self, at: usize) -> PathBuf {
-        self.folder.join(format!("step-{at:04}.safetensors"))
+    /// A step's file, without hash and ending, for messages.
+    fn name(&self, at: usize) -> String {
+        self.folder.join(stem(at)).display().to_string()
     }
 
-    /// A step that was written whole; anything else is computed again.
-    fn read(&self, at: usize, t: usize, next: Option<usize>) -> Option<Step> {
-        let bytes = std::fs::read(self.path(at)).ok()?;
-        let tensors = SafeTensors::deserialize(&bytes).ok()?;
-        Some(Step {
-            t,
-            next,
-            latent: array(&tensors, "latent")?,
-            unconditional: array(&tensors, "unconditional"),
-            conditional: array(&tensors, "conditional")?,
-            clean: array(&tensors, "clean")?,
-            decoded: array(&tensors, "decoded")?,
-        })
+    /// A step that is what was written and has the shapes of this pipeline. `say` hears why one that is there is not
+    /// taken.
+    fn read(
+        &self,
+        pipeline: &Pipeline,
+        prompt: &Prompt,
+        at: usize,
+        (t, next): (usize, Option<usize>),
+        say: &mut dyn FnMut(String),
+    ) -> Option<Step> {
+        let most = pipeline.options.budget.file_memory;
+        let (path, read) = match seal::read_within(&self.folder, &stem(at), ENDING, most) {
+            Ok(Found::Absent) => return None,
+            Ok(Found::Whole(sealed)) => {
+                (sealed.path, parsed(&sealed.bytes, pipeline.latent, prompt.unconditional.is_some(), (t, next)))
+            }
+            Ok(Found::Damaged(path)) => (path, Err("it is damaged".to_owned())),
+            Err(e) => (PathBuf::from(self.name(at)), Err(e.to_string())),
+        };
+        read.map_err(|reason| say(again(&path.display().to_string(), &reason))).ok()
     }
 
     fn write(&self, at: usize, step: &Step) -> Result<(), DiffusionError> {
-        let path = self.path(at);
-        if path.exists() && self.read(at, step.t, step.next).is_some_and(|old| old.latent == step.latent) {
+        // What is not finite would be refused when it is read.
+        let latents = [Some(&step.latent), step.unconditional.as_ref(), Some(&step.conditional), Some(&step.clean)];
+        if latents.into_iter().flatten().flatten().chain(&step.decoded).any(|v| !v.is_finite()) {
             return Ok(());
         }
         let arrays = [
@@ -250,27 +281,76 @@ impl Cache {
             .zip(arrays)
             .filter_map(|(n, a)| a.map(|a| (n, a.shape().to_vec(), a.iter().flat_map(|v| v.to_le_bytes()).collect())))
             .collect();
+        let failed = |e: &dyn std::fmt::Display| failed(&self.folder.join(stem(at)), "write", e);
         let mut views = HashMap::new();
         for (name, shape, data) in &bytes {
-            let view = TensorView::new(Dtype::F32, shape.clone(), data).map_err(|e| failed(&path, "write", e))?;
+            let view = TensorView::new(Dtype::F32, shape.clone(), data).map_err(|e| failed(&e))?;
             views.insert((*name).to_owned(), view);
         }
-        let part = path.with_extension(format!("{}.part", std::process::id()));
-        let file = safetensors::serialize(views, None).map_err(|e| failed(&path, "write", e))?;
-        let written = std::fs::write(&part, file).and_then(|()| std::fs::rename(&part, &path));
-        written.map_err(|e| {
-            // The write's own error is the one to report.
-            let _ = std::fs::remove_file(&part);
-            failed(&path, "write", e)
-        })
+        let file = safetensors::serialize(views, None).map_err(|e| failed(&e))?;
+        seal::write(&self.folder, &stem(at), ENDING, &file).map(|_| ()).map_err(|e| failed(&e))
     }
 }
 
-/// A float array of the file, if it is there in the right number of dimensions.
-fn array<D: Dimension>(tensors: &SafeTensors<'_>, name: &str) -> Option<ndarray::Array<f32, D>> {
-    let view = tensors.tensor(name).ok()?;
-    let values = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-    ArrayD::from_shape_vec(IxDyn(view.shape()), values).ok()?.into_dimensionality().ok()
+const ENDING: &str = "safetensors";
+
+fn stem(at: usize) -> String {
+    format!("step-{at:04}")
+}
+
+/// What is said of a kept step that is not taken.
+fn again(file: &str, reason: &str) -> String {
+    format!("{file}: a kept step cannot be used ({reason}); it is computed again")
+}
+
+/// The step in `bytes`, if its latents are of this shape and it has a prediction without the prompt just where it is
+/// `guided`; else what is wrong with it.
+pub(crate) fn parsed(
+    bytes: &[u8],
+    [c, h, w]: [usize; 3],
+    guided: bool,
+    (t, next): (usize, Option<usize>),
+) -> Result<Step, String> {
+    let tensors = SafeTensors::deserialize(bytes).map_err(|e| format!("it is no safetensors file: {e}"))?;
+    let latent = |name: &str| array::<Ix4>(&tensors, name, Some(&[1, c, h, w]));
+    let unconditional = match (guided, tensors.tensor("unconditional").is_ok()) {
+        (true, true) => Some(latent("unconditional")?),
+        (false, false) => None,
+        (expected, _) => {
+            let what = if expected { "lacks" } else { "has" };
+            return Err(format!("it {what} the prediction without the prompt"));
+        }
+    };
+    Ok(Step {
+        t,
+        next,
+        latent: latent("latent")?,
+        unconditional,
+        conditional: latent("conditional")?,
+        clean: latent("clean")?,
+        decoded: array(&tensors, "decoded", None)?,
+    })
+}
+
+/// A float array of the file, finite, in `expected` shape where that is known.
+fn array<D: Dimension>(
+    tensors: &SafeTensors<'_>,
+    name: &str,
+    expected: Option<&[usize]>,
+) -> Result<ndarray::Array<f32, D>, String> {
+    let view = tensors.tensor(name).map_err(|_| format!("it lacks '{name}'"))?;
+    if view.dtype() != Dtype::F32 {
+        return Err(format!("'{name}' is {:?}, expected F32", view.dtype()));
+    }
+    if let Some(expected) = expected.filter(|shape| *shape != view.shape()) {
+        return Err(format!("'{name}' is {:?}, expected {expected:?}", view.shape()));
+    }
+    let values: Vec<f32> = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    if values.iter().any(|v| !v.is_finite()) {
+        return Err(format!("'{name}' holds numbers that are not finite"));
+    }
+    let shaped = ArrayD::from_shape_vec(IxDyn(view.shape()), values).and_then(ArrayD::into_dimensionality);
+    shaped.map_err(|_| format!("'{name}' is {:?}, which is no such array", view.shape()))
 }
 
 fn failed(path: &Path, action: &'static str, reason: impl std::fmt::Display) -> DiffusionError {

@@ -145,6 +145,7 @@ fn by_word(
     let odd = |reason: String| DiffusionError::Shape { model: pipeline.unet.path().to_path_buf(), reason };
     let (height, width) = layer.grid;
     let weights = weights.into_f32().and_then(|w| w.into_dimensionality::<Ix3>().ok());
+    let weights = weights.filter(|w| w.len_of(Axis(0)) > 0);
     let weights = weights.ok_or_else(|| odd(format!("{} gives no batch × queries × tokens weights", layer.node)))?;
     let weights = weights.index_axis(Axis(0), 0);
     words

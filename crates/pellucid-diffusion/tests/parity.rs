@@ -18,8 +18,7 @@ fn folder(model: &str) -> PathBuf {
 }
 
 fn open(model: &str) -> Pipeline {
-    let library = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.runtime"));
-    Pipeline::open(folder(model), &PipelineOptions { library, ..PipelineOptions::default() }).unwrap()
+    Pipeline::open(folder(model), &PipelineOptions::default()).unwrap()
 }
 
 /// The picture after five DDIM steps from `x`. diffusers computes ε anew from a clipped x̂0 only on request, and not here.

@@ -17,12 +17,7 @@ fn zoo() -> PathBuf {
 }
 
 fn options(threads: usize) -> PipelineOptions {
-    let library = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.runtime"));
-    PipelineOptions {
-        library,
-        session: SessionOptions { threads, ..SessionOptions::default() },
-        ..PipelineOptions::default()
-    }
+    PipelineOptions { session: SessionOptions { threads, ..SessionOptions::default() }, ..PipelineOptions::default() }
 }
 
 fn emoji() -> Pipeline {
@@ -143,23 +138,6 @@ fn nan_latents_name_the_step() {
     let message =
         Trajectory::compute(&mut pipeline, &prompt, &settings(4, 3.0), None, &Silent).unwrap_err().to_string();
     assert!(message.contains("step 0 (t = 750)") && message.contains("a cat on blue"), "{message}");
-}
-
-#[test]
-fn an_interrupted_trajectory_goes_on_from_its_cache_to_the_same_picture() {
-    let mut pipeline = emoji();
-    let folder = tempfile::tempdir().unwrap();
-    let prompt = pipeline.prompt("a frog on white").unwrap();
-    let run = |pipeline: &mut Pipeline| {
-        Trajectory::compute(pipeline, &prompt, &settings(6, 3.0), Some(folder.path()), &Silent).unwrap()
-    };
-    let whole = run(&mut pipeline);
-    let cache = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
-    std::fs::remove_file(cache.join("step-0004.safetensors")).unwrap();
-    std::fs::write(cache.join("step-0005.safetensors"), b"half a file").unwrap();
-    let again = run(&mut pipeline);
-    assert_eq!((whole.reused, again.reused), (0, 4));
-    assert_eq!(whole.picture, again.picture);
 }
 
 #[test]

@@ -16,13 +16,6 @@ fn zoo(model: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../zoo/models").join(model)
 }
 
-fn options() -> PipelineOptions {
-    PipelineOptions {
-        library: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.runtime")),
-        ..PipelineOptions::default()
-    }
-}
-
 fn settings(steps: usize) -> TrajectorySettings {
     TrajectorySettings { timesteps: Timesteps::Uniform { steps, spacing: None }, guidance: 1.0, seed: 3, start: None }
 }
@@ -75,7 +68,7 @@ fn a_model_told_the_noise_level_follows_its_own_process() {
     let folder = TempDir::new().unwrap();
     ideal(&folder);
     std::fs::write(folder.path().join("denoiser.toml"), IDEAL).unwrap();
-    let mut pipeline = Pipeline::open(folder.path(), &options()).unwrap();
+    let mut pipeline = Pipeline::open(folder.path(), &PipelineOptions::default()).unwrap();
     assert_eq!(pipeline.latent, [1, 6, 5]);
     let done = sampled(&mut pipeline, "0.3", 10);
     // Euler's steps of dx/dσ = (x − D) / σ, in float64, from the same noise brought to the largest level.
@@ -107,9 +100,9 @@ fn a_description_gives_what_the_folder_gives() {
     "#;
     let file = folder.path().join("mine.toml");
     std::fs::write(&file, toml).unwrap();
-    let mut plain = Pipeline::open(&file, &options()).unwrap();
+    let mut plain = Pipeline::open(&file, &PipelineOptions::default()).unwrap();
     assert_eq!(plain.name(), "mine");
-    let mut whole = Pipeline::open(zoo("tiny_ddpm"), &options()).unwrap();
+    let mut whole = Pipeline::open(zoo("tiny_ddpm"), &PipelineOptions::default()).unwrap();
     let (a, b) = (sampled(&mut plain, "2", 4), sampled(&mut whole, "2", 4));
     assert_eq!(a.picture, b.picture);
     assert_ne!(a.picture, sampled(&mut plain, "1", 4).picture, "the condition does nothing");
@@ -123,7 +116,7 @@ fn what_makes_no_sense_is_refused_with_its_name() {
     let refused = |from: &str, to: &str| {
         assert!(IDEAL.contains(from));
         std::fs::write(&file, IDEAL.replace(from, to)).unwrap();
-        let error = Pipeline::open(&file, &options()).unwrap_err().to_string();
+        let error = Pipeline::open(&file, &PipelineOptions::default()).unwrap_err().to_string();
         assert!(error.contains("denoiser.toml") || error.contains("other.onnx"), "{error}");
         error
     };
@@ -138,7 +131,7 @@ fn what_makes_no_sense_is_refused_with_its_name() {
     assert!(refused("min = 0.01\nmax = 50.0", "").contains("min"));
 
     std::fs::write(&file, IDEAL).unwrap();
-    let mut pipeline = Pipeline::open(&file, &options()).unwrap();
+    let mut pipeline = Pipeline::open(&file, &PipelineOptions::default()).unwrap();
     let error = pipeline.prompt("steep").unwrap_err().to_string();
     assert!(error.contains("'steep'") && error.contains("'mean'"), "{error}");
 }
@@ -149,21 +142,22 @@ fn black_and_white_are_where_the_description_says() {
     ideal(&folder);
     let file = folder.path().join("denoiser.toml");
     std::fs::write(&file, format!("range = [-2.0, 6.0]\n{IDEAL}")).unwrap();
-    let mut pipeline = Pipeline::open(&file, &options()).unwrap();
-    let values = Array4::from_shape_vec((1, 1, 1, 3), vec![-2.0, 2.0, 6.0]).unwrap();
+    let mut pipeline = Pipeline::open(&file, &PipelineOptions::default()).unwrap();
+    // On the model's own grid, in turn.
+    let values = Array4::from_shape_fn((1, 1, 6, 5), |(_, _, _, x)| [-2.0, 2.0, 6.0][x % 3]);
     let shown = picture(pipeline.decode(&values).unwrap().index_axis(ndarray::Axis(0), 0));
     assert_eq!([0, 1, 2].map(|x| shown.pixel(x, 0)[0]), [0, 128, 255]);
-    let gray = Array4::from_elem((1, 3, 1, 3), 0.0);
-    assert_eq!(pipeline.encode_picture(&gray).unwrap(), Array4::from_elem((1, 1, 1, 3), 2.0));
+    let gray = Array4::from_elem((1, 3, 6, 5), 0.0);
+    assert_eq!(pipeline.encode_picture(&gray).unwrap(), Array4::from_elem((1, 1, 6, 5), 2.0));
 }
 
 #[test]
 #[ignore = "needs the terrain model: make terrain"]
 fn the_terrain_model_is_sampled_as_its_own_process_and_explained() {
-    let mut pipeline = Pipeline::open(zoo("terrain"), &options()).unwrap();
+    let mut pipeline = Pipeline::open(zoo("terrain"), &PipelineOptions::default()).unwrap();
     let done = sampled(&mut pipeline, "0.7", 5);
     // The file itself, told σ, under Euler's steps of dx/dσ = (x − D) / σ.
-    let runtime = Runtime::load(options().library.as_deref()).unwrap();
+    let runtime = Runtime::load(None).unwrap();
     let model = Model::read(zoo("terrain/denoiser.onnx")).unwrap();
     let mut session = runtime.session(&model, &SessionOptions::default()).unwrap();
     let levels = levels(0.002, 80.0, 5);

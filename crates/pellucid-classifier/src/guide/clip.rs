@@ -2,9 +2,10 @@
 
 use super::tokens::{TextModel, mean};
 use super::words::PromptBank;
-use super::{GuideError, GuideOptions, Opened, Texts, unreadable};
+use super::{GuideError, GuideOptions, Opened, Texts};
 use crate::illusion::Guidance;
 use pellucid_graph::Model;
+use pellucid_guard::Budget;
 use pellucid_runtime::{Runtime, observe};
 use pellucid_vision::preprocess::Preprocessing;
 use serde_json::Value;
@@ -41,7 +42,12 @@ impl TextTower {
     }
 }
 
-pub(super) fn open(runtime: &Runtime, folder: &Path, options: &GuideOptions) -> Result<Opened, GuideError> {
+pub(super) fn open(
+    runtime: &Runtime,
+    folder: &Path,
+    budget: &Budget,
+    options: &GuideOptions,
+) -> Result<Opened, GuideError> {
     let needed = |name: &str| {
         find(folder, name).ok_or_else(|| GuideError::File {
             path: folder.join(name),
@@ -52,9 +58,9 @@ pub(super) fn open(runtime: &Runtime, folder: &Path, options: &GuideOptions) -> 
     let preprocessing = Preprocessing::open(&config)?;
     let tokenizer = needed("tokenizer.json")?;
     let (vision, text) = match find(folder, "vision_model.onnx") {
-        Some(vision) => (Model::read(vision)?, Model::read(needed("text_model.onnx")?)?),
+        Some(vision) => (Model::read_within(vision, budget)?, Model::read_within(needed("text_model.onnx")?, budget)?),
         None => {
-            let both = Model::read(needed("model.onnx")?)?;
+            let both = Model::read_within(needed("model.onnx")?, budget)?;
             (both.clone(), both)
         }
     };
@@ -66,8 +72,8 @@ pub(super) fn open(runtime: &Runtime, folder: &Path, options: &GuideOptions) -> 
         return Err(GuideError::File { path: vision.path().to_owned(), reason });
     }
     let width = width(runtime, &vision, input, &picture, &preprocessing)?;
-    let context = context(folder)?;
-    let tower = TextModel::open(runtime, text, &sentence, &tokenizer, context, &options.session)?;
+    let context = context(folder, budget)?;
+    let tower = TextModel::open(runtime, text, &sentence, &tokenizer, context, &options.session, budget)?;
     let templates = folder.join("templates.txt");
     let bank = if templates.is_file() { PromptBank::read(&templates)? } else { PromptBank::default() };
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
@@ -132,11 +138,10 @@ fn width(
 }
 
 /// Tokens that a text may have, from the configurations.
-fn context(folder: &Path) -> Result<usize, GuideError> {
+fn context(folder: &Path, budget: &Budget) -> Result<usize, GuideError> {
     let read = |name: &str| -> Result<Option<Value>, GuideError> {
         let Some(path) = find(folder, name) else { return Ok(None) };
-        let text = std::fs::read_to_string(&path).map_err(|e| unreadable(&path, &e))?;
-        serde_json::from_str(&text).map(Some).map_err(|e| unreadable(&path, &e))
+        super::json(&path, budget).map(Some)
     };
     let model = read("config.json")?.and_then(|c| c.pointer("/text_config/max_position_embeddings")?.as_u64());
     // Tokenizers without a limit write an absurd number.

@@ -14,6 +14,7 @@ pub mod words;
 use crate::illusion::Guidance;
 use ndarray::{Array2, ArrayD, Axis};
 use pellucid_graph::{Model, ModelError};
+use pellucid_guard::{Budget, Limit, bounded};
 use pellucid_runtime::{Array, ObserveError, Runtime, RuntimeError, Session, SessionOptions, TapsError};
 use pellucid_vision::names::NamesError;
 use pellucid_vision::picture::Picture;
@@ -134,6 +135,8 @@ pub struct GuideOptions {
     pub session: SessionOptions,
     /// Sentences for class names; the guide's own, or the built-in ones, where `None`.
     pub templates: Option<PathBuf>,
+    /// Bounds on the guide's files.
+    pub budget: Budget,
 }
 
 /// What a guide is, for a report.
@@ -196,7 +199,8 @@ pub struct Label {
 }
 
 impl Guide {
-    /// Opens the guide in `folder` for studying `studied`; refuses one that holds the studied model's own weights.
+    /// Opens the guide in `folder` for studying `studied`, within its budget; refuses one that holds the studied model's own
+    /// weights.
     pub fn open(
         runtime: &Runtime,
         folder: &Path,
@@ -204,9 +208,9 @@ impl Guide {
         options: &GuideOptions,
     ) -> Result<Guide, GuideError> {
         let opened = if folder.join("guide.json").is_file() {
-            ridge::open(runtime, folder, options)?
+            ridge::open(runtime, folder, studied.budget(), options)?
         } else if clip::is_one(folder) {
-            clip::open(runtime, folder, options)?
+            clip::open(runtime, folder, studied.budget(), options)?
         } else {
             return Err(GuideError::NotAGuide(folder.to_owned()));
         };
@@ -320,6 +324,12 @@ impl Guide {
 /// The cosine of two vectors.
 pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
     crate::illusion::cosine(Some(a), Some(b))
+}
+
+/// The JSON file at `path`.
+fn json<T: serde::de::DeserializeOwned>(path: &Path, budget: &Budget) -> Result<T, GuideError> {
+    let bytes = bounded::read(path, budget, Limit::TextBytes).map_err(|e| unreadable(path, &e))?;
+    serde_json::from_slice(&bytes).map_err(|e| unreadable(path, &e))
 }
 
 /// A file of the guide that cannot be read.

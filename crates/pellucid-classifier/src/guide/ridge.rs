@@ -7,6 +7,7 @@ use crate::illusion::Guidance;
 use half::f16;
 use ndarray::{Array1, Array2};
 use pellucid_graph::{Model, Node, TapNames};
+use pellucid_guard::{Budget, Limit, bounded};
 use pellucid_runtime::{Runtime, verify_taps};
 use pellucid_vision::preprocess::Preprocessing;
 use pellucid_vision::{names, preprocess::PreprocessingOverrides};
@@ -52,24 +53,29 @@ pub(super) struct SentenceMap {
     matrix: Array2<f32>,
     text_mean: Array1<f32>,
     model: Option<TextModel>,
+    budget: Budget,
     runtime: Runtime,
     options: GuideOptions,
 }
 
-pub(super) fn open(runtime: &Runtime, folder: &Path, options: &GuideOptions) -> Result<Opened, GuideError> {
+pub(super) fn open(
+    runtime: &Runtime,
+    folder: &Path,
+    budget: &Budget,
+    options: &GuideOptions,
+) -> Result<Opened, GuideError> {
     let path = folder.join("guide.json");
-    let text = std::fs::read_to_string(&path).map_err(|e| unreadable(&path, &e))?;
-    let described: Description = serde_json::from_str(&text).map_err(|e| unreadable(&path, &e))?;
+    let described: Description = super::json(&path, budget)?;
     if described.kind != "ridge" {
         let reason = format!("the kind '{}' is not known, expected ridge", described.kind);
         return Err(GuideError::File { path, reason });
     }
     let bank = PromptBank::read(&folder.join(&described.templates))?;
-    let guidance = encoder(runtime, &folder.join(&described.image_model), options)?;
+    let guidance = encoder(runtime, &folder.join(&described.image_model), budget, options)?;
     let map_file = folder.join(&described.map);
-    let matrix = tensor(&map_file, "map")?;
-    let text_mean = Array1::from_iter(tensor(&map_file, "text_mean")?);
-    let texts = tensor(&folder.join(&described.texts), "texts")?;
+    let matrix = tensor(&map_file, "map", budget)?;
+    let text_mean = Array1::from_iter(tensor(&map_file, "text_mean", budget)?);
+    let texts = tensor(&folder.join(&described.texts), "texts", budget)?;
     let names_file = folder.join(&described.text_names);
     let names = names::from_file(&names_file)?;
     if matrix.nrows() != text_mean.len() || texts.ncols() != text_mean.len() || names.len() != texts.nrows() {
@@ -95,6 +101,7 @@ pub(super) fn open(runtime: &Runtime, folder: &Path, options: &GuideOptions) -> 
         matrix,
         text_mean,
         model: None,
+        budget: *budget,
         runtime: runtime.clone(),
         options: options.clone(),
     };
@@ -103,8 +110,8 @@ pub(super) fn open(runtime: &Runtime, folder: &Path, options: &GuideOptions) -> 
 }
 
 /// The network's pooled features as a picture's embedding.
-fn encoder(runtime: &Runtime, path: &Path, options: &GuideOptions) -> Result<Guidance, GuideError> {
-    let model = Model::read(path)?;
+fn encoder(runtime: &Runtime, path: &Path, budget: &Budget, options: &GuideOptions) -> Result<Guidance, GuideError> {
+    let model = Model::read_within(path, budget)?;
     let found = Preprocessing::find_beside(path)?;
     let preprocessing = PreprocessingOverrides::default().apply(found)?;
     let shape = preprocessing.shape();
@@ -134,6 +141,12 @@ impl SentenceMap {
             Some(known) if bank.has_templates_of(&self.bank) => known.clone(),
             _ => Array1::from_vec(self.encode(class, bank)?),
         };
+        if sentence.len() != self.text_mean.len() {
+            let (found, expected) = (sentence.len(), self.text_mean.len());
+            let reason =
+                format!("it gives {found} numbers for a sentence; expected {expected}, as the guide's map takes");
+            return Err(GuideError::File { path: self.encoder.join("model.onnx"), reason });
+        }
         Ok((sentence - &self.text_mean).dot(&self.matrix).to_vec())
     }
 
@@ -152,8 +165,16 @@ impl SentenceMap {
             Some(encoder) => encoder,
             none => {
                 let session = &self.options.session;
-                let read = Model::read(&model)?;
-                none.insert(TextModel::open(&self.runtime, read, "sentence", &tokenizer, CONTEXT, session)?)
+                let read = Model::read_within(&model, &self.budget)?;
+                none.insert(TextModel::open(
+                    &self.runtime,
+                    read,
+                    "sentence",
+                    &tokenizer,
+                    CONTEXT,
+                    session,
+                    &self.budget,
+                )?)
             }
         };
         let vectors: Result<Vec<Vec<f32>>, GuideError> =
@@ -166,8 +187,8 @@ impl SentenceMap {
 }
 
 /// A tensor of a safetensors file as float32; a vector is one row.
-fn tensor(path: &Path, name: &str) -> Result<Array2<f32>, GuideError> {
-    let bytes = std::fs::read(path).map_err(|e| unreadable(path, &e))?;
+fn tensor(path: &Path, name: &str, budget: &Budget) -> Result<Array2<f32>, GuideError> {
+    let bytes = bounded::read(path, budget, Limit::FileMemory).map_err(|e| unreadable(path, &e))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| unreadable(path, &e))?;
     let view = file.tensor(name).map_err(|e| unreadable(path, &e))?;
     let values: Vec<f32> = match view.dtype() {

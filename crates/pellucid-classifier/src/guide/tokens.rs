@@ -3,13 +3,16 @@
 use super::{GuideError, unreadable};
 use ndarray::{Array2, ArrayD};
 use pellucid_graph::{ElementType, Model};
+use pellucid_guard::{Budget, Limit, bounded, parse, printable};
 use pellucid_runtime::{Array, Runtime, RuntimeError, Session, SessionOptions};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
 /// A text model with its tokenizer.
 pub(super) struct TextModel {
     tokenizer: Tokenizer,
+    /// The tokenizer's file, for messages.
+    file: PathBuf,
     session: Session,
     output: String,
     inputs: Vec<(String, ElementType)>,
@@ -29,6 +32,17 @@ impl std::fmt::Debug for TextModel {
     }
 }
 
+fn read_tokenizer(file: &Path, budget: &Budget) -> Result<Tokenizer, GuideError> {
+    let bytes = bounded::read(file, budget, Limit::TextBytes).map_err(|e| unreadable(file, &e))?;
+    let read = parse("tokenizer", || Tokenizer::from_bytes(&bytes).map_err(|e| e.to_string()));
+    let read = read.unwrap_or_else(|e| Err(e.to_string())).map_err(|e| unreadable(file, &printable::name(&e)))?;
+    let size = read.get_vocab_size(true) as u64;
+    budget
+        .admit(Limit::Tokens, Some(size))
+        .map_err(|e| unreadable(file, &format!("its vocabulary is too large: {e}")))?;
+    Ok(read)
+}
+
 impl TextModel {
     /// A model whose inputs are `input_ids` and perhaps `attention_mask`, and whose `output` is one vector a text.
     pub(super) fn open(
@@ -38,8 +52,9 @@ impl TextModel {
         tokenizer: &Path,
         context: usize,
         options: &SessionOptions,
+        budget: &Budget,
     ) -> Result<TextModel, GuideError> {
-        let mut read = Tokenizer::from_file(tokenizer).map_err(|e| unreadable(tokenizer, &e))?;
+        let mut read = read_tokenizer(tokenizer, budget)?;
         let pad = read.get_padding().map_or(0, |padding| i64::from(padding.pad_id));
         // Length is checked here, where an error can say so; nothing is cut off silently.
         read.with_padding(None);
@@ -64,14 +79,17 @@ impl TextModel {
         }
         let session = runtime.session(&model, options)?;
         let context = fixed.unwrap_or(context);
-        Ok(TextModel { tokenizer: read, session, output: output.to_owned(), inputs, context, fixed, pad })
+        let file = tokenizer.to_owned();
+        Ok(TextModel { tokenizer: read, file, session, output: output.to_owned(), inputs, context, fixed, pad })
     }
 
     /// The unit-norm embedding of `text`.
     pub(super) fn embed(&mut self, text: &str) -> Result<Vec<f32>, GuideError> {
-        let encoding = self.tokenizer.encode(text, true).map_err(|e| GuideError::File {
-            path: "tokenizer.json".into(),
-            reason: format!("'{text}' cannot be tokenised: {e}"),
+        // What the file declares wrongly shows only here, and the crate panics at some of it.
+        let encoded = parse("tokenizer", || self.tokenizer.encode(text, true).map_err(|e| e.to_string()));
+        let encoding = encoded.unwrap_or_else(|e| Err(e.to_string())).map_err(|e| GuideError::File {
+            path: self.file.clone(),
+            reason: format!("'{}' cannot be tokenised: {}", printable::name(text), printable::name(&e)),
         })?;
         let mut ids: Vec<i64> = encoding.get_ids().iter().map(|&id| i64::from(id)).collect();
         let tokens = ids.len();
@@ -112,5 +130,5 @@ impl TextModel {
 pub(super) fn mean(vectors: &[Vec<f32>]) -> Vec<f32> {
     let width = vectors.first().map_or(0, Vec::len);
     let share = 1.0 / vectors.len().max(1) as f32;
-    (0..width).map(|i| vectors.iter().map(|v| v[i]).sum::<f32>() * share).collect()
+    (0..width).map(|i| vectors.iter().filter_map(|v| v.get(i)).sum::<f32>() * share).collect()
 }

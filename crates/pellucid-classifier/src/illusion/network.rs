@@ -342,7 +342,7 @@ fn join(
     }
     let classifier = grad::prepare(&classifier, &kept).map_err(failed)?;
     // In the classifier's folder, so that its weights may lie beside it.
-    let mut joint = Model::new(model.folder().join("picture"), front.build()?, 18);
+    let mut joint = Model::new(model.folder().join("picture"), front.build()?, 18).within(model.budget());
     joint.graph.outputs.clear();
     let wired = [(input_of(STUDIED), studied.model.input.clone())];
     joint = attach(&joint, &classifier, STUDIED, &wired).map_err(failed)?;

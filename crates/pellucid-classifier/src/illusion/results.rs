@@ -2,6 +2,7 @@
 
 use super::settings::IllusionSettings;
 use crate::guide::{GuideCard, Label};
+use crate::results::RunRecord;
 use serde::{Deserialize, Serialize};
 
 /// Everything `pellucid picture` found.
@@ -9,8 +10,6 @@ use serde::{Deserialize, Serialize};
 pub struct PictureResults {
     /// Version of pellucid.
     pub pellucid: String,
-    /// The command, without absolute paths.
-    pub command: String,
     /// The model's file name.
     pub model: String,
     /// blake3 of the model, hexadecimal.
@@ -27,6 +26,9 @@ pub struct PictureResults {
     pub neurons: Vec<PicturedNeuron>,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// How the run went, for the page; in files it is `run.json`, and nowhere else.
+    #[serde(skip)]
+    pub record: RunRecord,
 }
 
 /// A neuron, pictured for a class.

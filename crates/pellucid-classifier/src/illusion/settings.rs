@@ -57,7 +57,8 @@ pub struct IllusionSettings {
     pub seeds: usize,
     /// Pictures optimised at once, at most; fewer where memory is short.
     pub largest_batch: usize,
-    /// Bound on the memory of activations, in bytes.
+    /// Bound on the memory of activations, in bytes: how many are made at once, which changes no picture.
+    #[serde(skip)]
     pub memory: u64,
     /// Device and threads.
     #[serde(skip)]

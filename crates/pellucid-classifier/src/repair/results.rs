@@ -117,7 +117,8 @@ pub struct Tried {
     pub validation: Figures,
     /// On the test split, which nothing was chosen by.
     pub test: Figures,
-    /// Seconds it took, all settings tried included.
+    /// Seconds it took, all settings tried included; in files they are among the times of `run.json`.
+    #[serde(skip)]
     pub seconds: f64,
 }
 
