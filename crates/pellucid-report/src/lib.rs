@@ -24,6 +24,7 @@ mod order;
 mod page;
 mod panels;
 mod pictures;
+mod record;
 mod redact;
 mod repair;
 
@@ -48,7 +49,8 @@ pub struct ReportOptions {
     /// could name a file: the variant for a report that leaves the house.
     pub pictures: bool,
     /// The largest report, in bytes. Where it would be exceeded, pictures are first shown smaller, then left out, in
-    /// the order of [`ReportOptions::SHRINKING`].
+    /// the order of [`ReportOptions::SHRINKING`]. The block that shows `run.json` counts for at least 4096 bytes: what else there is
+    /// room for must not depend on the length of a command or a time.
     pub max_bytes: usize,
     /// Longest side of a thumbnail, in pixels, before any shrinking.
     pub thumbnail_side: u32,
@@ -111,10 +113,10 @@ pub fn render(
         let made = if allowance.side > 0 { &all } else { &none };
         let page = Page { diagnosis: &public, options, album: &album, made };
         let html = document::assemble(&page, &data);
-        if html.len() <= options.max_bytes {
+        smallest = record::length(&html, &public.run.record);
+        if smallest <= options.max_bytes {
             return Ok(html);
         }
-        smallest = html.len();
         if album.is_empty() {
             break;
         }

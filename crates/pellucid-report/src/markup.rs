@@ -75,7 +75,8 @@ impl Html {
     }
 }
 
-/// Escapes for text and quoted attributes alike; control characters, which HTML does not allow, become U+FFFD.
+/// Escapes for text and quoted attributes alike. Control characters, which HTML does not allow, become U+FFFD, and so do
+/// those that embed, override or isolate a writing direction: one that a name leaves open would reorder what follows it.
 fn escape_into(out: &mut String, text: &str) {
     for character in text.chars() {
         match character {
@@ -85,6 +86,7 @@ fn escape_into(out: &mut String, text: &str) {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
             '\n' | '\t' => out.push(character),
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => out.push('\u{FFFD}'),
             c if c.is_control() => out.push('\u{FFFD}'),
             c => out.push(c),
         }
@@ -110,6 +112,13 @@ pub(crate) fn json_for_script(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_cannot_reorder_what_follows_it() {
+        let mut html = Html::new();
+        html.within("p", &[("title", "a\u{202e}b")], |h| h.name("x\u{2066}\u{202e}gnp.exe \u{200f}قطة"));
+        assert_eq!(html.into_string(), "<p title=\"a\u{FFFD}b\"><bdi>x\u{FFFD}\u{FFFD}gnp.exe \u{200f}قطة</bdi></p>");
+    }
 
     #[test]
     fn text_and_attributes_cannot_leave_their_place() {

@@ -3,6 +3,7 @@
 use crate::document;
 use crate::markup::Html;
 use crate::panels::pictures;
+use crate::record;
 use pellucid_classifier::illusion::ObjectiveKind;
 use pellucid_classifier::illusion::results::PictureResults;
 
@@ -27,7 +28,10 @@ pub fn render_pictures(results: &PictureResults, files: &dyn Fn(&str) -> Option<
             results.neurons.iter().for_each(|neuron| pictures::neuron(h, neuron, files));
         });
     });
-    body.element("footer", &[("class", "colophon")], &format!("{} (pellucid {})", results.command, results.pellucid));
+    body.within("footer", &[("class", "colophon")], |h| {
+        record::block(h, &results.record);
+        h.text(&format!("Made by pellucid {}.", results.pellucid));
+    });
     document::plain(&title, &body)
 }
 

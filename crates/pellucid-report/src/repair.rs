@@ -6,10 +6,10 @@ use crate::album::ThumbnailSource;
 use crate::charts::{Bar, bar};
 use crate::document::{STYLE, source_hash};
 use crate::error::ReportError;
-use crate::format::{count, counted, number, seconds, share, share_range, signed};
+use crate::format::{count, counted, number, share, share_range, signed};
 use crate::markup::{Html, json_for_script};
 use crate::metadata::bare;
-use crate::{ReportOptions, redact};
+use crate::{ReportOptions, record, redact};
 use base64::Engine;
 use pellucid_classifier::repair::compare::{Change, PartChange, Worst};
 use pellucid_classifier::repair::results::{Figures, Repair, RepairRun, Tried};
@@ -79,7 +79,7 @@ pub fn render_repair(
     let changed: Vec<&Changed> = parts(true).chain(parts(false)).collect();
     let addresses = if options.pictures { addresses(&changed, shown, thumbnails) } else { Addresses::new() };
     let whole = assemble(&public, &Gallery { changed, shown, addresses, thumbnails }, &data);
-    if whole.len() <= options.max_bytes {
+    if record::length(&whole, &public.run.record) <= options.max_bytes {
         return Ok(whole);
     }
     public.pictures.clear();
@@ -87,9 +87,10 @@ pub fn render_repair(
     let none = ShownInRepair::default();
     let nothing = Gallery { changed: Vec::new(), shown: &none, addresses: Addresses::new(), thumbnails };
     let bare = assemble(&public, &nothing, &data);
-    match bare.len() <= options.max_bytes {
+    let bytes = record::length(&bare, &public.run.record);
+    match bytes <= options.max_bytes {
         true => Ok(bare),
-        false => Err(ReportError::TooLarge { bytes: bare.len(), max_bytes: options.max_bytes }),
+        false => Err(ReportError::TooLarge { bytes, max_bytes: options.max_bytes }),
     }
 }
 
@@ -345,7 +346,7 @@ fn edits(h: &mut Html, repair: &Repair) {
          A slice is a class with or without the suspects active; nothing here but the group-balanced edit saw group labels.",
     );
     h.within("table", &[("class", "slices")], |h| {
-        columns(h, &["Edit", "Overall", "Worst group", "Worst class", "Worst slice", "Chosen on validation", "Time"]);
+        columns(h, &["Edit", "Overall", "Worst group", "Worst class", "Worst slice", "Chosen on validation"]);
         h.within("tbody", &[], |h| repair.tried.iter().for_each(|tried| edit_row(h, tried, tried.edit == repair.edit)));
     });
 }
@@ -372,7 +373,6 @@ fn edit_row(h: &mut Html, tried: &Tried, shipped: bool) {
         });
         [Some(*overall), *worst_group, Some(*worst_class), *worst_slice].into_iter().for_each(|p| figure(h, p));
         h.element("td", &[], &tried.chosen);
-        h.element("td", &[("class", "num")], &seconds(tried.seconds));
     });
 }
 
@@ -514,13 +514,11 @@ fn how(h: &mut Html, run: &RepairRun) {
     for warning in &card.warnings {
         h.within("p", &[("class", "aside")], |h| h.name(warning));
     }
-    h.element("pre", &[("class", "command"), ("tabindex", "0")], &card.command);
     let train = match run.repair.views {
         0 => train,
         views => format!("{train} (with {} of each)", counted(views, "random view", "random views")),
     };
     let pictures = format!("{train} to train on, {validation} to choose by, {test} to measure with");
-    let device = format!("{}, {} threads", card.device, card.threads);
     let seed = card.seed.to_string();
     let entries = [
         ("Model", card.model.as_str()),
@@ -528,7 +526,7 @@ fn how(h: &mut Html, run: &RepairRun) {
         ("Data", &card.data),
         ("Pictures", &pictures),
         ("Preprocessing", &card.preprocessing),
-        ("Device", &device),
+        ("Device", &card.device),
         ("Seed", &seed),
         ("pellucid", &card.pellucid),
         ("ONNX Runtime", &card.onnxruntime),
@@ -541,4 +539,5 @@ fn how(h: &mut Html, run: &RepairRun) {
             });
         }
     });
+    record::block(h, &card.record);
 }

@@ -66,7 +66,7 @@ impl Classifier {
     /// Opens and verifies the classifier at `path`.
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self, Error> {
         let path = path.as_ref();
-        let model = read(path)?;
+        let model = read(path, &options.budget)?;
         let runtime = Runtime::load(options.library.as_deref())?;
         let preprocessing = preprocessing(path, options)?;
         let shape = preprocessing.shape();
@@ -103,11 +103,11 @@ fn preprocessing(path: &Path, options: &OpenOptions) -> Result<Preprocessing, Er
 }
 
 /// Reads the model at `path`; a folder, which is what the arguments in the wrong order give, is named for what it is.
-pub(crate) fn read(path: &Path) -> Result<Model, Error> {
+pub(crate) fn read(path: &Path, budget: &Budget) -> Result<Model, Error> {
     if path.is_dir() {
         return Err(Error::ModelIsFolder(path.to_owned()));
     }
-    Ok(Model::read(path)?)
+    Ok(Model::read_within(path, budget)?)
 }
 
 /// Names of another number than the logits would call every class by another's name.

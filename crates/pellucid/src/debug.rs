@@ -2,17 +2,18 @@
 
 use crate::error::some;
 use crate::picture::{Diagnosed, picture_suspects, standing_out};
-use crate::run::{Manifest, RunDirectory};
+use crate::run::{self, Manifest, RunDirectory};
 use crate::thumbnails::SeenByTheModel;
 use crate::{Classifier, Error, Progress, VERSION, verdict};
 use pellucid_classifier::diagnose::{self, DiagnoseSettings, Evidence};
 use pellucid_classifier::illusion::results::PicturedNeuron;
 use pellucid_classifier::maps;
-use pellucid_classifier::results::{Diagnosis, Finding, Mistakes, RunCard, Summary};
+use pellucid_classifier::results::{Diagnosis, Finding, Mistakes, RunCard, RunRecord, Summary};
 use pellucid_classifier::scan::{self, FeatureTable, ScanReport, ScanSettings, ScanSource};
 use pellucid_classifier::statistics;
 use pellucid_report::ReportOptions;
 use pellucid_vision::dataset::{Dataset, DatasetOptions};
+use pellucid_vision::preprocess::Preprocessing;
 use pellucid_vision::training_view::TrainingView;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -120,6 +121,7 @@ pub(crate) fn scan_data(
     let options = DatasetOptions {
         split: settings.split.clone(),
         class_names: classifier.class_names.clone(),
+        budget: classifier.options.budget,
         ..DatasetOptions::default()
     };
     let data = Arc::new(Dataset::open(data, &options)?);
@@ -239,7 +241,7 @@ pub fn scan(
     progress: &dyn Progress,
 ) -> Result<ScanOutcome, Error> {
     let scanned = scan_data(classifier, data.as_ref(), settings, progress)?;
-    let mut manifest = manifest("scan", classifier, &scanned, settings);
+    let manifest = manifest("scan", classifier, &scanned, settings);
     let directory = RunDirectory::open(
         &settings.runs,
         &run_name(classifier, &scanned.data, settings, &manifest),
@@ -251,8 +253,12 @@ pub fn scan(
     let indices = scanned.report.rows.iter().map(|(index, _)| *index);
     let summary = summarise(classifier, &scanned.data, &classes, indices, &scanned.report.predictions()?);
     directory.write_json("summary.json", &summary)?;
-    manifest.files = vec!["scan.parquet".to_owned(), "summary.json".to_owned()];
-    directory.finish(&manifest)?;
+    let files = ["scan.parquet", "summary.json"].map(str::to_owned);
+    directory.finish(
+        &manifest,
+        &files,
+        &run_record(classifier, settings, vec![("scan".to_owned(), scanned.seconds)]),
+    )?;
     Ok(ScanOutcome {
         summary,
         reused: scanned.report.reused,
@@ -324,7 +330,7 @@ pub fn debug(
 
     let diagnosis = Diagnosis {
         verdict: verdict::write(&summary, &findings),
-        run: run_card(classifier, &scanned, settings, timings.clone()),
+        run: run_card(classifier, &scanned, settings, timings),
         pictures,
         summary,
         findings,
@@ -334,11 +340,10 @@ pub fn debug(
     let page = pellucid_report::render(&diagnosis, &settings.report, &thumbnails)?;
     let report = directory.write("report.html", &page)?;
     directory.write_json("diagnosis.json", &diagnosis)?;
-    manifest.timings = timings;
     manifest.warnings = scanned.warnings;
-    manifest.files = vec!["report.html".to_owned(), "diagnosis.json".to_owned()];
-    manifest.files.extend(diagnosis.pictures.iter().flat_map(PicturedNeuron::files));
-    directory.finish(&manifest)?;
+    let mut files = vec!["report.html".to_owned(), "diagnosis.json".to_owned()];
+    files.extend(diagnosis.pictures.iter().flat_map(PicturedNeuron::files));
+    directory.finish(&manifest, &files, &diagnosis.run.record)?;
     Ok(DebugOutcome { diagnosis, directory: directory.path().to_path_buf(), report })
 }
 
@@ -371,7 +376,7 @@ fn by_name(names: &MistakeNames, classes: &[String], groups: &[String]) -> Resul
 
 pub(crate) fn manifest(job: &str, classifier: &Classifier, scanned: &Scanned, settings: &DebugSettings) -> Manifest {
     let chosen = (&settings.split, &settings.mistakes, &settings.diagnose, &settings.pictures, &settings.report);
-    let settings_text = format!("{chosen:?} {:?} {:?}", classifier.options.taps, classifier.preprocessing);
+    let settings_text = format!("{chosen:?} {:?} {}", classifier.options.taps, computed(&classifier.preprocessing));
     Manifest {
         pellucid: VERSION.to_owned(),
         onnxruntime: classifier.runtime.version(),
@@ -381,10 +386,19 @@ pub(crate) fn manifest(job: &str, classifier: &Classifier, scanned: &Scanned, se
         settings_hash: blake3::hash(settings_text.as_bytes()).to_hex().to_string(),
         seed: settings.seed,
         device: classifier.options.session.device.to_string(),
-        timings: vec![("scan".to_owned(), scanned.seconds)],
         warnings: scanned.warnings.clone(),
-        files: Vec::new(),
+        files: Default::default(),
     }
+}
+
+/// What a preprocessing computes, wherever it comes from.
+pub(crate) fn computed(preprocessing: &Preprocessing) -> String {
+    format!("{:?}", Preprocessing { source: String::new(), ..preprocessing.clone() })
+}
+
+/// How the run of a job on a classifier went.
+pub(crate) fn run_record(classifier: &Classifier, settings: &DebugSettings, timings: Vec<(String, f64)>) -> RunRecord {
+    run::record(&settings.command, classifier.options.session.thread_count(), timings)
 }
 
 /// `<model>-<data>-<hash>`: other inputs get another directory, the same inputs the same one.
@@ -431,19 +445,17 @@ pub(crate) fn run_card(
     RunCard {
         pellucid: VERSION.to_owned(),
         onnxruntime: classifier.runtime.version(),
-        command: without_folders(&settings.command),
         model: classifier.file_name(),
         model_hash: classifier.model_hash.clone(),
         data: root.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         data_hash: scanned.report.data_hash.clone(),
         device: classifier.options.session.device.to_string(),
-        threads: classifier.options.session.thread_count(),
         seed: settings.seed,
         variant: settings.diagnose.variant.to_string(),
         preprocessing: classifier.preprocessing.describe(),
         heat_maps: heat_maps(classifier),
-        timings,
         warnings: shortened(&scanned.warnings),
+        record: run_record(classifier, settings, timings),
     }
 }
 
@@ -459,13 +471,4 @@ fn heat_maps(classifier: &Classifier) -> String {
             map.value
         ),
     }
-}
-
-/// The command with every absolute path reduced to its last part.
-fn without_folders(command: &str) -> String {
-    let short = |word: &str| match Path::new(word) {
-        path if path.is_absolute() => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        _ => word.to_owned(),
-    };
-    command.split(' ').map(short).collect::<Vec<_>>().join(" ")
 }

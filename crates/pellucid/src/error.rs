@@ -140,6 +140,20 @@ pub enum Error {
         /// What differs.
         difference: String,
     },
+    /// The run directory has a writer.
+    #[error("{path} is being written by another process; wait until it is done, or give this run another --name")]
+    Busy {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file that the job needs cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The output is the input.
     #[error("the edited model would be written over {path}, which it is made from; give another --out")]
     OverModel {

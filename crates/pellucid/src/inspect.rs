@@ -73,7 +73,7 @@ pub struct Inspection {
 /// [`Inspection::taps_error`].
 pub fn inspect(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Inspection, Error> {
     let path = path.as_ref();
-    let model = classifier::read(path)?;
+    let model = classifier::read(path, &options.budget)?;
     let runtime = Runtime::load(options.library.as_deref())?;
     let found = match &options.preprocessing {
         Some(file) => Some(Preprocessing::open(file)?),

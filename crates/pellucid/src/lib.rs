@@ -36,7 +36,7 @@ pub use debug::{
 pub use error::Error;
 pub use gradient::{
     Compared, Differentiation, GradientReach, GradientSettings, Gradients, NpzError, Tolerances, compare, gradient,
-    gradient_reach, read_arrays, write_arrays,
+    gradient_reach, read_arrays, read_arrays_within, write_arrays,
 };
 pub use inspect::{InspectedValue, Inspection, inspect};
 pub use patch::{Patch, PatchError, PatchSummary, PatchedTensor, patch_model, patch_summary};

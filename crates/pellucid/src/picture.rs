@@ -4,8 +4,8 @@ mod response;
 mod suspects;
 
 use crate::error::some;
-use crate::run::{Manifest, RunDirectory};
-use crate::{Classifier, Error, Progress, VERSION};
+use crate::run::{self, Manifest, RunDirectory};
+use crate::{Classifier, Error, Progress, VERSION, debug};
 use pellucid_classifier::guide::{Guide, GuideOptions, words};
 use pellucid_classifier::illusion::results::{DataResponse, NeuronPicture, PictureResults, PicturedNeuron};
 use pellucid_classifier::illusion::{
@@ -110,7 +110,7 @@ pub fn picture(
     let start = Instant::now();
     let mut warnings = Vec::new();
     let targets = targets(classifier, settings)?;
-    let data = settings.data.as_ref().map(|path| open(path, settings)).transpose()?;
+    let data = settings.data.as_ref().map(|path| open(path, settings, classifier)).transpose()?;
     let responses = data.as_ref().map(|data| Responses::measure(classifier, data, settings, progress)).transpose()?;
     let mut illusion = settings.illusion.clone();
     illusion.session = classifier.options.session.clone();
@@ -142,7 +142,7 @@ pub fn picture(
     let mut network = Network::compile(&classifier.runtime, &studied, guidance, &illusion)?;
     let begin = settings.start.as_ref().map(|path| Picture::open(path, &classifier.options.budget)).transpose()?;
     let made = optimise(&mut network, &targets, &texts, begin.as_ref(), &illusion, progress)?;
-    let manifest = manifest(classifier, settings, data.as_deref(), start.elapsed().as_secs_f64());
+    let manifest = manifest(classifier, settings, data.as_deref())?;
     let directory =
         RunDirectory::open(&settings.runs, &run_name(classifier, settings, &manifest), &manifest, settings.force)?;
 
@@ -156,9 +156,9 @@ pub fn picture(
         }
         neurons.push(pictured(classifier, target, pictures, shown, settings.layer.is_none()));
     }
+    let timings = vec![("pictures".to_owned(), start.elapsed().as_secs_f64())];
     let results = PictureResults {
         pellucid: VERSION.to_owned(),
-        command: settings.command.clone(),
         model: classifier.file_name(),
         model_hash: classifier.model_hash.clone(),
         layer: settings.layer.clone().unwrap_or_else(|| "features".to_owned()),
@@ -167,8 +167,9 @@ pub fn picture(
         settings: illusion,
         neurons,
         warnings,
+        record: run::record(&settings.command, classifier.options.session.thread_count(), timings),
     };
-    finish(results, directory, manifest, start)
+    finish(results, directory, manifest)
 }
 
 /// A target with its pictures; `is_neuron` tells it from a channel of another layer.
@@ -190,23 +191,15 @@ fn pictured(
 }
 
 /// Writes the page and the data, the manifest last.
-fn finish(
-    results: PictureResults,
-    directory: RunDirectory,
-    mut manifest: Manifest,
-    start: Instant,
-) -> Result<PictureOutcome, Error> {
+fn finish(results: PictureResults, directory: RunDirectory, mut manifest: Manifest) -> Result<PictureOutcome, Error> {
     let folder = directory.path().to_path_buf();
     let page = pellucid_report::render_pictures(&results, &|file: &str| std::fs::read(folder.join(file)).ok());
     let report = directory.write("report.html", &page)?;
     directory.write_json("results.json", &results)?;
-    manifest.timings = vec![("pictures".to_owned(), start.elapsed().as_secs_f64())];
     manifest.warnings = results.warnings.clone();
-    manifest.files = vec!["report.html".to_owned(), "results.json".to_owned()];
-    manifest.files.extend(results.neurons.iter().flat_map(PicturedNeuron::files));
-    manifest.files.sort();
-    manifest.files.dedup();
-    directory.finish(&manifest)?;
+    let mut files = vec!["report.html".to_owned(), "results.json".to_owned()];
+    files.extend(results.neurons.iter().flat_map(PicturedNeuron::files));
+    directory.finish(&manifest, &files, &results.record)?;
     Ok(PictureOutcome { results, directory: folder, report })
 }
 
@@ -250,15 +243,20 @@ fn class_name(classifier: &Classifier, class: usize) -> String {
     known.unwrap_or_else(|| format!("class {class}"))
 }
 
-fn open(path: &Path, settings: &PictureSettings) -> Result<Arc<Dataset>, Error> {
-    let options = DatasetOptions { split: settings.split.clone(), ..DatasetOptions::default() };
+fn open(path: &Path, settings: &PictureSettings, classifier: &Classifier) -> Result<Arc<Dataset>, Error> {
+    let budget = classifier.options.budget;
+    let options = DatasetOptions { split: settings.split.clone(), budget, ..DatasetOptions::default() };
     Ok(Arc::new(Dataset::open(path, &options)?))
 }
 
 /// Opens the guide and measures where its similarities lie: on the data set, or on pictures of nothing.
 fn guide(classifier: &Classifier, settings: &PictureSettings, data: Option<&Dataset>) -> Result<Option<Guide>, Error> {
     let Some(folder) = &settings.guide else { return Ok(None) };
-    let options = GuideOptions { session: classifier.options.session.clone(), templates: settings.templates.clone() };
+    let options = GuideOptions {
+        session: classifier.options.session.clone(),
+        templates: settings.templates.clone(),
+        budget: classifier.options.budget,
+    };
     let mut guide = Guide::open(&classifier.runtime, folder, &classifier.tapped.model, &options)?;
     let mut names = classifier.class_names.clone().unwrap_or_default();
     let every = names.len().div_ceil(CALIBRATION_NAMES).max(1);
@@ -372,19 +370,28 @@ fn flags(one: &Illusion, unmasked: bool, data: Option<&DataResponse>) -> Vec<Str
     flags
 }
 
-fn manifest(classifier: &Classifier, settings: &PictureSettings, data: Option<&Dataset>, seconds: f64) -> Manifest {
+fn manifest(classifier: &Classifier, settings: &PictureSettings, data: Option<&Dataset>) -> Result<Manifest, Error> {
     let shown = PictureSettings {
         runs: PathBuf::new(),
         name: None,
         force: false,
         command: String::new(),
-        illusion: IllusionSettings { session: Default::default(), ..settings.illusion.clone() },
+        // By what they hold, below, and not by where they lie.
+        guide: None,
+        templates: None,
+        vocabulary: None,
+        data: None,
+        start: None,
+        illusion: IllusionSettings { session: Default::default(), memory: 0, ..settings.illusion.clone() },
         ..settings.clone()
     };
-    let text = format!("{shown:?} {:?} {:?}", classifier.options.taps, classifier.preprocessing);
+    let named = [&settings.guide, &settings.templates, &settings.vocabulary, &settings.start];
+    let held: Vec<String> = named.into_iter().map(content).collect::<Result<_, _>>()?;
+    let text =
+        format!("{shown:?} {held:?} {:?} {}", classifier.options.taps, debug::computed(&classifier.preprocessing));
     let none = || blake3::hash(&[]).to_hex().to_string();
     let data_hash = data.map_or_else(none, |data| scan::content_hash(data, &classifier.options.budget));
-    Manifest {
+    Ok(Manifest {
         pellucid: VERSION.to_owned(),
         onnxruntime: classifier.runtime.version(),
         job: "picture".to_owned(),
@@ -393,10 +400,28 @@ fn manifest(classifier: &Classifier, settings: &PictureSettings, data: Option<&D
         settings_hash: blake3::hash(text.as_bytes()).to_hex().to_string(),
         seed: settings.illusion.seed,
         device: classifier.options.session.device.to_string(),
-        timings: vec![("pictures".to_owned(), seconds)],
         warnings: Vec::new(),
-        files: Vec::new(),
+        files: Default::default(),
+    })
+}
+
+/// Hash of a file, or of the names and contents of a folder's files; empty for none.
+fn content(path: &Option<PathBuf>) -> Result<String, Error> {
+    let Some(path) = path else { return Ok(String::new()) };
+    let unreadable = |source| Error::Unreadable { path: path.clone(), source };
+    if path.is_file() {
+        return run::hash(path);
     }
+    let entries = std::fs::read_dir(path).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+    let mut files: Vec<PathBuf> = entries.map_err(unreadable)?.into_iter().map(|e| e.path()).collect();
+    files.retain(|file| file.is_file());
+    files.sort();
+    let mut hasher = blake3::Hasher::new();
+    for file in files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        hasher.update(format!("{name}\0{}\n", run::hash(&file)?).as_bytes());
+    }
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 fn run_name(classifier: &Classifier, settings: &PictureSettings, manifest: &Manifest) -> String {

@@ -89,7 +89,7 @@ pub fn repair(
         how.class = Some(find("class", &classes, name)?);
     }
     let mut manifest = manifest("repair", classifier, &scanned, &scanning);
-    let asked = format!("{} {how:?} {} {:?} {}", manifest.settings_hash, options.views, options.out, settings.pictures);
+    let asked = format!("{} {how:?} {} {}", manifest.settings_hash, options.views, settings.pictures);
     manifest.settings_hash = blake3::hash(asked.as_bytes()).to_hex().to_string();
     let name = run_name(classifier, &scanned.data, &scanning, &manifest);
     let directory = RunDirectory::open(&settings.runs, &name, &manifest, settings.force)?;
@@ -121,8 +121,9 @@ pub fn repair(
     if settings.pictures > 0 {
         timings.push(("pictures of neurons".to_owned(), begin.elapsed().as_secs_f64()));
     }
-    let (model, patch) = ship(classifier, &made.layer, &made.repair, &directory, options.out.as_deref())?;
-    let run = run_card(classifier, &scanned, &scanning, timings.clone());
+    timings.extend(made.repair.tried.iter().map(|tried| (format!("of these {}", tried.edit), tried.seconds)));
+    let (model, patch, beside) = ship(classifier, &made.layer, &made.repair, &directory, options.out.as_deref())?;
+    let run = run_card(classifier, &scanned, &scanning, timings);
     let result = RepairRun { repair: made.repair, pictures, run };
     directory.write_json("repair.json", &result)?;
     let (data, limits) = (&scanned.data, &classifier.options.budget);
@@ -134,10 +135,10 @@ pub fn repair(
     };
     let page = pellucid_report::render_repair(&result, &shown, &settings.report, &pictures)?;
     let report = directory.write("report.html", &page)?;
-    manifest.timings = timings;
-    manifest.files = vec!["report.html".to_owned(), "repair.json".to_owned(), file(&model), file(&patch)];
-    manifest.files.extend(result.pictures.iter().flat_map(PicturedNeuron::files));
-    directory.finish(&manifest)?;
+    let mut files = vec!["report.html".to_owned(), "repair.json".to_owned(), file(&model), file(&patch)];
+    files.extend(result.pictures.iter().flat_map(PicturedNeuron::files));
+    files.extend(beside.iter().map(|path| file(path)));
+    directory.finish(&manifest, &files, &result.run.record)?;
     Ok(RepairOutcome { result, directory: directory.path().to_path_buf(), model, patch, report })
 }
 
@@ -145,14 +146,14 @@ fn file(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Writes the edited model and its patch; the model also to `out`.
+/// Writes the edited model, its patch, and what the model is opened with; the model also to `out`.
 fn ship(
     classifier: &Classifier,
     layer: &DecisionLayer,
     repair: &repair::Repair,
     directory: &RunDirectory,
     out: Option<&Path>,
-) -> Result<(PathBuf, PathBuf), Error> {
+) -> Result<(PathBuf, PathBuf, Vec<PathBuf>), Error> {
     let neurons: Vec<String> = repair.suspects.iter().map(|s| s.neuron.to_string()).collect();
     let note = format!(
         "pellucid {} repair: edit '{}' for class '{}', neurons {}",
@@ -162,40 +163,41 @@ fn ship(
         neurons.join(" ")
     );
     // Read afresh: the opened model's graph has taps and poolings added.
-    let mut original = crate::classifier::read(classifier.path())?;
+    let mut original = crate::classifier::read(classifier.path(), &classifier.options.budget)?;
     original.embed_weights()?;
     let patch = Patch::between(&original, &classifier.tapped.taps.layer, layer, &note)?;
     let (patch_path, stem) = (directory.file("patch.safetensors"), classifier.path().file_stem().unwrap_or_default());
-    let write = |path: &Path, bytes: &[u8]| {
-        std::fs::write(path, bytes).map_err(|source| Error::Write { path: path.to_owned(), source })
-    };
-    write(&patch_path, &patch.to_bytes()?)?;
+    directory.write_bytes("patch.safetensors", &patch.to_bytes()?)?;
     let edited = patch.apply(&original, &patch_path)?;
     let model = directory.file(&format!("{}.repaired.onnx", stem.to_string_lossy()));
     edited.write(&model)?;
-    describe_beside(classifier, &model)?;
+    let beside = describe_beside(classifier, &model, false)?;
     if let Some(out) = out {
         edited.write(out)?;
-        describe_beside(classifier, out)?;
+        describe_beside(classifier, out, true)?;
     }
-    Ok((model, patch_path))
+    Ok((model, patch_path, beside))
 }
 
 /// Writes preprocessing and class names beside a copy of the classifier's model, so that it is opened as the original was.
-/// Files that are there already stay.
-fn describe_beside(classifier: &Classifier, model: &Path) -> Result<(), Error> {
+/// With `keep`, files that are there already stay. Gives the files.
+fn describe_beside(classifier: &Classifier, model: &Path, keep: bool) -> Result<Vec<PathBuf>, Error> {
     let write = |ending: &str, text: &str| {
         let path = model.with_extension(ending);
-        match path.exists() {
-            true => Ok(()),
-            false => std::fs::write(&path, text).map_err(|source| Error::Write { path, source }),
+        if !(keep && path.exists()) {
+            let written = pellucid_guard::seal::write_whole(&path, text.as_bytes());
+            written.map_err(|source| Error::Write { path: path.clone(), source })?;
         }
+        Ok::<_, Error>(path)
     };
     let preprocessing = serde_json::to_string_pretty(&classifier.preprocessing);
     let failed =
         |e: serde_json::Error| Error::Write { path: model.with_extension("preprocess.json"), source: e.into() };
-    write("preprocess.json", &preprocessing.map_err(failed)?)?;
-    classifier.class_names.as_ref().map_or(Ok(()), |names| write("labels.txt", &(names.join("\n") + "\n")))
+    let mut files = vec![write("preprocess.json", &preprocessing.map_err(failed)?)?];
+    if let Some(names) = &classifier.class_names {
+        files.push(write("labels.txt", &(names.join("\n") + "\n"))?);
+    }
+    Ok(files)
 }
 
 /// The test samples that a report shows: fixed and broken ones, as they were before and are after.

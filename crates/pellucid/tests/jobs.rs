@@ -7,7 +7,7 @@ use pellucid::classifier_methods::scan::ScanError;
 use pellucid::graph::{ElementType, Graph, Model, Node, Tensor, Value};
 use pellucid::vision::picture::Picture;
 use pellucid::{Classifier, DebugSettings, Error, MistakeNames, OpenOptions, Progress, RunDirectory, Silent};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tempfile::TempDir;
@@ -59,18 +59,12 @@ impl Stage {
     }
 
     fn open(&self) -> Classifier {
-        Classifier::open(self.at("model.onnx"), &OpenOptions { library: library(), ..OpenOptions::default() }).unwrap()
+        Classifier::open(self.at("model.onnx"), &OpenOptions::default()).unwrap()
     }
 
     fn settings(&self) -> DebugSettings {
         DebugSettings { runs: self.at("runs"), name: Some("run".to_owned()), ..DebugSettings::default() }
     }
-}
-
-/// The checkout's library, unless the environment names one.
-fn library() -> Option<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.runtime");
-    std::env::var_os("ORT_DYLIB_PATH").is_none().then_some(own)
 }
 
 /// Writes down what it is told; interrupts after `until` steps of a stage.
@@ -174,14 +168,14 @@ fn a_run_directory_looks_finished_only_between_finish_and_the_next_open() {
     pellucid::scan(&classifier, stage.at("data"), &stage.settings(), &Silent).unwrap();
     let path = stage.at("runs/run/manifest.json");
     let manifest: pellucid::Manifest = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    assert!(manifest.files.iter().all(|file| stage.at("runs/run").join(file).is_file()));
+    assert!(manifest.files.keys().all(|file| stage.at("runs/run").join(file).is_file()));
     let other = pellucid::Manifest { seed: 9, ..manifest.clone() };
     let refused = RunDirectory::open(&stage.at("runs"), "run", &other, false).unwrap_err();
     assert!(matches!(&refused, Error::RunDirectory { difference, .. } if difference == "another seed"), "{refused}");
     assert!(path.exists());
     let directory = RunDirectory::open(&stage.at("runs"), "run", &manifest, false).unwrap();
     assert!(!path.exists(), "while it is written it does not look finished");
-    directory.finish(&manifest).unwrap();
+    directory.finish(&manifest, &[], &Default::default()).unwrap();
     assert!(path.exists());
 }
 

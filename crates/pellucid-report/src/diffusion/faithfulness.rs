@@ -6,6 +6,7 @@ use super::{document, masthead, run_facts};
 use crate::charts::{Bar, bar};
 use crate::markup::Html;
 use crate::page::{empty, explain};
+use pellucid_classifier::results::RunRecord;
 
 /// A number with its 95 % interval.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -92,6 +93,8 @@ pub struct FaithfulnessPage {
     pub prompts: Vec<(String, String)>,
     /// Facts of the run: term and value.
     pub facts: Vec<(String, String)>,
+    /// How the run went.
+    pub record: RunRecord,
     /// Version that made the page.
     pub version: String,
 }
@@ -118,7 +121,7 @@ pub fn render_faithfulness(page: &FaithfulnessPage) -> String {
                 }
             });
         });
-        run_facts(h, &page.facts, &[]);
+        run_facts(h, &page.facts, &page.record, &[]);
     });
     document(&format!("How far to trust the maps of {}", page.model), body, &page.version, None)
 }

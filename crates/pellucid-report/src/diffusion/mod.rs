@@ -14,8 +14,10 @@ use crate::ReportError;
 use crate::document::source_hash;
 use crate::markup::{Html, json_for_script};
 use crate::page::explain;
+use crate::record;
 use base64::Engine;
 use lines::{Chart, Line};
+use pellucid_classifier::results::RunRecord;
 use serde::Serialize;
 
 const STYLE: &str = concat!(include_str!("../../../../web/report.css"), include_str!("../../../../web/diffusion.css"));
@@ -52,6 +54,8 @@ pub struct DiffusionPage {
     pub settled: Map,
     /// Facts of the run: term and value.
     pub facts: Vec<(String, String)>,
+    /// How the run went.
+    pub record: RunRecord,
     /// What is left out and why, and what the user should know.
     pub notes: Vec<String>,
     /// Version that made the page.
@@ -211,7 +215,7 @@ pub fn render_diffusion(page: &DiffusionPage) -> Result<String, ReportError> {
         if let Some(panel) = &page.faithfulness {
             faithfulness::panel(h, panel);
         }
-        run_facts(h, &page.facts, &READING);
+        run_facts(h, &page.facts, &page.record, &READING);
     });
     Ok(document(&format!("{} – {}, step by step", page.prompt, page.model), body, &page.version, Some(&data)))
 }
@@ -430,7 +434,7 @@ const READING: [&str; 3] = [
     "Attention says where a word is looked up, not what it causes.",
 ];
 
-fn run_facts(h: &mut Html, facts: &[(String, String)], reading: &[&str]) {
+fn run_facts(h: &mut Html, facts: &[(String, String)], record: &RunRecord, reading: &[&str]) {
     h.within("section", &[("class", "panel")], |h| {
         h.element("h2", &[], "How this was made");
         h.within("dl", &[("class", "facts")], |h| {
@@ -441,6 +445,7 @@ fn run_facts(h: &mut Html, facts: &[(String, String)], reading: &[&str]) {
                 });
             }
         });
+        record::block(h, record);
         reading.iter().for_each(|text| explain(h, text));
     });
 }

@@ -2,18 +2,18 @@
 
 use super::{Panel, section};
 use crate::document::picture_shortage;
-use crate::format::{coordinate, count, seconds};
+use crate::format::count;
 use crate::markup::Html;
 use crate::page::{Page, explain};
+use crate::record;
 
 /// Writes the panel.
 pub(crate) fn panel(page: &Page) -> Panel {
     let body = section("run", "How this was made", |h| {
         explain(h, "Everything needed to run it again and get the same result.");
         warnings(h, page);
-        h.element("pre", &[("class", "command"), ("tabindex", "0")], &page.diagnosis.run.command);
         h.within("dl", &[("class", "run")], |h| entries(h, page));
-        timings(h, page);
+        record::block(h, &page.diagnosis.run.record);
     });
     Panel { id: "run".to_owned(), title: "How this was made".to_owned(), rank: "part", body }
 }
@@ -48,7 +48,7 @@ fn entries(h: &mut Html, page: &Page) {
         ("Preprocessing", &run.preprocessing, ""),
         ("Counterfactual", &run.variant, ""),
         ("Heat maps", &run.heat_maps, ""),
-        ("Device", &format!("{}, {} threads", run.device, run.threads), ""),
+        ("Device", &run.device, ""),
         ("Seed", &run.seed.to_string(), ""),
         ("pellucid", &run.pellucid, ""),
         ("ONNX Runtime", &run.onnxruntime, ""),
@@ -64,25 +64,4 @@ fn entries(h: &mut Html, page: &Page) {
             });
         });
     }
-}
-
-fn timings(h: &mut Html, page: &Page) {
-    let timings = &page.diagnosis.run.timings;
-    let total: f64 = timings.iter().map(|(_, time)| *time).filter(|time| time.is_finite()).sum();
-    if timings.is_empty() {
-        return;
-    }
-    h.element("h3", &[], &format!("Time: {}", seconds(total)));
-    h.within("ol", &[("class", "timings")], |h| {
-        for (stage, time) in timings {
-            h.within("li", &[], |h| {
-                h.within("span", &[], |h| h.name(stage));
-                h.within("svg", &[("class", "bar plain"), ("aria-hidden", "true")], |h| {
-                    let width = coordinate(time / total);
-                    h.void("rect", &[("class", "fill"), ("y", "6"), ("height", "8"), ("rx", "2"), ("width", &width)]);
-                });
-                h.element("span", &[("class", "num")], &seconds(*time));
-            });
-        }
-    });
 }

@@ -1,10 +1,11 @@
 //! The main job on a prompt: trajectory once, then words, DF-RISE, DF-CAM and recovery at every step, as files and a report.
 
 use super::faithful::{FaithfulnessSettings, MapFaithfulness, games, over_steps};
-use super::kept::kept;
+use super::kept::{Place, kept};
 use super::{file_name, files, page};
-use crate::run::{Manifest, RunDirectory};
+use crate::run::{self, Manifest, RunDirectory};
 use crate::{Error, VERSION};
+use pellucid_classifier::results::RunRecord;
 use pellucid_diffusion::Pipeline;
 use pellucid_diffusion::cam::{Cam, CamMaps, Score};
 use pellucid_diffusion::gate::Standing;
@@ -36,6 +37,8 @@ pub struct ExplainSettings {
     pub name: Option<String>,
     /// Whether a run of that name with other inputs is replaced.
     pub force: bool,
+    /// The command line, for `run.json`; absolute paths in it are shortened.
+    pub command: String,
 }
 
 impl Default for ExplainSettings {
@@ -49,6 +52,7 @@ impl Default for ExplainSettings {
             runs: PathBuf::from("runs"),
             name: None,
             force: false,
+            command: "pellucid diffusion explain".to_owned(),
         }
     }
 }
@@ -113,8 +117,11 @@ pub struct Explained {
     /// The figures.
     #[serde(flatten)]
     pub explanation: Explanation,
-    /// Seconds each stage took.
+    /// Seconds each stage took, the writing of files included.
     pub timings: Vec<(String, f64)>,
+    /// What `run.json` holds.
+    #[serde(skip)]
+    pub record: RunRecord,
 }
 
 /// Everything that was computed, for files and page.
@@ -174,14 +181,12 @@ pub fn explain(
         None => Vec::new(),
     };
     let explanation = gather(pipeline, settings, &computed, blocks, faithfulness, notes);
-    let timings = clock.timings.clone();
-    clock.time("files", || write(pipeline, &directory, &computed, &explanation, &timings))?;
-    manifest.timings = clock.timings.clone();
+    let record = run::record(&settings.command, pipeline.options.session.thread_count(), clock.timings.clone());
+    let files = clock.time("files", || write(pipeline, &directory, &computed, &explanation, &record))?;
     manifest.warnings = explanation.warnings.clone();
-    manifest.files = ["explanation.json", "maps.npz", "report.html"].map(str::to_owned).to_vec();
-    directory.finish(&manifest)?;
+    directory.finish(&manifest, &files, &record)?;
     let report = directory.file("report.html");
-    Ok(Explained { directory: directory.path().to_path_buf(), report, explanation, timings: clock.timings })
+    Ok(Explained { directory: directory.path().to_path_buf(), report, explanation, timings: clock.timings, record })
 }
 
 /// Seconds each stage takes.
@@ -217,9 +222,8 @@ pub(super) fn manifest(
         settings_hash: hash(&settings.to_string()),
         seed,
         device: pipeline.options.session.device.to_string(),
-        timings: Vec::new(),
         warnings: Vec::new(),
-        files: Vec::new(),
+        files: Default::default(),
     }
 }
 
@@ -254,8 +258,10 @@ fn rise_maps(
     progress.start("DF-RISE, masked passes", (trajectory.steps.len() * settings.count) as u64);
     let mut maps = Vec::with_capacity(trajectory.steps.len());
     for at in 0..trajectory.steps.len() {
-        let file = cache.join(format!("rise-{at:04}.json"));
-        let map: RiseMap = kept(file, |_| true, || Ok(rise(pipeline, trajectory, at, settings, progress)?))?;
+        let place = Place { folder: cache, stem: format!("rise-{at:04}"), most: pipeline.options.budget.file_memory };
+        let (size, t) = ((pipeline.latent[1], pipeline.latent[2]), trajectory.steps[at].t);
+        let fits = |m: &RiseMap| (m.step, m.t, m.map.dim(), m.identity.dim()) == (at, t, size, size);
+        let map: RiseMap = kept(&place, progress, fits, || Ok(rise(pipeline, trajectory, at, settings, progress)?))?;
         // Masks that reliability made unnecessary count as done.
         progress.advance((settings.count - map.masks.min(settings.count)) as u64);
         maps.push(map);
@@ -299,17 +305,19 @@ fn gather(
     }
 }
 
+/// Writes every file but `run.json` and the manifest; gives their names.
 fn write(
     pipeline: &mut Pipeline,
     directory: &RunDirectory,
     all: &Computed,
     explanation: &Explanation,
-    timings: &[(String, f64)],
-) -> Result<(), Error> {
+    record: &RunRecord,
+) -> Result<Vec<String>, Error> {
     directory.write_json("explanation.json", explanation)?;
     crate::write_arrays(directory.file("maps.npz"), &files::arrays(all))?;
-    files::pictures(directory, all)?;
-    let page = page::page(pipeline, all, explanation, timings)?;
+    let mut written = files::pictures(directory, all)?;
+    let page = page::page(pipeline, all, explanation, record)?;
     directory.write("report.html", &pellucid_report::render_diffusion(&page)?)?;
-    Ok(())
+    written.extend(["explanation.json", "maps.npz", "report.html"].map(str::to_owned));
+    Ok(written)
 }

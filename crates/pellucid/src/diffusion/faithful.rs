@@ -2,11 +2,12 @@
 //! they say over the steps of one prompt or over many prompts.
 
 use super::explain::{Clock, Computed, Explained, manifest};
-use super::kept::kept;
+use super::kept::{Place, kept};
 use super::page;
 use crate::run::RunDirectory;
 use crate::{Error, VERSION};
 use ndarray::Array2;
+use pellucid_classifier::results::RunRecord;
 use pellucid_diffusion::auc::{Control, Faithfulness, faithfulness};
 use pellucid_diffusion::gate::{Standing, Unit};
 use pellucid_diffusion::lime::lime;
@@ -78,8 +79,11 @@ pub(super) fn games(
     progress.start("faithfulness, passes", wanted.iter().flat_map(|(_, entries)| entries).map(passes).sum());
     let mut results = Vec::new();
     for (at, entries) in wanted {
+        let names: Vec<String> = entries.iter().map(|e| e.map.clone()).collect();
         let (count, mut left) = (entries.len(), entries.iter().map(passes).sum::<u64>());
         let t = all.trajectory.steps[at].t;
+        let place = Place { folder: cache, stem: format!("games-{at:04}"), most: pipeline.options.budget.file_memory };
+        let moves = pipeline.latent[1];
         let play = || {
             let mut played = Vec::with_capacity(count);
             for entry in entries {
@@ -99,8 +103,11 @@ pub(super) fn games(
             }
             Ok(played)
         };
-        let file = cache.join(format!("games-{at:04}.json"));
-        results.extend(kept(file, |known: &Vec<_>| known.len() == count, play)?);
+        let fits = |known: &Vec<MapFaithfulness>| {
+            known.iter().map(|k| &k.map).eq(&names)
+                && known.iter().all(|k| (k.step, k.t) == (at, t) && k.games.has_moves(moves))
+        };
+        results.extend(kept(&place, progress, fits, play)?);
         // A step that was kept counts as done.
         progress.advance(left);
     }
@@ -208,16 +215,18 @@ pub fn study(pipeline: &Pipeline, explained: &[Explained], runs: &Path, force: b
         "trajectory": first.trajectory, "rise": first.rise, "cam": first.cam, "played": played[0].len(), "version": VERSION,
     });
     let data = serde_json::json!(prompts).to_string();
-    let mut manifest = manifest(pipeline, "diffusion faithfulness", &data, &all, first.trajectory.seed);
-    manifest.timings = clock.timings;
-    manifest.files = ["faithfulness.json", "report.html"].map(str::to_owned).to_vec();
+    let manifest = manifest(pipeline, "diffusion faithfulness", &data, &all, first.trajectory.seed);
+    let record = RunRecord { timings: clock.timings, ..explained[0].record.clone() };
     let name = format!("{}-faithfulness-{}", pipeline.name(), &manifest.data_hash[..12]);
     let directory = RunDirectory::open(runs, &name, &manifest, force)?;
     let report = directory.file("report.html");
     let study = Study { directory: directory.path().to_path_buf(), report, prompts, standings };
-    directory.write_json("faithfulness.json", &study)?;
-    directory.write("report.html", &pellucid_report::render_faithfulness(&page::study(pipeline, explained, &study)))?;
-    directory.finish(&manifest)?;
+    // Without the folder, which says nothing of the maps.
+    let kept = serde_json::json!({ "prompts": study.prompts, "standings": study.standings });
+    directory.write_json("faithfulness.json", &kept)?;
+    let page = page::study(pipeline, explained, &study, &record);
+    directory.write("report.html", &pellucid_report::render_faithfulness(&page))?;
+    directory.finish(&manifest, &["faithfulness.json", "report.html"].map(str::to_owned), &record)?;
     Ok(Some(study))
 }
 

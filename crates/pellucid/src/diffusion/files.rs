@@ -49,34 +49,34 @@ pub(super) fn arrays(all: &Computed) -> BTreeMap<String, Array> {
     arrays
 }
 
-/// `picture.png`, and for every step its x̂0 and the maps drawn on it.
-pub(super) fn pictures(directory: &RunDirectory, all: &Computed) -> Result<(), Error> {
+/// `picture.png`, and for every step its x̂0 and the maps drawn on it; gives the files' names.
+pub(super) fn pictures(directory: &RunDirectory, all: &Computed) -> Result<Vec<String>, Error> {
     let folder = directory.file("pictures");
     std::fs::create_dir_all(&folder).map_err(|source| Error::Write { path: folder.clone(), source })?;
-    let write = |name: String, shown: &Picture| -> Result<(), Error> {
-        let path = folder.join(name);
-        std::fs::write(&path, shown.to_png()?).map_err(|source| Error::Write { path, source })
-    };
-    write("picture.png".to_owned(), &enlarged(&picture(all.trajectory.picture.view())))?;
-    all.trajectory.steps.par_iter().enumerate().try_for_each(|(at, step)| {
+    let write = |name: String, shown: &Picture| directory.write_bytes(&format!("pictures/{name}"), &shown.to_png()?);
+    let mut files = vec![write("picture.png".to_owned(), &enlarged(&picture(all.trajectory.picture.view())))?];
+    let of_steps = all.trajectory.steps.par_iter().enumerate().map(|(at, step)| {
+        let mut files = Vec::new();
         let under = enlarged(&picture(step.decoded.view()));
         let number = format!("step-{:03}", at + 1);
-        write(format!("{number}-clean.png"), &under)?;
+        files.push(write(format!("{number}-clean.png"), &under)?);
         let draw = |map: &Array2<f32>| heat::render(&under, map.view(), Alignment::Centres, 0.75);
         if let Some(shown) = all.rise.get(at).and_then(|r| draw(&r.map)) {
-            write(format!("{number}-rise.png"), &shown)?;
+            files.push(write(format!("{number}-rise.png"), &shown)?);
         }
         if let Some(shown) = all.cam.get(at).and_then(|c| draw(c.overall.as_ref()?)) {
-            write(format!("{number}-cam.png"), &shown)?;
+            files.push(write(format!("{number}-cam.png"), &shown)?);
         }
-        let Some(words) = &all.words else { return Ok(()) };
+        let Some(words) = &all.words else { return Ok(files) };
         for (k, word) in words.words.iter().enumerate() {
             if let Some(shown) = draw(&words.mean(at, k, all.recovery.settled.dim())) {
-                write(format!("{number}-word-{}-{}.png", k + 1, file_name(word)), &shown)?;
+                files.push(write(format!("{number}-word-{}-{}.png", k + 1, file_name(word)), &shown)?);
             }
         }
-        Ok(())
-    })
+        Ok::<_, Error>(files)
+    });
+    files.extend(of_steps.collect::<Result<Vec<_>, _>>()?.into_iter().flatten());
+    Ok(files)
 }
 
 /// Small pictures at a multiple of their size, so that they can be looked at.

@@ -4,6 +4,7 @@ use super::explain::{Computed, Explained, Explanation};
 use super::faithful::{ALL_WORDS, IDENTITY, MapFaithfulness, RANDOM, Study, word_name};
 use crate::{Error, VERSION};
 use ndarray::Array2;
+use pellucid_classifier::results::RunRecord;
 use pellucid_diffusion::cam::Score;
 use pellucid_diffusion::gate::{Game, Lead, Standing};
 use pellucid_diffusion::ranking::Interval;
@@ -22,15 +23,12 @@ pub(super) fn page(
     pipeline: &mut Pipeline,
     all: &Computed,
     explanation: &Explanation,
-    timings: &[(String, f64)],
+    record: &RunRecord,
 ) -> Result<DiffusionPage, Error> {
     let mut steps = Vec::with_capacity(all.trajectory.steps.len());
     for at in 0..all.trajectory.steps.len() {
         steps.push(step(pipeline, all, at)?);
     }
-    let time = |(stage, seconds): &(String, f64)| format!("{stage} {seconds:.1} s");
-    let mut facts = facts(pipeline, explanation);
-    facts.push(("Time".to_owned(), timings.iter().map(time).collect::<Vec<_>>().join(", ")));
     Ok(DiffusionPage {
         model: explanation.model.clone(),
         prompt: explanation.prompt.clone(),
@@ -49,7 +47,8 @@ pub(super) fn page(
         faithfulness: faithfulness(explanation),
         trust: trust(explanation),
         settled: map(&all.recovery.settled),
-        facts,
+        facts: facts(pipeline, explanation),
+        record: record.clone(),
         notes: explanation.notes.iter().chain(&explanation.warnings).cloned().collect(),
         version: VERSION.to_owned(),
     })
@@ -242,7 +241,12 @@ fn trust(explanation: &Explanation) -> Trust {
 }
 
 /// The page on many prompts.
-pub(super) fn study(pipeline: &Pipeline, explained: &[Explained], study: &Study) -> FaithfulnessPage {
+pub(super) fn study(
+    pipeline: &Pipeline,
+    explained: &[Explained],
+    study: &Study,
+    record: &RunRecord,
+) -> FaithfulnessPage {
     let first = &explained[0].explanation;
     let address = |e: &Explained| {
         let folder = e.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -263,6 +267,7 @@ pub(super) fn study(pipeline: &Pipeline, explained: &[Explained], study: &Study)
         },
         prompts: explained.iter().map(address).collect(),
         facts,
+        record: record.clone(),
         version: VERSION.to_owned(),
     }
 }
