@@ -60,6 +60,11 @@ pub struct Global {
     /// Bound on the pixels of one picture [default: 178956970]
     #[arg(long, global = true, value_name = "PIXELS", env = "PELLUCID_MAX_PIXELS", hide_env_values = true)]
     pub max_pixels: Option<u64>,
+    /// Work in this process instead of in a child of it: the end of the engine is then the end of the command, without a
+    /// word (Unix only; elsewhere it is always so)
+    #[arg(long, global = true, env = "PELLUCID_NO_SUPERVISOR", hide_env_values = true,
+        value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_supervisor: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -98,6 +103,42 @@ pub enum Command {
     },
     /// Print the man page
     Man,
+}
+
+#[cfg(unix)]
+impl Command {
+    /// The command's words, the model that it works on as the user wrote it, and whether what it finishes on the way is kept
+    /// and used by the same command again.
+    pub fn what_runs(&self) -> (&'static str, String, bool) {
+        let of = |words, model: &std::path::Path, is_kept| (words, shown(model), is_kept);
+        match self {
+            Self::Inspect(a) => of("inspect", &a.model, false),
+            Self::Scan(a) => of("scan", &a.model, true),
+            Self::Debug(a) => of("debug", &a.model, true),
+            Self::Repair(a) => of("repair", &a.model, true),
+            Self::Patch { command: PatchCommand::Apply { model, .. } } => of("patch apply", model, false),
+            Self::Patch { command: PatchCommand::Revert { model, .. } } => of("patch revert", model, false),
+            Self::Patch { command: PatchCommand::Show { patch } } => of("patch show", patch, false),
+            Self::Why(a) => of("why", &a.model, false),
+            Self::Picture(a) => of("picture", &a.model, a.data.is_some()),
+            Self::Attribute(a) => of("attribute", &a.model, false),
+            Self::Demo(a) => of("demo", &a.zoo, true),
+            Self::Gradient(a) => of("gradient", &a.model, false),
+            Self::Compare(a) => of("compare", &a.model, false),
+            Self::Diffusion(a) => {
+                let (words, pipeline) = a.command.what_runs();
+                of(words, pipeline, true)
+            }
+            Self::Completions { .. } => ("completions", String::new(), false),
+            Self::Man => ("man", String::new(), false),
+        }
+    }
+}
+
+/// A path as the user wrote it, fit for a terminal.
+#[cfg(unix)]
+fn shown(path: &std::path::Path) -> String {
+    pellucid::guard::printable::name(&path.to_string_lossy()).into_owned()
 }
 
 #[derive(Debug, ClapArgs)]
@@ -853,7 +894,7 @@ impl RunArgs {
             force: self.force,
             split: self.split.clone(),
             seed: self.seed,
-            command: command_line(std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned())),
+            command: own_command_line(),
             ..DebugSettings::default()
         })
     }
@@ -879,7 +920,12 @@ impl ExamineArgs {
     }
 }
 
-/// The command for the run card. Absolute paths are cut to their last part, since a report names no machine.
+/// The command that this process was started with, for `run.json`.
+pub fn own_command_line() -> String {
+    command_line(std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()))
+}
+
+/// The command for `run.json` and the page. Absolute paths are cut to their last part, since a report names no machine.
 fn command_line(arguments: impl Iterator<Item = String>) -> String {
     let shown = |argument: String| {
         let (flag, value) = match argument.split_once('=') {

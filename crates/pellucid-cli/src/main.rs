@@ -4,14 +4,24 @@ mod args;
 mod commands;
 mod output;
 mod progress;
+#[cfg(unix)]
+mod supervisor;
 
 use args::{Args, Command};
 use clap::Parser;
 use std::process::ExitCode;
 
+/// What the command itself needs is not what the bound on a model's run is for.
+#[global_allocator]
+static HEAP: pellucid::runtime::Heap = pellucid::runtime::Heap;
+
 fn main() -> ExitCode {
-    limits_are_errors();
+    settle_signals();
     let args = Args::parse();
+    #[cfg(unix)]
+    if let supervisor::Role::Done(code) = supervisor::role(&args) {
+        return code;
+    }
     match run(args) {
         Ok(code) => code,
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
@@ -22,17 +32,20 @@ fn main() -> ExitCode {
     }
 }
 
-/// A file that would grow over the process's limit is an error like a full disk, instead of the end by a signal.
-fn limits_are_errors() {
+/// A file that would grow over the process's limit is an error like a full disk, instead of the end by a signal; and how a
+/// child ended can be asked for, even where whoever started this process did not care for its own.
+fn settle_signals() {
     #[cfg(unix)]
-    // SAFETY: called first of all, before any thread or handler; ignoring a signal runs no code of ours.
+    // SAFETY: called first of all, before any thread or handler; neither runs code of ours.
     #[allow(unsafe_code)]
     unsafe {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
     }
 }
 
 fn run(args: Args) -> anyhow::Result<ExitCode> {
+    output::warnings(&commands::library_warnings(&args));
     match &args.command {
         Command::Inspect(a) => commands::inspect::run(&args, a),
         Command::Scan(a) => commands::scan::run(&args, a),

@@ -1,14 +1,44 @@
 //! Printing: results on stdout, as text for people or JSON for programs; everything else on stderr.
+//!
+//! Every text passes through [`printable`] on its way out, on a terminal or not: names of files, classes and nodes come from
+//! strangers, and none of them may move the cursor, change colours, reorder a line or begin a new one.
 
 use anyhow::{Context, Result};
 use pellucid::classifier_methods::results::{Proportion, Slice, Summary};
-use std::io::Write;
+use pellucid::guard::printable;
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
+
+/// Where this process says things beside its result, if not on descriptor 2.
+static STDERR: OnceLock<File> = OnceLock::new();
+
+/// Says everything from now on through `file`: descriptor 2 is left to native code.
+#[cfg(unix)]
+pub fn use_stderr(file: File) {
+    // It is set once, at the start.
+    let _ = STDERR.set(file);
+}
+
+/// Whether somebody sits before what is said beside the result.
+pub fn has_terminal() -> bool {
+    STDERR.get().map_or_else(|| std::io::stderr().is_terminal(), File::is_terminal)
+}
+
+/// Where progress is drawn.
+pub fn progress_target() -> indicatif::ProgressDrawTarget {
+    #[cfg(unix)]
+    if let Some(Ok(pair)) = STDERR.get().map(|file| Ok::<_, std::io::Error>((file.try_clone()?, file.try_clone()?))) {
+        return indicatif::ProgressDrawTarget::term(console::Term::read_write_pair(pair.0, pair.1), 20);
+    }
+    indicatif::ProgressDrawTarget::stderr()
+}
 
 /// Prints `value` as JSON.
 pub fn json<T: serde::Serialize>(value: &T) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
-    print(text.as_bytes())
+    print(printable::json(&text).as_bytes())
 }
 
 /// Prints `bytes` as they are, to the last one.
@@ -17,9 +47,23 @@ pub fn print(bytes: &[u8]) -> Result<()> {
     out.write_all(bytes).and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
-/// Says something beside the result. That nobody listens is no reason to fail.
+/// Says something beside the result, on one line. That nobody listens is no reason to fail.
 pub fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    say(format!("{}\n", printable::name(text)).as_bytes());
+}
+
+/// Passes on what native code, or the end by a panic, has to say.
+#[cfg(unix)]
+pub fn pass(said: &[u8]) {
+    say(printable::lines(&String::from_utf8_lossy(said)).as_bytes());
+}
+
+/// In one piece, so that another process on the same terminal does not come between.
+fn say(bytes: &[u8]) {
+    let _ = match STDERR.get() {
+        Some(mut file) => file.write_all(bytes),
+        None => std::io::stderr().write_all(bytes),
+    };
 }
 
 /// Says `warnings`, one a line; of very many the first, and how many more there are.
@@ -40,9 +84,9 @@ pub fn describe(error: &anyhow::Error) -> String {
         .fold(error.to_string(), |text, cause| if text.contains(&cause) { text } else { format!("{text}: {cause}") })
 }
 
-/// Prints lines; a closed pipe comes back as an error that `main` takes for success.
+/// Prints `lines`, each on one line whatever it holds; a closed pipe comes back as an error that `main` takes for success.
 pub fn lines(lines: &[String]) -> Result<()> {
-    print((lines.join("\n") + "\n").as_bytes())
+    print(lines.iter().map(|line| printable::name(line).into_owned() + "\n").collect::<String>().as_bytes())
 }
 
 /// Whether `error` says that the reader of stdout went away.

@@ -3,7 +3,7 @@
 use crate::output;
 use indicatif::{ProgressBar, ProgressStyle};
 use pellucid::Progress;
-use std::io::IsTerminal;
+use pellucid::guard::printable;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
@@ -31,7 +31,7 @@ impl Bars {
                 output::note(&format!("warning: Ctrl-C will stop at once ({error})"));
             }
         });
-        Self { shown: !quiet && std::io::stderr().is_terminal(), bar: Mutex::new(None) }
+        Self { shown: !quiet && output::has_terminal(), bar: Mutex::new(None) }
     }
 
     fn with_bar(&self, act: impl FnOnce(&mut Option<ProgressBar>)) {
@@ -46,7 +46,9 @@ impl Progress for Bars {
         }
         let style = ProgressStyle::with_template("{msg:22} {bar:36} {pos}/{len} {per_sec} {eta} left {prefix}")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = ProgressBar::new(total).with_style(style).with_message(stage.to_owned());
+        let bar = ProgressBar::with_draw_target(Some(total), output::progress_target())
+            .with_style(style)
+            .with_message(printable::name(stage).into_owned());
         self.with_bar(|b| *b = Some(bar));
     }
 
@@ -61,9 +63,14 @@ impl Progress for Bars {
     fn note(&self, words: &str) {
         self.with_bar(|b| {
             if let Some(bar) = b {
-                bar.set_prefix(words.to_owned());
+                bar.set_prefix(printable::name(words).into_owned());
             }
         });
+    }
+
+    fn warn(&self, words: &str) {
+        let say = || output::note(&format!("warning: {words}"));
+        self.with_bar(|b| b.as_ref().map_or_else(say, |bar| bar.suspend(say)));
     }
 
     fn finish(&self) {

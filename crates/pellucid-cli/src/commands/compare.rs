@@ -7,9 +7,9 @@ use pellucid::Tolerances;
 use std::process::ExitCode;
 
 pub fn run(args: &Args, compare: &CompareArgs) -> Result<ExitCode> {
-    let reference = pellucid::read_arrays(&compare.reference)?;
     let tolerances = Tolerances { relative: compare.rtol, absolute: compare.atol };
     let options = OpenArgs::default().options(&args.global);
+    let reference = pellucid::read_arrays_within(&compare.reference, &options.budget)?;
     let compared = pellucid::compare(&compare.model, &reference, &compare.of, tolerances, &options)?;
     if compared.is_empty() {
         bail!(

@@ -4,7 +4,7 @@ use crate::args::{Args, Condition, DebugArgs, Figure};
 use crate::output;
 use crate::progress::Bars;
 use anyhow::{Result, bail};
-use pellucid::classifier_methods::results::{Diagnosis, Proportion, Slice, Summary};
+use pellucid::classifier_methods::results::{Diagnosis, Proportion, RunRecord, Slice, Summary};
 use pellucid::{Classifier, DebugOutcome, DebugSettings, RepairOptions};
 use std::path::Path;
 use std::process::ExitCode;
@@ -37,6 +37,7 @@ pub fn examine(
     if args.global.json {
         output::json(&Printed {
             diagnosis: &outcome.diagnosis,
+            record: &outcome.diagnosis.run.record,
             directory: &outcome.directory,
             report: &outcome.report,
         })?;
@@ -46,11 +47,12 @@ pub fn examine(
     judge(fail_on, &outcome.diagnosis.summary)
 }
 
-/// What `--json` prints: the diagnosis, and where the results are.
+/// What `--json` prints: the diagnosis, how the run went, and where the results are.
 #[derive(serde::Serialize)]
 struct Printed<'a> {
     directory: &'a Path,
     report: &'a Path,
+    record: &'a RunRecord,
     #[serde(flatten)]
     diagnosis: &'a Diagnosis,
 }

@@ -1,6 +1,6 @@
 //! `pellucid diffusion sample|explain|… PIPELINE "prompt"`.
 
-use crate::args::{Args, Global};
+use crate::args::{self, Args, Global};
 use crate::output;
 use crate::progress::Bars;
 use anyhow::{Context, Result, bail};
@@ -35,6 +35,21 @@ pub enum DiffusionCommand {
     Cam(ExplainArgs),
     /// Whether the maps are faithful: deletion and insertion, against controls
     Auc(ExplainArgs),
+}
+
+#[cfg(unix)]
+impl DiffusionCommand {
+    /// The command's words, and the pipeline that it works on.
+    pub fn what_runs(&self) -> (&'static str, &std::path::Path) {
+        match self {
+            Self::Sample(a) => ("diffusion sample", &a.what.pipeline),
+            Self::Explain(a) => ("diffusion explain", &a.what.pipeline),
+            Self::Attention(a) => ("diffusion attention", &a.what.pipeline),
+            Self::Rise(a) => ("diffusion rise", &a.what.pipeline),
+            Self::Cam(a) => ("diffusion cam", &a.what.pipeline),
+            Self::Auc(a) => ("diffusion auc", &a.what.pipeline),
+        }
+    }
 }
 
 #[derive(Debug, ClapArgs)]
@@ -302,6 +317,7 @@ impl ExplainArgs {
             runs: self.runs.clone(),
             name: self.name.clone(),
             force: self.force,
+            command: args::own_command_line(),
         })
     }
 }

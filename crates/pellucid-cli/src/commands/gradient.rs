@@ -4,13 +4,13 @@ use crate::args::{Args, GradientArgs, OpenArgs};
 use crate::output;
 use anyhow::{Result, bail};
 use pellucid::runtime::Array;
-use pellucid::{Differentiation, Gradients};
+use pellucid::{Budget, Differentiation, Gradients};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 pub fn run(args: &Args, gradient: &GradientArgs) -> Result<ExitCode> {
-    let inputs = read_inputs(&gradient.input)?;
     let options = OpenArgs::default().options(&args.global);
+    let inputs = read_inputs(&gradient.input, &options.budget)?;
     let differentiation = Differentiation::new(&gradient.model, &inputs, &gradient.settings(), &options)?;
     let mut lines = Vec::new();
     if let Some(graph) = &gradient.graph {
@@ -26,6 +26,7 @@ pub fn run(args: &Args, gradient: &GradientArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let result = differentiation.run()?;
+    output::warnings(&result.warnings);
     pellucid::write_arrays(out, &result.arrays())?;
     if args.global.json {
         let arrays = result.arrays();
@@ -40,14 +41,14 @@ pub fn run(args: &Args, gradient: &GradientArgs) -> Result<ExitCode> {
 }
 
 /// Reads `FILE.npy`, `NAME=FILE.npy` and `FILE.npz` arguments into inputs by name.
-fn read_inputs(arguments: &[String]) -> Result<BTreeMap<String, Array>> {
+fn read_inputs(arguments: &[String], budget: &Budget) -> Result<BTreeMap<String, Array>> {
     let mut inputs = BTreeMap::new();
     for argument in arguments {
         let (name, file) = match argument.split_once('=') {
             Some((name, file)) if !std::path::Path::new(argument).exists() => (name, file),
             _ => ("", argument.as_str()),
         };
-        for (inner, array) in pellucid::read_arrays(file)? {
+        for (inner, array) in pellucid::read_arrays_within(file, budget)? {
             let name = if name.is_empty() { inner } else { name.to_owned() };
             if inputs.insert(name.clone(), array).is_some() {
                 bail!("--input gives '{name}' twice");

@@ -15,8 +15,9 @@ pub fn run(args: &Args, command: &PatchCommand) -> Result<ExitCode> {
 }
 
 fn write(args: &Args, model: &Path, patch: &Path, out: &Path, revert: bool) -> Result<ExitCode> {
-    pellucid::patch_model(model, patch, out, revert)?;
-    let summary = pellucid::patch_summary(patch)?;
+    let budget = args.global.budget();
+    pellucid::patch_model(model, patch, out, revert, &budget)?;
+    let summary = pellucid::patch_summary(patch, &budget)?;
     let tensors: Vec<&str> = summary.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     let changed = if revert { "restored" } else { "edited" };
     if args.global.json {
@@ -28,7 +29,7 @@ fn write(args: &Args, model: &Path, patch: &Path, out: &Path, revert: bool) -> R
 }
 
 fn show(args: &Args, patch: &Path) -> Result<ExitCode> {
-    let summary = pellucid::patch_summary(patch)?;
+    let summary = pellucid::patch_summary(patch, &args.global.budget())?;
     if args.global.json {
         output::json(&summary)?;
         return Ok(ExitCode::SUCCESS);

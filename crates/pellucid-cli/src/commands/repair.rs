@@ -5,7 +5,7 @@ use crate::output;
 use crate::progress::Bars;
 use anyhow::{Result, bail};
 use pellucid::classifier_methods::repair::results::{RepairRun, Tried};
-use pellucid::classifier_methods::results::Proportion;
+use pellucid::classifier_methods::results::{Proportion, RunRecord};
 use pellucid::{Classifier, DebugSettings, RepairOptions, RepairOutcome};
 use std::path::Path;
 use std::process::ExitCode;
@@ -42,6 +42,7 @@ pub fn mend(
             model: &outcome.model,
             patch: &outcome.patch,
             report: &outcome.report,
+            record: &outcome.result.run.record,
             result: &outcome.result,
         })?;
     } else {
@@ -50,13 +51,14 @@ pub fn mend(
     judge(fail_on, &outcome.result)
 }
 
-/// What `--json` prints: the result, and where the files are.
+/// What `--json` prints: the result, how the run went, and where the files are.
 #[derive(serde::Serialize)]
 struct Printed<'a> {
     directory: &'a Path,
     model: &'a Path,
     patch: &'a Path,
     report: &'a Path,
+    record: &'a RunRecord,
     #[serde(flatten)]
     result: &'a RepairRun,
 }

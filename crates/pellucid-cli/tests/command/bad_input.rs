@@ -397,18 +397,25 @@ fn a_missing_onnx_runtime_says_where_was_looked_and_what_to_do() {
         "ORT_DYLIB_PATH",
         "/nowhere/lib",
         "libonnxruntime",
-        "pip install onnxruntime",
+        "pip install",
     ]);
     run(&|c| _ = c.args(["--onnxruntime", "/nowhere/else"]), binary).refused(&[
         "--onnxruntime",
         "/nowhere/else",
-        "pip install onnxruntime",
+        "pip install",
     ]);
-    // Away from the checkout, whose .runtime/ would be found in a folder above the executable.
+    // Away from where one may have been built or installed.
     let copy = stage.at("bin/pellucid");
     std::fs::create_dir(stage.at("bin")).unwrap();
     std::fs::copy(binary, &copy).unwrap();
-    run(&|_| (), &copy).refused(&[".runtime/", "site-packages", "system's library folders", "pip install onnxruntime"]);
+    run(&|c| _ = c.env("HOME", stage.path()), &copy).refused(&[
+        "the executable's folder",
+        "the active Python's onnxruntime",
+        "the user's data folder",
+        "system's library folders",
+        &format!("pip install --no-deps --target '{}' onnxruntime", stage.at(".local/share/pellucid").display()),
+        "make build",
+    ]);
 }
 
 #[test]

@@ -14,15 +14,14 @@ const PICTURES: usize = 640;
 const SHARD: usize = 256;
 
 /// A classifier that takes milliseconds for a picture: the same wide convolution, again and again.
-fn slow() -> Model {
+pub fn slow(layers: usize) -> Model {
     const WIDTH: usize = 192;
-    const LAYERS: usize = 8;
     let mut nodes = vec![Node::new("Conv", &["x", "first"], &["v0"])];
-    for i in 0..LAYERS {
+    for i in 0..layers {
         nodes.push(Node::new("Conv", &[&format!("v{i}"), "k"], &[&format!("c{i}")]).with_ints("pads", &[1, 1, 1, 1]));
         nodes.push(Node::new("Relu", &[&format!("c{i}")], &[&format!("v{}", i + 1)]));
     }
-    nodes.push(Node::new("GlobalAveragePool", &[&format!("v{LAYERS}")], &["p"]));
+    nodes.push(Node::new("GlobalAveragePool", &[&format!("v{layers}")], &["p"]));
     nodes.push(Node::new("Flatten", &["p"], &["f"]));
     nodes.push(Node::new("Gemm", &["f", "w"], &["z"]));
     let pattern =
@@ -36,9 +35,9 @@ fn slow() -> Model {
     Model::new("model.onnx", Graph::new(vec![input], nodes, constants, &["z"]).unwrap(), 17)
 }
 
-fn with_many_pictures() -> Stage {
+pub fn with_many_pictures() -> Stage {
     let stage = Stage::new();
-    stage.model(&slow());
+    stage.model(&slow(8));
     for i in 0..PICTURES {
         let colour = [i % 251, i * 7 % 241, i * 13 % 239].map(|c| c as u8);
         stage.picture(&format!("data/{}/{i:04}.png", ["red", "green", "blue"][i % 3]), colour, i);
@@ -56,18 +55,21 @@ fn cached(stage: &Stage, runs: &str, ending: &str) -> Vec<PathBuf> {
 }
 
 /// Starts a scan and returns when its first shard is on disk.
-fn started(stage: &Stage) -> Child {
+pub fn started(stage: &Stage) -> Child {
     let mut command = stage.command(&["scan", "model.onnx", "data", "--threads", "2"]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    first_shard(stage);
+    assert!(child.try_wait().unwrap().is_none(), "it has ended already");
+    child
+}
+
+/// Waits until the first shard is on disk.
+pub fn first_shard(stage: &Stage) {
     let start = Instant::now();
     while cached(stage, "runs", "parquet").is_empty() {
-        assert!(
-            child.try_wait().unwrap().is_none() && start.elapsed() < Duration::from_secs(60),
-            "no shard was written"
-        );
+        assert!(start.elapsed() < Duration::from_secs(60), "no shard was written");
         std::thread::sleep(Duration::from_millis(2));
     }
-    child
 }
 
 pub fn signal(child: &Child, name: &str) {
@@ -85,7 +87,9 @@ fn results(stage: &Stage, runs: &str) -> [Vec<u8>; 2] {
 fn a_killed_scan_goes_on_where_it_stopped_to_the_same_result() {
     use std::os::unix::process::ExitStatusExt;
     let stage = with_many_pictures();
-    let mut child = started(&stage);
+    let mut command = stage.command(&["scan", "model.onnx", "data", "--threads", "2", "--no-supervisor"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    first_shard(&stage);
     signal(&child, "-KILL");
     assert_eq!(child.wait().unwrap().signal(), Some(9), "it was killed, and had not finished");
     let shards = cached(&stage, "runs", "parquet");
@@ -114,7 +118,9 @@ fn a_killed_scan_goes_on_where_it_stopped_to_the_same_result() {
 #[test]
 fn an_interrupted_scan_keeps_what_it_has_and_says_so() {
     let stage = with_many_pictures();
-    let child = started(&stage);
+    let mut command = stage.command(&["scan", "model.onnx", "data", "--threads", "2", "--no-supervisor"]);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    first_shard(&stage);
     signal(&child, "-INT");
     let ran = Ran::of(child.wait_with_output().unwrap()).refused(&[
         "interrupted after",
@@ -136,7 +142,7 @@ pub fn limited(stage: &Stage, kilobytes: usize, arguments: &[&str]) -> Ran {
     Ran::of(shell.output().unwrap())
 }
 
-/// Every file below `runs`, without its folder.
+/// Every file below `runs` but locks, without its folder.
 pub fn left_behind(stage: &Stage) -> Vec<String> {
     let mut open = vec![stage.at("runs")];
     let mut files = Vec::new();
@@ -144,7 +150,7 @@ pub fn left_behind(stage: &Stage) -> Vec<String> {
         for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()) {
             if path.is_dir() {
                 open.push(path);
-            } else {
+            } else if path.extension().is_none_or(|ending| ending != "lock") {
                 files.push(path.file_name().unwrap().to_string_lossy().into_owned());
             }
         }
@@ -181,13 +187,13 @@ fn a_full_disk_while_reporting_is_an_error_and_the_run_does_not_look_done() {
 }
 
 #[test]
-fn two_of_the_same_command_at_once_do_not_disturb_each_other() {
+fn two_scans_of_the_same_at_once_share_the_cache_and_do_not_disturb_each_other() {
     let stage = with_many_pictures();
-    let run = || {
-        let mut command = stage.command(&["scan", "model.onnx", "data", "--json", "--threads", "1"]);
+    let run = |name: &str| {
+        let mut command = stage.command(&["scan", "model.onnx", "data", "--json", "--threads", "1", "--name", name]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
-    let both = [run(), run()].map(|child| Ran::of(child.wait_with_output().unwrap()).fine().json());
+    let both = [run("one"), run("two")].map(|child| Ran::of(child.wait_with_output().unwrap()).fine().json());
     assert_eq!(both[0]["summary"], both[1]["summary"]);
     let again = stage.run(&["scan", "model.onnx", "data", "--json"]).fine().json();
     assert_eq!((&again["reused"], &again["summary"]), (&PICTURES.into(), &both[0]["summary"]));
@@ -195,16 +201,54 @@ fn two_of_the_same_command_at_once_do_not_disturb_each_other() {
 }
 
 #[test]
-fn a_damaged_shard_is_named_with_what_to_do() {
+fn a_run_folder_that_is_being_written_takes_no_second_writer() {
+    let stage = Stage::with_mistakes();
+    let named = ["--name", "mine"];
+    stage.job("scan", "data", &named).fine();
+    let held = std::fs::File::open(stage.at("runs/.cache/locks/mine.lock")).unwrap();
+    held.lock().unwrap();
+    let before = std::fs::read(stage.at("runs/mine/manifest.json")).unwrap();
+    let ran = stage.job("scan", "data", &named).refused(&["runs/mine", "another process", "wait", "another --name"]);
+    assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+    assert_eq!(std::fs::read(stage.at("runs/mine/manifest.json")).unwrap(), before, "a refusal touches nothing");
+    stage.job("scan", "data", &["--name", "other"]).fine();
+    drop(held);
+    stage.job("scan", "data", &named).fine();
+}
+
+#[test]
+fn a_damaged_shard_is_said_and_computed_again() {
     let stage = Stage::with_mistakes();
     stage.job("scan", "data", &[]).fine();
+    let whole = results(&stage, "runs");
     let shard = cached(&stage, "runs", "parquet").remove(0);
-    let whole = std::fs::read(&shard).unwrap();
-    std::fs::write(&shard, &whole[..whole.len() / 2]).unwrap();
+    let written = std::fs::read(&shard).unwrap();
+    std::fs::write(&shard, &written[..written.len() / 2]).unwrap();
     let name = shard.file_name().unwrap().to_string_lossy().into_owned();
-    stage.job("scan", "data", &[]).refused(&[&name, "delete that file"]);
-    std::fs::remove_file(&shard).unwrap();
-    assert_eq!(stage.job("scan", "data", &["--json"]).fine().json()["computed"], 18);
+    let ran = stage.job("scan", "data", &["--json"]).fine();
+    assert!(ran.err.contains(&name) && ran.err.contains("computed again"), "{}", ran.err);
+    assert_eq!(ran.json()["computed"], 18);
+    assert!(results(&stage, "runs") == whole && std::fs::read(&shard).unwrap() == written);
+    assert_eq!(stage.job("scan", "data", &["--json"]).fine().json()["reused"], 18);
+}
+
+#[test]
+fn sixteen_flipped_bits_in_cached_shards_are_all_found_and_change_nothing() {
+    let stage = Stage::with_mistakes();
+    stage.job("scan", "data", &[]).fine();
+    let whole = results(&stage, "runs");
+    let shard = cached(&stage, "runs", "parquet").remove(0);
+    let written = std::fs::read(&shard).unwrap();
+    for flip in 0..16 {
+        let mut bytes = written.clone();
+        let bit = (flip * 7919 + 13) * 31 % (bytes.len() * 8);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(&shard, &bytes).unwrap();
+        let ran = stage.job("scan", "data", &["--json"]).fine();
+        assert!(ran.err.contains("it is damaged"), "bit {bit}: {}", ran.err);
+        assert!(results(&stage, "runs") == whole, "bit {bit} changed the result");
+        assert!(std::fs::read(&shard).unwrap() == written, "bit {bit} is still in the cache");
+    }
 }
 
 #[test]
@@ -233,7 +277,7 @@ fn memory_does_not_grow_with_the_number_of_pictures() {
     }
     stage.write("data/many.csv", &table);
     let peak = |list: &str| {
-        let mut command = stage.command(&["scan", "model.onnx", list, "--quiet", "--threads", "2"]);
+        let mut command = stage.command(&["scan", "model.onnx", list, "--quiet", "--threads", "2", "--no-supervisor"]);
         let mut child = command.stdout(Stdio::null()).spawn().unwrap();
         let status = format!("/proc/{}/status", child.id());
         let mut peak = 0u64;

@@ -4,9 +4,15 @@
 
 mod bad_input;
 mod conduct;
+mod determinism;
 mod diffusion;
 mod interruption;
+mod kills;
+#[cfg(unix)]
+mod library;
 mod picture;
 mod repair;
 mod stage;
+mod supervisor;
+mod terminal;
 mod zoo;

@@ -97,9 +97,6 @@ impl Stage {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pellucid"));
         command.args(arguments).current_dir(self.path()).stdin(Stdio::null());
-        if std::env::var_os("ORT_DYLIB_PATH").is_none() {
-            command.env("ORT_DYLIB_PATH", repository(".runtime"));
-        }
         command
     }
 
