@@ -1,0 +1,56 @@
+//! Files of numbers: NumPy's, and patches of a decision layer.
+
+use crate::{budget, says_something, scratch};
+use pellucid::runtime::Array;
+use pellucid::{Budget, Patch, read_arrays_within, write_arrays};
+use std::collections::BTreeMap;
+
+/// `.npy` and `.npz`: what is read can be written, and is read back the same.
+pub fn npz(data: &[u8]) {
+    scratch::with_file("x.npz", data, |path| {
+        let arrays = match read_arrays_within(path, &budget()) {
+            Ok(arrays) => arrays,
+            Err(error) => return says_something(&error),
+        };
+        let copy = path.with_file_name("copy.npz");
+        write_arrays(&copy, &arrays).unwrap_or_else(|e| panic!("what was read cannot be written: {e}"));
+        let again = read_arrays_within(&copy, &Budget::default());
+        let again = again.unwrap_or_else(|e| panic!("what was written cannot be read: {e}"));
+        assert_eq!(logical(&arrays), logical(&again));
+    });
+}
+
+/// Names, shapes and values in row-major order, whatever the order in memory; by their debug form, in which NaN equals itself.
+fn logical(arrays: &BTreeMap<String, Array>) -> String {
+    let one = |(name, array): (&String, &Array)| {
+        let values = match array {
+            Array::F32(a) => format!("{:?}", a.iter().collect::<Vec<_>>()),
+            Array::I64(a) => format!("{:?}", a.iter().collect::<Vec<_>>()),
+            Array::I32(a) => format!("{:?}", a.iter().collect::<Vec<_>>()),
+            Array::Bool(a) => format!("{:?}", a.iter().collect::<Vec<_>>()),
+            Array::U8(a) => format!("{:?}", a.iter().collect::<Vec<_>>()),
+        };
+        format!("{name} {:?} {values}", array.shape())
+    };
+    arrays.iter().map(one).collect::<Vec<_>>().join("\n")
+}
+
+/// A patch of a decision layer: its summary speaks of what it holds, and it comes back as it was.
+pub fn patch(data: &[u8]) {
+    scratch::with_file("x.safetensors", data, |path| {
+        let patch = match Patch::read(path, &budget()) {
+            Ok(patch) => patch,
+            Err(error) => return says_something(&error),
+        };
+        for tensor in patch.summary().tensors {
+            assert_eq!(tensor.shape.iter().product::<usize>(), tensor.entries, "{}", tensor.name);
+            assert!(tensor.changed <= tensor.entries, "{}", tensor.name);
+        }
+        let bytes = patch.to_bytes().unwrap_or_else(|e| panic!("what was read cannot be written: {e}"));
+        scratch::with_file("copy.safetensors", &bytes, |copy| {
+            let again = Patch::read(copy, &budget()).unwrap_or_else(|e| panic!("what was written cannot be read: {e}"));
+            let again = again.to_bytes().unwrap_or_else(|e| panic!("what was read back cannot be written: {e}"));
+            assert!(again == bytes, "writing what was read back gives other bytes");
+        });
+    });
+}
