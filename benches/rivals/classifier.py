@@ -159,7 +159,7 @@ def pellucid(program, *arguments):
     start = time.perf_counter()
     largest = 0
     with tempfile.TemporaryFile("w+") as told:
-        process = subprocess.Popen([program, *map(str, arguments), "--json", "--quiet"], stdout=told)
+        process = subprocess.Popen([program, *map(str, arguments), "--json", "--quiet", "--no-supervisor"], stdout=told)
         while process.poll() is None:
             # Not getrusage: what it says of a child begins with the size of the parent.
             try:
@@ -251,7 +251,7 @@ def compare_counterfactual(arguments, network, model, data, rows, paths, config,
             arguments.pellucid, "debug", model, data, "--split", "test", "--runs", f"{runs}/0", "--name", f"b{r}",
             "--variant", "reference", "--class", arguments.name, *threads,
         )[2]  # fmt: skip
-        ours.append(dict(told["run"]["timings"])["counterfactuals"])
+        ours.append(dict(told["record"]["timings"])["counterfactuals"])
         cached.append(counterfactual_cached(head, features[wrong], labels[wrong]))
     seconds, steps = 0.0, 0
     chosen = wrong[:: max(1, len(wrong) // arguments.published)][: arguments.published]

@@ -162,7 +162,7 @@ def pellucid(arguments, job, steps, masks, *more):
     """One run of the command in a fresh folder of runs, so that nothing is cached: its stages' seconds, peak memory."""
     with tempfile.TemporaryDirectory() as runs:
         command = [arguments.pellucid, "diffusion", job, MODEL, PROMPT, "--guidance", GUIDANCE, "--steps", steps, "--masks", masks,
-                   "--threads", arguments.threads, "--runs", runs, "--json", "--quiet", *more]  # fmt: skip
+                   "--threads", arguments.threads, "--runs", runs, "--json", "--quiet", "--no-supervisor", *more]  # fmt: skip
         out, peak = Path(runs) / "out.json", 0
         with out.open("w") as file:
             process = subprocess.Popen([str(part) for part in command], cwd=ROOT, stdout=file, stderr=subprocess.DEVNULL)

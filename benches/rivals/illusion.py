@@ -137,7 +137,7 @@ def pellucid(arguments, steps):
     """Wall seconds and peak memory of one run of the command."""
     command = [arguments.pellucid, "picture", MODELS["classifier"], "--guide", ROOT / "zoo/guides/squeezenet1_1", "--steps", steps,
                "--seeds", "1", "--batch", BATCH, "--threads", arguments.threads, "--runs", arguments.runs, "--name", "bench",
-               "--force", "--quiet"]  # fmt: skip
+               "--force", "--quiet", "--no-supervisor"]  # fmt: skip
     for neuron, index in TARGETS:
         command += ["--pair", f"{neuron}:{index}"]
     begin, peak = time.perf_counter(), 0

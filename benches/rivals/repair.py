@@ -1,6 +1,6 @@
 """PyTorch's side of `make bench-repair`, and the measurement itself.
 
-    python repair.py --pellucid target/release/examples/repair_timing
+    ORT_DYLIB_PATH=.runtime python repair.py --pellucid target/release/examples/repair_timing
 
 Repairs the decision layer on made-up cached features of EfficientNet-Lite0's size, in rounds that alternate:
 
