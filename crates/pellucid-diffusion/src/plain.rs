@@ -31,7 +31,8 @@ use crate::config::{Prediction, SchedulerConfig, check_betas};
 use crate::error::DiffusionError;
 use pellucid_graph::{ElementType, Model, Node, Tensor, Value};
 use pellucid_guard::{Budget, Limit, OverBudget, bounded, printable};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -46,8 +47,9 @@ const LEVELS: usize = 1000;
 pub(crate) struct Description {
     pub(crate) model: PathBuf,
     prediction: Option<Output>,
-    #[serde(default = "unit_range")]
+    #[serde(default = "unit_range", deserialize_with = "exactly")]
     pub(crate) range: [f32; 2],
+    #[serde(default, deserialize_with = "exactly_if_any")]
     pub(crate) shape: Option<[usize; 3]>,
     pub(crate) inputs: Inputs,
     #[serde(default)]
@@ -84,6 +86,19 @@ struct Sigma {
     max: f64,
     #[serde(default = "karras")]
     rho: f64,
+}
+
+/// An array of just so many numbers: serde's own reading of arrays leaves out what is too many.
+fn exactly<'de, D: Deserializer<'de>, T: Deserialize<'de>, const N: usize>(from: D) -> Result<[T; N], D::Error> {
+    let found = Vec::<T>::deserialize(from)?;
+    let count = found.len();
+    found.try_into().map_err(|_| D::Error::custom(format!("{count} numbers, expected {N}")))
+}
+
+fn exactly_if_any<'de, D: Deserializer<'de>, T: Deserialize<'de>, const N: usize>(
+    from: D,
+) -> Result<Option<[T; N]>, D::Error> {
+    exactly(from).map(Some)
 }
 
 fn unit_range() -> [f32; 2] {

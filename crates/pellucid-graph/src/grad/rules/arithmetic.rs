@@ -48,15 +48,26 @@ fn mean(e: &mut Emitter, site: &Site<'_>) -> Result {
     each(e, site, |_, _| Ok(g.clone()))
 }
 
+/// Refuses a node that has not two inputs.
+fn two(site: &Site<'_>) -> std::result::Result<(), Reason> {
+    match site.node.inputs().len() {
+        2 => Ok(()),
+        count => Err(Reason(format!("it has {count} inputs, expected 2"))),
+    }
+}
+
 fn sub(e: &mut Emitter, site: &Site<'_>) -> Result {
+    two(site)?;
     each(e, site, |e, i| Ok(if i == 0 { site.g()?.to_owned() } else { e.neg(site.g()?) }))
 }
 
 fn mul(e: &mut Emitter, site: &Site<'_>) -> Result {
+    two(site)?;
     each(e, site, |e, i| Ok(e.mul(site.g()?, site.input(1 - i)?)))
 }
 
 fn div(e: &mut Emitter, site: &Site<'_>) -> Result {
+    two(site)?;
     let divisor = site.input(1)?;
     each(e, site, |e, i| {
         let over = e.div(site.g()?, divisor);
