@@ -122,13 +122,19 @@ fn without_a_supervisor_there_is_one_process() {
 }
 
 /// Runs the command in the foreground of a terminal of its own, under a process with job control as a shell has. Once its
-/// first shard is on disk `keys` are pressed; what then happens is printed: `stopped` for each stop, after which it is put into
+/// first shard is on disk the first of `keys` is pressed, and the next one once it was answered; what then happens is printed: `stopped` for each stop, after which it is put into
 /// the foreground again, and the exit code. The terminal's text comes last.
 const TERMINAL: &str = r#"
 import glob, os, pty, signal, sys, threading, time
 keys, words = sys.argv[1].encode().decode("unicode_escape").encode(), sys.argv[2:]
 signal.signal(signal.SIGTTOU, signal.SIG_IGN)
 report, told = os.pipe()
+def processes():
+    for path in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            yield open(path).read().rsplit(") ", 1)[1].split()[:2]
+        except OSError:
+            pass  # ended meanwhile
 shell, terminal = pty.fork()
 if shell == 0:
     job = os.fork()
@@ -141,8 +147,9 @@ if shell == 0:
         _, status = os.waitpid(job, os.WUNTRACED)
         if not os.WIFSTOPPED(status):
             break
-        children = [p for p in glob.glob("/proc/[0-9]*/stat") if open(p).read().rsplit(") ", 1)[1].split()[1] == str(job)]
-        states = [open(p).read().rsplit(") ", 1)[1].split()[0] for p in children]
+        end = time.time() + 10
+        while set(states := [state for state, parent in processes() if parent == str(job)]) != {"T"} and time.time() < end:
+            time.sleep(0.01)
         os.write(told, ("stopped " + " ".join(states) + "\n").encode())
         os.tcsetpgrp(0, job)
         os.killpg(job, signal.SIGCONT)
@@ -158,13 +165,12 @@ def listen():
         pass
 listener = threading.Thread(target=listen)
 listener.start()
-for key in keys:
+for i, key in enumerate(keys):
     end = time.time() + 60
-    while not glob.glob("runs/.cache/*/*.parquet"):
+    while not (b"stopping after" in text if i else glob.glob("runs/.cache/*/*.parquet")):
         assert time.time() < end
-        time.sleep(0.002)
+        time.sleep(0.001)
     os.write(terminal, bytes([key]))
-    time.sleep(0.05)
 os.waitpid(shell, 0)
 os.close(told)
 listener.join(5)
@@ -191,7 +197,7 @@ fn one_ctrl_c_on_a_terminal_is_one_and_two_are_two() {
         assert!(told.contains("interrupted after") && told.contains("goes on from there"), "{told}");
     }
     let stage = with_many_pictures();
-    stage.model(&crate::interruption::slow(16));
+    stage.model(&crate::interruption::slow(32));
     let told = on_terminal(&stage, r"\x03\x03", &[]);
     assert!(told.starts_with("exit 130\n"), "{told}");
 }
