@@ -9,8 +9,10 @@ use pellucid_graph::{Model, ModelError, Tensor};
 use pellucid_runtime::{
     Array, GradientOptions, GradientSession, GradientsError, Layout, Runtime, SessionOptions, TappedModel,
 };
+use pellucid_saliency::evaluate::{ConfidenceGames, ranked};
+use pellucid_saliency::render::{Alignment, upsample};
+use pellucid_saliency::stats::spearman;
 use pellucid_vision::canvas::normal;
-use pellucid_vision::heat::{Alignment, upsample};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -77,15 +79,9 @@ pub struct Attribution {
     pub map: Array2<f32>,
     /// Why it is not worth drawing, if it is not.
     pub flag: Option<String>,
-    /// Area under the subject's score as the strongest pixels turn gray first; low is good. Scores are divided by the
-    /// whole picture's.
-    pub deletion: f64,
-    /// The same for a random order.
-    pub deletion_random: f64,
-    /// Area under the subject's score as the strongest pixels appear on gray first; high is good.
-    pub insertion: f64,
-    /// The same for a random order.
-    pub insertion_random: f64,
+    /// The subject's score as the strongest pixels turn gray, or appear on gray, first; a share of the whole picture's.
+    #[serde(flatten)]
+    pub games: ConfidenceGames,
     /// Spearman correlation with the map of the network with shuffled weights; near 0 is good.
     pub shuffled: f64,
     /// Integrated Gradients only: the map's sum over the score's rise from gray to the picture; near 1 is good.
@@ -150,22 +146,12 @@ pub fn attribute(
     for &method in methods {
         let (map, completeness) = picture.map(&mut scorer, method, settings)?;
         let (other, _) = picture.map(&mut shuffled, method, settings)?;
-        let same = spearman(&map, &other);
+        let same = rank_correlation(&map, &other);
         let mut order = ranked(&map);
-        let [deletion, insertion] = picture.curves(&mut scorer, &order)?;
+        let areas = picture.curves(&mut scorer, &order)?;
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(settings.seed));
-        let [deletion_random, insertion_random] = picture.curves(&mut scorer, &order)?;
-        done.push(Attribution {
-            method,
-            flag: flag(&map, same),
-            map,
-            deletion,
-            deletion_random,
-            insertion,
-            insertion_random,
-            shuffled: same,
-            completeness,
-        });
+        let games = ConfidenceGames::of(areas, picture.curves(&mut scorer, &order)?);
+        done.push(Attribution { method, flag: flag(&map, same), map, games, shuffled: same, completeness });
     }
     Ok(done)
 }
@@ -390,35 +376,10 @@ fn places(map: &ArrayD<f32>, layout: Layout) -> Option<ndarray::Array3<f32>> {
     }
 }
 
-/// Pixels by falling value.
-fn ranked(map: &Array2<f32>) -> Vec<usize> {
-    let values: Vec<f32> = map.iter().copied().collect();
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
-    order
-}
-
-/// Spearman's rank correlation; 0 where a map is constant.
-pub fn spearman(a: &Array2<f32>, b: &Array2<f32>) -> f64 {
-    let (a, b) = (mid_ranks(a), mid_ranks(b));
-    let centre = (a.len() as f64 - 1.0) / 2.0;
-    let product = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| (x - centre) * (y - centre)).sum::<f64>();
-    let scale = (product(&a, &a) * product(&b, &b)).sqrt();
-    if scale > 0.0 { product(&a, &b) / scale } else { 0.0 }
-}
-
-/// Ranks from 0, equal values sharing the middle of theirs.
-fn mid_ranks(map: &Array2<f32>) -> Vec<f64> {
-    let values: Vec<f32> = map.iter().copied().collect();
-    let order = ranked(map);
-    let mut ranks = vec![0.0; values.len()];
-    let mut from = 0;
-    while from < order.len() {
-        let same = order[from..].iter().take_while(|&&i| values[i] == values[order[from]]).count().max(1);
-        order[from..from + same].iter().for_each(|&i| ranks[i] = from as f64 + (same as f64 - 1.0) / 2.0);
-        from += same;
-    }
-    ranks
+/// Spearman's rank correlation of two maps.
+fn rank_correlation(a: &Array2<f32>, b: &Array2<f32>) -> f64 {
+    let flat = |map: &Array2<f32>| map.iter().copied().collect::<Vec<_>>();
+    spearman(&flat(a), &flat(b))
 }
 
 /// Why a map is not worth drawing.
@@ -464,14 +425,6 @@ fn shuffle(model: &mut Model, seed: u64) -> Result<(), AttributionError> {
 mod tests {
     use super::*;
     use ndarray::array;
-
-    #[test]
-    fn rank_correlation_knows_order_ties_and_constants() {
-        let a = array![[1.0, 2.0], [3.0, 4.0]];
-        assert!((spearman(&a, &array![[10.0, 20.0], [30.0, 400.0]]) - 1.0).abs() < 1e-12);
-        assert!((spearman(&a, &array![[4.0, 3.0], [2.0, 1.0]]) + 1.0).abs() < 1e-12);
-        assert_eq!(spearman(&a, &array![[1.0, 1.0], [1.0, 1.0]]), 0.0);
-    }
 
     #[test]
     fn maps_that_show_nothing_are_flagged() {

@@ -3,8 +3,8 @@
 use crate::results::Finding;
 use pellucid_guard::Budget;
 use pellucid_runtime::{Runtime, RuntimeError, TapSession, TappedModel};
+use pellucid_saliency::render::min_max;
 use pellucid_vision::dataset::Dataset;
-use pellucid_vision::heat::min_max;
 use pellucid_vision::loader;
 use pellucid_vision::preprocess::Preprocessing;
 use std::collections::{BTreeMap, BTreeSet};

@@ -5,27 +5,10 @@
 //! that does not exist (a share of nothing, a quantile of no samples) is NaN in memory and null in JSON.
 
 use crate::illusion::results::PicturedNeuron;
+pub use pellucid_saliency::stats::Proportion;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-
-/// A proportion with its Wilson 95 % interval.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Proportion {
-    /// How many of the `total` count.
-    pub count: usize,
-    /// Out of how many; 0 makes `value` NaN (serialised as null).
-    pub total: usize,
-    /// `count / total`.
-    #[serde(deserialize_with = "null_as_nan")]
-    pub value: f64,
-    /// Lower bound.
-    #[serde(deserialize_with = "null_as_nan")]
-    pub low: f64,
-    /// Upper bound.
-    #[serde(deserialize_with = "null_as_nan")]
-    pub high: f64,
-}
 
 /// A value with the 95 % interval of its bootstrap.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -12,15 +12,15 @@
 use ndarray::{Array2, ArrayView3};
 use pellucid_diffusion::auc::{Control, faithfulness};
 use pellucid_diffusion::cam::{Cam, Score};
-use pellucid_diffusion::gate::{Lead, Standing, Unit};
 use pellucid_diffusion::lime::lime;
-use pellucid_diffusion::ranking::{Interval, roc_area};
 use pellucid_diffusion::rise::{MaskKind, Mode, Reading, RiseSettings, Target, rise_readings};
 use pellucid_diffusion::similarity::Similarity;
 use pellucid_diffusion::trajectory::{Trajectory, TrajectorySettings};
 use pellucid_diffusion::words::{WordMaps, word_maps};
 use pellucid_diffusion::{Pipeline, PipelineOptions};
 use pellucid_runtime::progress::Silent;
+use pellucid_saliency::evaluate::{DistanceGames, Lead, Standing, Unit};
+use pellucid_saliency::stats::{Interval, roc_area};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -231,7 +231,10 @@ fn tables(all: &[Figures]) -> String {
     ]);
     let units = units(all);
     for name in maps {
-        let Some(standing) = Standing::of(&units, name, &[RANDOM, identity_of(name)], &[]) else { continue };
+        let Some(standing) = Standing::of(DistanceGames::MEASURE, &units, name, &[RANDOM, identity_of(name)], &[])
+        else {
+            continue;
+        };
         let cell = |l: &Lead| format!("{:+.3} ({:+.3} to {:+.3})", l.lead.value, l.lead.low, l.lead.high);
         let cells: Vec<String> = standing.leads.iter().map(cell).collect();
         let passes = if standing.passes() == Some(true) { "yes" } else { "no" };

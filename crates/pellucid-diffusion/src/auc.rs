@@ -5,33 +5,12 @@
 //! faithful map has a high deletion area and a low insertion area. The controls of [`Control`] say what is high and low.
 
 use crate::error::DiffusionError;
-use crate::noise::stream;
 use crate::pipeline::Pipeline;
 use crate::similarity::gaussian_kernel;
 use crate::trajectory::Trajectory;
 use ndarray::{Array2, Array4, ArrayView3, Axis};
-use rand::seq::SliceRandom;
+use pellucid_saliency::evaluate::{Curve, DistanceGames, controls, moves};
 use serde::{Deserialize, Serialize};
-
-/// A curve and its areas.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Curve {
-    /// Mean squared distance of the decoded result after each move, from none to all.
-    pub distances: Vec<f64>,
-    /// Area under the curve scaled to 0…1 by its own least and greatest value: as published. One spike rescales it.
-    pub area: f64,
-    /// Area under the curve scaled by its two ends, which every map shares.
-    pub fixed_area: f64,
-}
-
-/// Deletion and insertion of one map at one step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Faithfulness {
-    /// High is good.
-    pub deletion: Curve,
-    /// Low is good.
-    pub insertion: Curve,
-}
 
 /// Orders that need no explanation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,15 +43,8 @@ impl Control {
         let (_, height, width) = clean.dim();
         match self {
             Self::Magnitude => clean.mapv(|v| v * v).sum_axis(Axis(0)),
-            Self::Centre => Array2::from_shape_fn((height, width), |(y, x)| {
-                let (dy, dx) = (y as f32 - (height as f32 - 1.0) / 2.0, x as f32 - (width as f32 - 1.0) / 2.0);
-                -(dy * dy + dx * dx)
-            }),
-            Self::Random => {
-                let mut ranks: Vec<f32> = (0..height * width).map(|i| i as f32).collect();
-                ranks.shuffle(&mut stream(seed, at as u64));
-                Array2::from_shape_fn((height, width), |(y, x)| ranks[y * width + x])
-            }
+            Self::Centre => controls::centre_prior((height, width)),
+            Self::Random => controls::random_order((height, width), seed, at as u64),
         }
     }
 }
@@ -83,28 +55,17 @@ pub fn faithfulness(
     trajectory: &Trajectory,
     at: usize,
     map: &Array2<f32>,
-) -> Result<Faithfulness, DiffusionError> {
+) -> Result<DistanceGames, DiffusionError> {
     let latent = &trajectory.steps[at].latent;
     let moves = moves(map);
     let zero = Array4::zeros(latent.dim());
     let blurred = blur(latent);
     let whole = pipeline.decode(trajectory.after(at))?;
     let mut curve = |latents: &Array4<f32>| distances(pipeline, trajectory, at, latents, &whole).map(Curve::of);
-    Ok(Faithfulness {
-        deletion: curve(&replaced(latent, &zero, &moves))?,
-        insertion: curve(&replaced(&blurred, latent, &moves))?,
+    Ok(DistanceGames {
+        deletion_distance: curve(&replaced(latent, &zero, &moves))?,
+        insertion_distance: curve(&replaced(&blurred, latent, &moves))?,
     })
-}
-
-/// For each place the move that takes it, from 1: the map's order (ties by place), one row's worth a move.
-fn moves(map: &Array2<f32>) -> Array2<usize> {
-    let (height, width) = map.dim();
-    let flat: Vec<f32> = map.iter().copied().collect();
-    let mut order: Vec<usize> = (0..flat.len()).collect();
-    order.sort_by(|&a, &b| flat[b].total_cmp(&flat[a]));
-    let mut moves = Array2::zeros((height, width));
-    order.iter().enumerate().for_each(|(rank, &place)| moves[[place / width, place % width]] = rank / width + 1);
-    moves
 }
 
 /// `from` with the places of the first j moves taken from `to`, for j = 0…H.
@@ -134,32 +95,6 @@ pub(crate) fn distances(
         f64::from(difference.mapv(|v| v * v).mean().unwrap_or(0.0))
     };
     Ok(pictures.outer_iter().map(distance).collect())
-}
-
-impl Faithfulness {
-    /// Whether both curves have a value for the start and one for each of so many moves.
-    pub fn has_moves(&self, moves: usize) -> bool {
-        [&self.deletion, &self.insertion].iter().all(|curve| curve.distances.len() == moves + 1)
-    }
-}
-
-impl Curve {
-    fn of(distances: Vec<f64>) -> Self {
-        let (low, high) = distances.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
-        let (first, last) = (distances[0], distances[distances.len() - 1]);
-        let area = trapezoid(&distances, low, high);
-        let fixed_area = trapezoid(&distances, first.min(last), first.max(last));
-        Self { distances, area, fixed_area }
-    }
-}
-
-/// Area over the unit interval of the values scaled from `low`…`high` to 0…1; 0 for a flat curve.
-fn trapezoid(values: &[f64], low: f64, high: f64) -> f64 {
-    if high <= low || values.len() < 2 {
-        return 0.0;
-    }
-    let sum: f64 = values.windows(2).map(|w| (w[0] + w[1]) / 2.0 - low).sum();
-    sum / (high - low) / (values.len() - 1) as f64
 }
 
 /// Gaussian blur, 11 wide, σ = 5, edges mirrored.
@@ -192,17 +127,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn areas_are_those_of_the_scaled_curve() {
-        let curve = Curve::of(vec![0.0, 1.0, 4.0, 2.0]);
-        assert!((curve.area - (0.125 + 0.625 + 0.75) / 3.0).abs() < 1e-12);
-        assert!((curve.fixed_area - (0.25 + 1.25 + 1.5) / 3.0).abs() < 1e-12);
-        assert_eq!(Curve::of(vec![1.0, 1.0]).area, 0.0);
-    }
-
-    #[test]
     fn each_move_takes_one_rows_worth_in_the_maps_order() {
         let map = ndarray::array![[0.1, 0.9, 0.3], [0.8, 0.2, 0.7]];
-        assert_eq!(moves(&map), ndarray::array![[2, 1, 2], [1, 2, 1]]);
         let (from, to) = (Array4::zeros((1, 1, 2, 3)), Array4::ones((1, 1, 2, 3)));
         let all = replaced(&from, &to, &moves(&map));
         let counts: Vec<f32> = all.outer_iter().map(|s| s.sum()).collect();

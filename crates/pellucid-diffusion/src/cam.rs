@@ -9,7 +9,7 @@ use pellucid_graph::Model;
 use pellucid_graph::blocks::{Block, BlockKind, Part, find_blocks};
 use pellucid_graph::grad::{GradientError, Objective, Recompute};
 use pellucid_runtime::{Array, GradientOptions, GradientsError, RuntimeError, SessionOptions};
-use pellucid_vision::heat::{self, Alignment};
+use pellucid_saliency::render::{self, Alignment};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -191,7 +191,7 @@ impl Cam {
                 published.push(map);
             }
         }
-        let overall = mean(&published, self.size).and_then(|m| heat::min_max(m.view()));
+        let overall = mean(&published, self.size).and_then(|m| render::min_max(m.view()));
         (groups.into_iter().filter_map(|(n, g)| Some((n, mean(&g, self.size)?))).collect(), overall)
     }
 }
@@ -210,8 +210,8 @@ fn block_map(activation: &Array3<f32>, gradient: &Array3<f32>, (height, width): 
         sum.zip_mut_with(&a, |s, a| *s += weight * a);
     }
     sum.mapv_inplace(|v| v.max(0.0));
-    let large = heat::upsample(sum.view(), width, height, Alignment::Centres);
-    heat::min_max(large.view())
+    let large = render::upsample(sum.view(), width, height, Alignment::Centres);
+    render::min_max(large.view())
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 //! The flow: [`Pipeline::open`] reads a diffusers folder exported to ONNX (or a denoiser alone, described by a TOML file), [`Timesteps`] chooses the steps,
 //! [`Trajectory::compute`] samples once and keeps every step, and every explainer reads that trajectory: [`words`]
 //! (what each word looks at), [`rise`] (what the step depends on, by masking), [`cam`] (which activations carry it),
-//! [`recovery`](mod@recovery) (how far each place has come), [`auc`] (whether a map is faithful) and [`gate`] (whether it is more so than
-//! controls that know nothing). Results are plain structs.
+//! [`recovery`](mod@recovery) (how far each place has come), [`auc`] (whether a map is faithful; [`pellucid_saliency::evaluate`] says whether more so
+//! than controls that know nothing). Results are plain structs.
 //!
 //! Every explainer uses the stateless DDIM step of [`NoiseSchedule::step`] (η = 0) with explicit (t, t′), so nothing that
 //! is asked of one step changes another.
@@ -15,7 +15,6 @@ mod config;
 mod denoiser;
 mod entries;
 mod error;
-pub mod gate;
 pub mod lime;
 pub mod multistep;
 mod noise;
@@ -23,7 +22,6 @@ mod noise;
 pub mod parsers;
 mod pipeline;
 mod plain;
-pub mod ranking;
 pub mod recovery;
 pub mod rise;
 mod schedule;

@@ -6,10 +6,10 @@
 
 use crate::auc::distances;
 use crate::error::DiffusionError;
-use crate::noise::stream;
 use crate::pipeline::Pipeline;
 use crate::trajectory::Trajectory;
 use ndarray::{Array1, Array2, Array4, Axis};
+use pellucid_saliency::stats::random::stream;
 use rand::Rng;
 
 /// Latents in one call of the pipeline.

@@ -1,11 +1,11 @@
-//! The one place where noise comes from a seed.
+//! Gaussian noise from a seed.
 
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use pellucid_saliency::stats::random::seeded;
+use rand::Rng;
 
 /// Standard normal numbers (Box–Muller over ChaCha8), the same for a seed on every machine.
 pub fn gaussian(seed: u64, count: usize) -> Vec<f32> {
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut random = seeded(seed);
     let mut numbers = Vec::with_capacity(count + 1);
     while numbers.len() < count {
         // 1 − u lies in (0, 1], so that the logarithm is finite.
@@ -16,13 +16,6 @@ pub fn gaussian(seed: u64, count: usize) -> Vec<f32> {
     }
     numbers.truncate(count);
     numbers
-}
-
-/// The random numbers of one step of one purpose: independent of how many were drawn elsewhere.
-pub(crate) fn stream(seed: u64, step: u64) -> ChaCha8Rng {
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    random.set_stream(step + 1);
-    random
 }
 
 #[cfg(test)]

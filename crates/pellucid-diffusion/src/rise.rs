@@ -5,14 +5,14 @@
 //! most of its input, so a reliable map proves nothing about the network unless it differs from that control.
 
 use crate::error::DiffusionError;
-use crate::noise::stream;
 use crate::pipeline::Pipeline;
-use crate::ranking::spearman;
 use crate::similarity::{Reference, Similarity};
 use crate::trajectory::{Step, Trajectory};
 use ndarray::{Array2, Array4, ArrayView3, Axis};
 use pellucid_runtime::progress::Progress;
-use pellucid_vision::heat::{self, Alignment};
+use pellucid_saliency::render::{self, Alignment};
+use pellucid_saliency::stats::random::stream;
+use pellucid_saliency::stats::spearman;
 use rand::Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -234,7 +234,7 @@ impl Masks {
         let (ch, cw) = (height.div_ceil(cells), width.div_ceil(cells));
         let small =
             Array2::from_shape_simple_fn((cells + 1, cells + 1), || f32::from(u8::from(self.random.random::<bool>())));
-        let large = heat::upsample(small.view(), (cells + 1) * cw, (cells + 1) * ch, Alignment::Centres);
+        let large = render::upsample(small.view(), (cells + 1) * cw, (cells + 1) * ch, Alignment::Centres);
         let (dy, dx) = (self.random.random_range(0..ch), self.random.random_range(0..cw));
         Array2::from_shape_fn((height, width), |(y, x)| large[[y + dy, x + dx]])
     }

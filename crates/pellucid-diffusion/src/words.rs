@@ -12,7 +12,7 @@ use ndarray::{Array2, Axis, Ix3};
 use pellucid_graph::attention::{AttentionLayers, CrossAttention, find_cross_attention};
 use pellucid_runtime::Array;
 use pellucid_runtime::progress::Progress;
-use pellucid_vision::heat::{self, Alignment};
+use pellucid_saliency::render::{self, Alignment};
 use serde::{Deserialize, Serialize};
 
 /// A cross-attention layer, by a name for people.
@@ -44,7 +44,7 @@ impl WordMaps {
     pub fn mean(&self, step: usize, word: usize, (height, width): (usize, usize)) -> Array2<f32> {
         let layers = &self.maps[step];
         let sum = layers.iter().fold(Array2::zeros((height, width)), |sum: Array2<f32>, maps| {
-            sum + heat::upsample(maps[word].view(), width, height, Alignment::Centres).mapv(|v| v.max(0.0))
+            sum + render::upsample(maps[word].view(), width, height, Alignment::Centres).mapv(|v| v.max(0.0))
         });
         sum / layers.len().max(1) as f32
     }

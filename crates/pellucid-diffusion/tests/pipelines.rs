@@ -3,13 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 use pellucid_diffusion::cam::{Cam, Score};
-use pellucid_diffusion::ranking::roc_area;
 use pellucid_diffusion::rise::{RiseSettings, rise};
 use pellucid_diffusion::trajectory::{Trajectory, TrajectorySettings};
 use pellucid_diffusion::words::word_maps;
 use pellucid_diffusion::{PictureStart, Pipeline, PipelineOptions, Prompt, Timesteps, picture};
 use pellucid_runtime::SessionOptions;
 use pellucid_runtime::progress::Silent;
+use pellucid_saliency::stats::roc_area;
 use std::path::{Path, PathBuf};
 
 fn zoo() -> PathBuf {

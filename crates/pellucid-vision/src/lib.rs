@@ -11,7 +11,6 @@ pub mod augment;
 pub mod canvas;
 pub mod dataset;
 pub mod fourier;
-pub mod heat;
 mod jpeg;
 pub mod loader;
 pub mod names;

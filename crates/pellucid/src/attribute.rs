@@ -5,7 +5,7 @@ use crate::{Classifier, Error};
 use ndarray::{Array2, Axis};
 use pellucid_classifier::attribution::{self, Attribution, AttributionSettings, Method, Subject};
 use pellucid_classifier::statistics::quantile;
-use pellucid_vision::heat::{self, Alignment};
+use pellucid_saliency::render::{self, Alignment};
 use pellucid_vision::picture::Picture;
 use pellucid_vision::preprocess::Layout;
 use serde::Serialize;
@@ -67,7 +67,7 @@ pub fn attribute(
         &options.session,
     )?;
     let draw = |map: &Attribution| match map.flag {
-        None => heat::render(&seen, shown(&map.map).view(), Alignment::Centres, 0.55).and_then(|p| p.to_png().ok()),
+        None => render::render(&seen, shown(&map.map).view(), Alignment::Centres, 0.55).and_then(|p| p.to_png().ok()),
         Some(_) => None,
     };
     Ok(Attributions { subject, title, drawn: maps.iter().map(draw).collect(), maps, seen: seen.to_png()? })

@@ -53,6 +53,7 @@ pub use pellucid_graph as graph;
 pub use pellucid_guard as guard;
 pub use pellucid_report as report;
 pub use pellucid_runtime as runtime;
+pub use pellucid_saliency as saliency;
 pub use pellucid_vision as vision;
 
 /// The version of this build.

@@ -4,7 +4,7 @@ use crate::{Classifier, Error};
 use ndarray::{Array4, ArrayView1, Axis};
 use pellucid_classifier::layer::softmax;
 use pellucid_classifier::scan::predicted;
-use pellucid_vision::heat::{self, Alignment};
+use pellucid_saliency::render::{self, Alignment};
 use pellucid_vision::picture::Picture;
 use serde::Serialize;
 use std::path::Path;
@@ -115,5 +115,5 @@ fn feature_map(classifier: &Classifier, input: &Array4<f32>) -> Result<Option<nd
 
 fn draw(classifier: &Classifier, map: &ndarray::ArrayD<f32>, j: usize, seen: &Picture) -> Option<Vec<u8>> {
     let maps = classifier.tapped.map.as_ref()?.neuron(map, j)?;
-    heat::render(seen, maps.index_axis(Axis(0), 0), Alignment::Centres, 0.55)?.to_png().ok()
+    render::render(seen, maps.index_axis(Axis(0), 0), Alignment::Centres, 0.55)?.to_png().ok()
 }

@@ -1,7 +1,7 @@
 //! Where on its finished picture a neuron responds: METHODS A4's heat mask.
 
 use ndarray::{Array2, ArrayView2};
-use pellucid_vision::heat::{Alignment, upsample};
+use pellucid_saliency::render::{Alignment, upsample};
 use pellucid_vision::picture::Picture;
 
 /// Standard deviations above the mean from which a place is shown in full.

@@ -4,6 +4,7 @@ use crate::args::{Args, AttributeArgs};
 use crate::output;
 use anyhow::{Context, Result};
 use pellucid::classifier_methods::attribution::{Attribution, Method};
+use pellucid::saliency::evaluate::{ConfidenceGames, Game};
 use pellucid::{Attributions, Classifier};
 use std::path::Path;
 use std::process::ExitCode;
@@ -48,16 +49,22 @@ fn write(folder: &Path, found: &Attributions) -> Result<()> {
 
 fn describe(found: &Attributions, folder: Option<&Path>) -> Vec<String> {
     let mut lines = vec![format!("what speaks for {}", found.title)];
-    lines.push(format!("{:22} {:>18} {:>18} {:>9}", "", "deletion (random)", "insertion (random)", "shuffled"));
+    let head = |game| format!("confidence at {game} ({}; random order)", ConfidenceGames::MEASURE.better(game));
+    let [deletion, insertion] = Game::ALL.map(head);
+    lines.push(format!("{:22} {deletion}  {insertion}  same with shuffled weights", ""));
     let scores = |a: &Attribution| {
+        let both = |game| {
+            let (map, random) = a.games.areas(game);
+            format!("{map:.3} ({random:.3})")
+        };
         format!(
-            "{:22} {:>8.3} ({:.3})   {:>8.3} ({:.3})   {:>7.3}",
+            "{:22} {:>w$}  {:>v$}  {:.3}",
             name(a.method),
-            a.deletion,
-            a.deletion_random,
-            a.insertion,
-            a.insertion_random,
-            a.shuffled
+            both(Game::Deletion),
+            both(Game::Insertion),
+            a.shuffled,
+            w = deletion.chars().count(),
+            v = insertion.chars().count(),
         )
     };
     for map in &found.maps {

@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use pellucid::diffusion::{ExplainSettings, Explained, FaithfulnessSettings, Solver, StepFigures};
 use pellucid::diffusion_methods::cam::Score;
-use pellucid::diffusion_methods::gate::Standing;
 use pellucid::diffusion_methods::rise::{MaskKind, Mode, Reading, RiseSettings, Target};
 use pellucid::diffusion_methods::similarity::Similarity;
 use pellucid::diffusion_methods::{PictureStart, Pipeline, PipelineOptions, Spacing, Timesteps, TrajectorySettings};
+use pellucid::saliency::evaluate::{GameStanding, Standing};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -351,8 +351,10 @@ fn run_explain(args: &Args, explain: &ExplainArgs, choose: impl Fn(&mut ExplainS
 
 /// A map's areas with their intervals, and whether it beats its controls.
 fn standing(s: &Standing) -> String {
-    let areas = [("deletion", s.deletion), ("insertion", s.insertion)]
-        .map(|(game, i)| format!("{game} {:.3} ({:.3} to {:.3})", i.value, i.low, i.high));
+    let areas = s.games.map(|g| {
+        let GameStanding { game, better, area } = g;
+        format!("distance at {game} {:.3} ({:.3} to {:.3}; {better})", area.value, area.low, area.high)
+    });
     let verdict = match s.passes() {
         Some(true) => format!("  beats {}", s.controls().join(" and ")),
         Some(false) => "  does not beat them for certain".to_owned(),

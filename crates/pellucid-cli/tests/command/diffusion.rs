@@ -28,12 +28,15 @@ fn a_prompt_has_every_map_and_control_at_every_measured_step() {
     assert_eq!(steps, [vec![1; 9], vec![3; 9]].concat());
     // A standing is the mean of the areas of the curves themselves.
     let area = |map: &str| {
-        let of: Vec<f64> =
-            played.iter().filter(|p| p["map"] == map).map(|p| p["deletion"]["fixed_area"].as_f64().unwrap()).collect();
+        let of: Vec<f64> = played
+            .iter()
+            .filter(|p| p["map"] == map)
+            .map(|p| p["deletion_distance"]["fixed_area"].as_f64().unwrap())
+            .collect();
         of.iter().sum::<f64>() / of.len() as f64
     };
     for standing in explained["standings"].as_array().unwrap() {
-        let (map, value) = (standing["map"].as_str().unwrap(), standing["deletion"]["value"].as_f64().unwrap());
+        let (map, value) = (standing["map"].as_str().unwrap(), standing["games"][0]["area"]["value"].as_f64().unwrap());
         assert!((value - area(map)).abs() < 1e-9, "{map}: {value} against {}", area(map));
         let leads = standing["leads"].as_array().unwrap().len();
         assert_eq!(leads, if CONTROLS.contains(&map) { 0 } else { 2 * CONTROLS.len() }, "{map}");
@@ -59,7 +62,7 @@ fn many_prompts_give_one_verdict_with_intervals_over_prompts() {
     );
     for standing in study["standings"].as_array().unwrap() {
         assert_eq!(standing["units"], 3);
-        let [low, value, high] = ["low", "value", "high"].map(|k| standing["insertion"][k].as_f64().unwrap());
+        let [low, value, high] = ["low", "value", "high"].map(|k| standing["games"][1]["area"][k].as_f64().unwrap());
         assert!(low <= value && value <= high, "{standing}");
     }
     // Again: every step comes from the cache, to the same figures.

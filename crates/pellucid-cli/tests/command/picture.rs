@@ -145,8 +145,8 @@ fn an_attribution_adds_up_finds_the_place_and_passes_its_checks() {
     for map in maps.as_array().unwrap() {
         if map["method"] == "integrated-gradients" {
             assert!((map["completeness"].as_f64().unwrap() - 1.0).abs() < 1e-3, "{map}");
-            assert!(map["deletion"].as_f64() < map["deletion_random"].as_f64(), "{map}");
-            assert!(map["insertion"].as_f64() > map["insertion_random"].as_f64(), "{map}");
+            assert!(map["deletion_confidence"].as_f64() < map["deletion_confidence_random"].as_f64(), "{map}");
+            assert!(map["insertion_confidence"].as_f64() > map["insertion_confidence_random"].as_f64(), "{map}");
         }
         if map["method"] == "smooth-grad" {
             // The neuron is a mean: every pixel counts the same.

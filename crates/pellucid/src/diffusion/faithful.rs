@@ -8,11 +8,11 @@ use crate::run::RunDirectory;
 use crate::{Error, VERSION};
 use ndarray::Array2;
 use pellucid_classifier::results::RunRecord;
-use pellucid_diffusion::auc::{Control, Faithfulness, faithfulness};
-use pellucid_diffusion::gate::{Standing, Unit};
+use pellucid_diffusion::auc::{Control, faithfulness};
 use pellucid_diffusion::lime::lime;
 use pellucid_diffusion::{DiffusionError, Pipeline};
 use pellucid_runtime::progress::Progress;
+use pellucid_saliency::evaluate::{DistanceGames, Standing, Unit};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ pub struct MapFaithfulness {
     pub is_control: bool,
     /// Both games.
     #[serde(flatten)]
-    pub games: Faithfulness,
+    pub games: DistanceGames,
 }
 
 /// A map to be played.
@@ -181,8 +181,8 @@ fn standings(units: &[Unit], played: &[&[MapFaithfulness]]) -> Vec<Standing> {
     let controls = each.iter().filter(|p| p.is_control).map(|p| p.map.as_str());
     let priors: Vec<&str> = controls.filter(|c| !gate.contains(c)).collect();
     let standing = |p: &&MapFaithfulness| match p.is_control {
-        true => Standing::of(units, &p.map, &[], &[]),
-        false => Standing::of(units, &p.map, &gate, &priors),
+        true => Standing::of(DistanceGames::MEASURE, units, &p.map, &[], &[]),
+        false => Standing::of(DistanceGames::MEASURE, units, &p.map, &gate, &priors),
     };
     each.iter().filter_map(standing).collect()
 }
@@ -233,16 +233,17 @@ pub fn study(pipeline: &Pipeline, explained: &[Explained], runs: &Path, force: b
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pellucid_diffusion::auc::Curve;
+    use pellucid_saliency::evaluate::{Curve, Game};
 
     fn played(step: usize, map: &str, is_control: bool, areas: [f64; 2]) -> MapFaithfulness {
-        let [deletion, insertion] = areas.map(|area| Curve { distances: vec![0.0, 1.0], area, fixed_area: area });
+        let [deletion_distance, insertion_distance] =
+            areas.map(|area| Curve { distances: vec![0.0, 1.0], area, fixed_area: area });
         MapFaithfulness {
             step,
             t: 10 * step,
             map: map.to_owned(),
             is_control,
-            games: Faithfulness { deletion, insertion },
+            games: DistanceGames { deletion_distance, insertion_distance },
         }
     }
 
@@ -258,7 +259,7 @@ mod tests {
         };
         let one = over_steps(&prompt(0.0));
         assert_eq!(one.iter().map(|s| (s.map.as_str(), s.units)).collect::<Vec<_>>(), [("DF-RISE", 2), (RANDOM, 2)]);
-        assert!((one[0].deletion.value - 0.7).abs() < 1e-12 && one[0].passes() == Some(true));
+        assert!((one[0].area(Game::Deletion).value - 0.7).abs() < 1e-12 && one[0].passes() == Some(true));
 
         let mut with_word = prompt(0.1);
         with_word.push(played(1, "attention to “cat”", false, [0.5, 0.5]));
@@ -266,6 +267,10 @@ mod tests {
         let many = over_prompts(&[&a, &with_word, &c]);
         assert_eq!(many.len(), 2, "a map of one prompt alone says nothing of all of them");
         assert_eq!(many[0].units, 3);
-        assert!((many[0].deletion.low - 0.6).abs() < 1e-9, "the least of three prompts: {}", many[0].deletion.low);
+        assert!(
+            (many[0].area(Game::Deletion).low - 0.6).abs() < 1e-9,
+            "the least of three prompts: {}",
+            many[0].area(Game::Deletion).low
+        );
     }
 }

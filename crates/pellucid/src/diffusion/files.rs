@@ -7,7 +7,7 @@ use crate::run::RunDirectory;
 use ndarray::{Array2, Axis};
 use pellucid_diffusion::picture;
 use pellucid_runtime::Array;
-use pellucid_vision::heat::{self, Alignment};
+use pellucid_saliency::render::{self, Alignment};
 use pellucid_vision::picture::Picture;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -60,7 +60,7 @@ pub(super) fn pictures(directory: &RunDirectory, all: &Computed) -> Result<Vec<S
         let under = enlarged(&picture(step.decoded.view()));
         let number = format!("step-{:03}", at + 1);
         files.push(write(format!("{number}-clean.png"), &under)?);
-        let draw = |map: &Array2<f32>| heat::render(&under, map.view(), Alignment::Centres, 0.75);
+        let draw = |map: &Array2<f32>| render::render(&under, map.view(), Alignment::Centres, 0.75);
         if let Some(shown) = all.rise.get(at).and_then(|r| draw(&r.map)) {
             files.push(write(format!("{number}-rise.png"), &shown)?);
         }

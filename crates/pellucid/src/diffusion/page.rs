@@ -6,8 +6,6 @@ use crate::{Error, VERSION};
 use ndarray::Array2;
 use pellucid_classifier::results::RunRecord;
 use pellucid_diffusion::cam::Score;
-use pellucid_diffusion::gate::{Game, Lead, Standing};
-use pellucid_diffusion::ranking::Interval;
 use pellucid_diffusion::recovery::Stage;
 use pellucid_diffusion::rise::MaskKind;
 use pellucid_diffusion::{Pipeline, Timesteps, picture};
@@ -15,6 +13,8 @@ use pellucid_report::{
     Curve, DiffusionPage, FaithfulnessPage, FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel, Map, RisePanel,
     Spread, StepPanel, Trust, Verdict,
 };
+use pellucid_saliency::evaluate::{Game, Lead, Standing};
+use pellucid_saliency::stats::Interval;
 
 /// Longest side of a picture in the page.
 const SIDE: u32 = 256;
@@ -186,14 +186,14 @@ fn verdict(standing: &Standing) -> Option<Verdict> {
 /// The areas of the order at random.
 fn chance(standings: &[Standing]) -> Option<[f64; 2]> {
     let random = standings.iter().find(|s| s.map == RANDOM)?;
-    Some([random.deletion.value, random.insertion.value])
+    Some(Game::ALL.map(|game| random.area(game).value))
 }
 
 fn rows(standings: &[Standing]) -> Vec<FaithfulnessRow> {
     let row = |s: &Standing| FaithfulnessRow {
         map: s.map.clone(),
-        deletion: spread(s.deletion),
-        insertion: spread(s.insertion),
+        deletion: spread(s.area(Game::Deletion)),
+        insertion: spread(s.area(Game::Insertion)),
         verdict: verdict(s),
     };
     standings.iter().map(row).collect()
@@ -219,7 +219,7 @@ fn games_at(played: &[MapFaithfulness], step: usize, t: usize) -> GamesPanel {
         let shown = ["DF-RISE", "DF-CAM", ALL_WORDS, RANDOM, IDENTITY];
         let find = |name: &&str| played.iter().find(|p| p.step == step && p.map == *name);
         let line = |p: &MapFaithfulness| {
-            let distances = &game.curve(&p.games).distances;
+            let distances = &p.games.curve(game).distances;
             let ends = distances[0].max(distances[distances.len() - 1]).max(f64::MIN_POSITIVE);
             let values = distances.iter().map(|d| d / ends).collect();
             GameLine { name: p.map.clone(), values, is_control: p.is_control }

@@ -1,11 +1,11 @@
 //! The one heat-map renderer: a small map becomes a layer of colour over a picture.
 //!
-//! The steps are apart so that results stay data until they are shown: [`upsample`] to the
-//! picture's size, [`min_max`] to 0…1, [`colour`] to RGB, [`overlay`] onto the picture.
+//! The steps are apart so that results stay data until they are shown: [`min_max`] to 0…1, [`upsample`] to the picture's
+//! size, the colours of [`crate::colour`], [`overlay`] onto the picture.
 
+use crate::colour::table;
 use ndarray::{Array2, ArrayView2};
-
-use crate::picture::Picture;
+use pellucid_vision::picture::Picture;
 
 /// Where the samples of a map lie when it is enlarged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -73,44 +73,6 @@ pub fn min_max(map: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
     Some(map.mapv(|value| ((f64::from(value) - f64::from(least)) / range) as f32))
 }
 
-/// The colour of `value` in 0…1 (values outside are clamped, NaN is 0).
-///
-/// Computed in OKLCh (Ottosson 2020): lightness rises evenly from near black to near white-yellow
-/// while the hue turns from violet over red to yellow, so that order survives gray printing and
-/// colour blindness.
-pub fn colour(value: f32) -> [u8; 3] {
-    let t = f64::from(if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) });
-    let lightness = 0.14 + 0.82 * t;
-    let hue = (-70.0 + 175.0 * t).to_radians();
-    let mut chroma = 0.05 + 0.2 * (t * (1.0 - t) * 4.0).sqrt().min(1.0) + 0.07 * t;
-    // The strongest colour that a screen can show at this lightness and hue.
-    loop {
-        let rgb = oklch_to_linear(lightness, chroma, hue);
-        if chroma <= 0.0 || rgb.iter().all(|channel| (-1e-4..=1.0001).contains(channel)) {
-            return rgb.map(encode_srgb);
-        }
-        chroma -= 0.002;
-    }
-}
-
-fn oklch_to_linear(lightness: f64, chroma: f64, hue: f64) -> [f64; 3] {
-    let (a, b) = (chroma * hue.cos(), chroma * hue.sin());
-    let l = (lightness + 0.396_337_777_4 * a + 0.215_803_757_3 * b).powi(3);
-    let m = (lightness - 0.105_561_345_8 * a - 0.063_854_172_8 * b).powi(3);
-    let s = (lightness - 0.089_484_177_5 * a - 1.291_485_548_0 * b).powi(3);
-    [
-        4.076_741_662_1 * l - 3.307_711_591_3 * m + 0.230_969_929_2 * s,
-        -1.268_438_004_6 * l + 2.609_757_401_1 * m - 0.341_319_396_5 * s,
-        -0.004_196_086_3 * l - 0.703_418_614_7 * m + 1.707_614_701_0 * s,
-    ]
-}
-
-fn encode_srgb(linear: f64) -> u8 {
-    let linear = linear.clamp(0.0, 1.0);
-    let encoded = if linear <= 0.003_130_8 { 12.92 * linear } else { 1.055 * linear.powf(1.0 / 2.4) - 0.055 };
-    (encoded * 255.0).round() as u8
-}
-
 /// `picture` with the colours of `heat` (values 0…1, one for each pixel) on top. `opacity` 0 shows
 /// the picture alone, 1 the colours alone. A map of another size is brought to the picture's.
 pub fn overlay(picture: &Picture, heat: ArrayView2<'_, f32>, opacity: f32) -> Picture {
@@ -123,7 +85,7 @@ pub fn overlay(picture: &Picture, heat: ArrayView2<'_, f32>, opacity: f32) -> Pi
         return overlay(picture, fitted.view(), opacity);
     }
     let opacity = if opacity.is_nan() { 0.0 } else { opacity.clamp(0.0, 1.0) };
-    let table: Vec<[u8; 3]> = (0..=255).map(|level| colour(level as f32 / 255.0)).collect();
+    let table = table();
     let mut shown = picture.clone();
     for (pixel, value) in shown.data_mut().chunks_exact_mut(3).zip(heat.iter()) {
         let tint = table[(value.clamp(0.0, 1.0) * 255.0).round() as usize];
