@@ -8,8 +8,9 @@ use crate::panels::{self, Panel};
 use base64::Engine;
 use sha2::{Digest, Sha256};
 
-pub(crate) const STYLE: &str = include_str!("../../../web/report.css");
-const SCRIPT: &str = include_str!("../../../web/report.js");
+// Built from `web/` (`make web`), and committed so that the crate can be built and packaged without Node.js.
+pub(crate) const STYLE: &str = include_str!("../web/report.css");
+const SCRIPT: &str = include_str!("../web/report.js");
 
 /// Side of the square that a picture is drawn in, in SVG units.
 pub(crate) const FRAME: f64 = 100.0;

@@ -1,12 +1,14 @@
 //! Heat maps as small pictures and outlines, from the coarse grids in [`TopSample::heat`].
 //!
-//! The grid is interpolated first and coloured afterwards, so that colours mean values. Cells are areas: a grid of
-//! h × w covers the whole picture and cell centres lie at (i + ½)/h (bilinear "half-pixel" geometry, like the strided
-//! convolutions that made it).
+//! Interpolation and colours are `pellucid-saliency`'s. What is this file's own is how much of the picture a level
+//! covers: what is cold stays clear, so that the picture can be seen through.
 //!
 //! [`TopSample::heat`]: pellucid_classifier::results::TopSample::heat
 
 use base64::Engine;
+use ndarray::{Array2, ArrayView2};
+use pellucid_saliency::colour::table;
+use pellucid_saliency::render::{Alignment, upsample};
 use std::fmt::Write;
 
 /// Side of the interpolated map, in pixels.
@@ -27,74 +29,49 @@ pub(crate) struct HeatMap {
     pub(crate) outline: String,
 }
 
-/// Colours and covers from 0 to 1: position, red, green, blue, opacity in percent.
-const RAMP: [[f32; 5]; 5] = [
-    [0.00, 38.0, 18.0, 92.0, 0.0],
-    [0.25, 92.0, 22.0, 128.0, 22.0],
-    [0.50, 190.0, 42.0, 110.0, 52.0],
-    [0.75, 245.0, 105.0, 50.0, 72.0],
-    [1.00, 255.0, 222.0, 80.0, 84.0],
-];
+/// How much of the picture is covered at the quarters of the range, from 0 to 1.
+const COVERS: [f32; 5] = [0.0, 0.22, 0.52, 0.72, 0.84];
 
 /// Draws the `size[0]` × `size[1]` grid; `None` where it is empty or not what it claims.
-pub(crate) fn draw(heat: &[f32], size: [usize; 2]) -> Option<HeatMap> {
+pub(crate) fn draw(grid: &[f32], size: [usize; 2]) -> Option<HeatMap> {
     let [height, width] = size;
-    if heat.is_empty() || height.checked_mul(width) != Some(heat.len()) || heat.iter().any(|value| !value.is_finite()) {
+    if grid.is_empty() || height.checked_mul(width) != Some(grid.len()) || grid.iter().any(|value| !value.is_finite()) {
         return None;
     }
-    let map = enlarge(heat, height, width);
-    let png = encode(&map)?;
-    let data = base64::engine::general_purpose::STANDARD.encode(png);
-    Some(HeatMap { address: format!("data:image/png;base64,{data}"), outline: outline(&map) })
+    let map = enlarge(grid, height, width)?;
+    let picture = palette_png(&map, COLOURS, &cover)?;
+    Some(HeatMap { address: address(&picture), outline: outline(&map) })
 }
 
-/// [`SIDE`] × [`SIDE`] values in `[0, 1]`, by Catmull–Rom interpolation along each axis.
-fn enlarge(heat: &[f32], height: usize, width: usize) -> Vec<f32> {
-    let columns = taps(width);
-    let rows = taps(height);
-    let mut wide = vec![0.0; height * SIDE];
-    for y in 0..height {
-        for (x, column) in columns.iter().enumerate() {
-            wide[y * SIDE + x] = column.iter().map(|&(source, weight)| weight * heat[y * width + source]).sum();
-        }
-    }
-    let mut map = vec![0.0; SIDE * SIDE];
-    for (y, row) in rows.iter().enumerate() {
-        for x in 0..SIDE {
-            let value: f32 = row.iter().map(|&(source, weight)| weight * wide[source * SIDE + x]).sum();
-            map[y * SIDE + x] = value.clamp(0.0, 1.0);
-        }
-    }
-    map
+/// The colours from cold to hot as a strip one pixel high, as a `data:` address; `None` if it cannot be written.
+pub(crate) fn key() -> Option<String> {
+    let ramp = Array2::from_shape_fn((1, 256), |(_, level)| level as f32 / 255.0);
+    palette_png(&ramp, 256, &|_| 1.0).as_deref().map(address)
 }
 
-/// For each of [`SIDE`] positions the four cells it reads, repeated at the edges, and their weights.
-fn taps(cells: usize) -> Vec<[(usize, f32); 4]> {
-    let position = |i: usize| (i as f32 + 0.5) * cells as f32 / SIDE as f32 - 0.5;
-    let clamped = |cell: f32| cell.clamp(0.0, cells as f32 - 1.0) as usize;
-    let tap = |at: f32| {
-        let (base, t) = (at.floor(), at - at.floor());
-        let weights = [
-            ((-0.5 * t + 1.0) * t - 0.5) * t,
-            (1.5 * t - 2.5) * t * t + 1.0,
-            ((-1.5 * t + 2.0) * t + 0.5) * t,
-            (0.5 * t - 0.5) * t * t,
-        ];
-        [0, 1, 2, 3].map(|k| (clamped(base - 1.0 + k as f32), weights[k]))
-    };
-    (0..SIDE).map(|i| tap(position(i))).collect()
+fn address(png: &[u8]) -> String {
+    format!("data:image/png;base64,{}", base64::engine::general_purpose::STANDARD.encode(png))
 }
 
-fn encode(map: &[f32]) -> Option<Vec<u8>> {
-    let (mut palette, mut covers) = (Vec::new(), Vec::new());
-    for i in 0..COLOURS {
-        let [_, red, green, blue, cover] = colour(i as f32 / (COLOURS - 1) as f32);
-        palette.extend([red as u8, green as u8, blue as u8]);
-        covers.push((cover * 2.55) as u8);
+/// [`SIDE`] × [`SIDE`] values in `[0, 1]`.
+fn enlarge(grid: &[f32], height: usize, width: usize) -> Option<Array2<f32>> {
+    let grid = ArrayView2::from_shape((height, width), grid).ok()?;
+    Some(upsample(grid, SIDE, SIDE, Alignment::Centres).mapv(|value| value.clamp(0.0, 1.0)))
+}
+
+/// `map` (values 0…1) in `colours` evenly spaced levels of the table; `cover` gives the opacity of a value.
+fn palette_png(map: &Array2<f32>, colours: usize, cover: &dyn Fn(f32) -> f32) -> Option<Vec<u8>> {
+    let (height, width) = map.dim();
+    let (table, last) = (table(), colours - 1);
+    let mut palette = Vec::with_capacity(3 * colours);
+    let mut covers = Vec::with_capacity(colours);
+    for i in 0..colours {
+        palette.extend(table[i * 255 / last]);
+        covers.push((cover(i as f32 / last as f32) * 255.0) as u8);
     }
-    let indices: Vec<u8> = map.iter().map(|value| (value * (COLOURS - 1) as f32).round() as u8).collect();
+    let indices: Vec<u8> = map.iter().map(|value| (value * last as f32).round() as u8).collect();
     let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, SIDE as u32, SIDE as u32);
+    let mut encoder = png::Encoder::new(&mut bytes, width as u32, height as u32);
     encoder.set_color(png::ColorType::Indexed);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_compression(png::Compression::High);
@@ -106,20 +83,20 @@ fn encode(map: &[f32]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn colour(value: f32) -> [f32; 5] {
-    let next = RAMP.iter().position(|stop| stop[0] >= value).unwrap_or(RAMP.len() - 1).max(1);
-    let (low, high) = (RAMP[next - 1], RAMP[next]);
-    let t = (value - low[0]) / (high[0] - low[0]);
-    [0, 1, 2, 3, 4].map(|i| low[i] + t * (high[i] - low[i]))
+/// The share of the picture that a value in `[0, 1]` covers.
+fn cover(value: f32) -> f32 {
+    let place = value * (COVERS.len() - 1) as f32;
+    let low = (place as usize).min(COVERS.len() - 2);
+    COVERS[low] + (place - low as f32) * (COVERS[low + 1] - COVERS[low])
 }
 
 /// Marching squares over the cell centres: separate short lines, which a stroke joins to the eye.
-fn outline(map: &[f32]) -> String {
+fn outline(map: &Array2<f32>) -> String {
     let mut path = String::new();
     let mut last = None;
     for y in 0..SIDE - 1 {
         for x in 0..SIDE - 1 {
-            let corner = |dx: usize, dy: usize| map[(y + dy) * SIDE + x + dx];
+            let corner = |dx: usize, dy: usize| map[[y + dy, x + dx]];
             let corners = [corner(0, 0), corner(1, 0), corner(1, 1), corner(0, 1)];
             for [from, to] in crossings(corners) {
                 let place = |[dx, dy]: [f32; 2]| {
@@ -197,13 +174,20 @@ mod tests {
     }
 
     #[test]
-    fn interpolation_passes_through_cell_centres() {
-        let heat = [0.1, 0.9, 0.4, 0.6, 0.2];
-        let map = enlarge(&heat, 1, 5);
-        for (cell, value) in heat.iter().enumerate() {
-            // SIDE / 5 is even, so a centre lies between two pixels.
-            let right = cell * SIDE / 5 + SIDE / 10;
-            assert!(((map[right - 1] + map[right]) / 2.0 - value).abs() < 0.03);
-        }
+    fn every_colour_is_one_of_the_table() {
+        let picture = decoded(&[0.0, 0.3, 0.7, 1.0], [2, 2]);
+        let table = table();
+        assert!(picture.pixels().all(|p| table.contains(&[p[0], p[1], p[2]])));
+        assert_eq!(picture.get_pixel(SIDE as u32 - 1, SIDE as u32 - 1).0[..3], table[255]);
+    }
+
+    #[test]
+    fn the_key_runs_through_the_whole_table() {
+        let address = key().expect("draws");
+        let data = address.strip_prefix("data:image/png;base64,").expect("a PNG");
+        let bytes = base64::engine::general_purpose::STANDARD.decode(data).expect("base64");
+        let strip = image::load_from_memory(&bytes).expect("decodes").to_rgb8();
+        let colours: Vec<[u8; 3]> = strip.pixels().map(|p| p.0).collect();
+        assert_eq!(colours, table());
     }
 }

@@ -1,7 +1,8 @@
 //! The one heat-map renderer: a small map becomes a layer of colour over a picture.
 //!
-//! The steps are apart so that results stay data until they are shown: [`min_max`] to 0…1, [`upsample`] to the picture's
-//! size, the colours of [`crate::colour`], [`overlay`] onto the picture.
+//! The steps are apart so that results stay data until they are shown: [`levels`] makes a map one
+//! byte a place, [`paint`] enlarges it ([`upsample`]) and lays the colours of the
+//! [`table`] over the picture. A page that carries the levels and the table can draw the same, byte for byte.
 
 use crate::colour::table;
 use ndarray::{Array2, ArrayView2};
@@ -73,6 +74,27 @@ pub fn min_max(map: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
     Some(map.mapv(|value| ((f64::from(value) - f64::from(least)) / range) as f32))
 }
 
+/// `map` as one byte a place, from its least value (0) to its greatest (255). `None` as in
+/// [`min_max`].
+pub fn levels(map: ArrayView2<'_, f32>) -> Option<Array2<u8>> {
+    Some(min_max(map)?.mapv(level))
+}
+
+/// `map` as one byte a place, from `low` (0) to `high` (255); values outside are clamped. `None` where
+/// that is no range, or the map is empty or holds a value that is not finite.
+pub fn levels_between(map: ArrayView2<'_, f32>, low: f32, high: f32) -> Option<Array2<u8>> {
+    let range = f64::from(high) - f64::from(low);
+    if map.is_empty() || !range.is_finite() || range <= 0.0 || map.iter().any(|value| !value.is_finite()) {
+        return None;
+    }
+    Some(map.mapv(|value| level(((f64::from(value) - f64::from(low)) / range) as f32)))
+}
+
+/// The level of a value in 0…1; values outside are clamped, NaN is 0.
+fn level(value: f32) -> u8 {
+    (value.clamp(0.0, 1.0) * 255.0).round() as u8
+}
+
 /// `picture` with the colours of `heat` (values 0…1, one for each pixel) on top. `opacity` 0 shows
 /// the picture alone, 1 the colours alone. A map of another size is brought to the picture's.
 pub fn overlay(picture: &Picture, heat: ArrayView2<'_, f32>, opacity: f32) -> Picture {
@@ -84,23 +106,33 @@ pub fn overlay(picture: &Picture, heat: ArrayView2<'_, f32>, opacity: f32) -> Pi
         let fitted = upsample(heat, width, height, Alignment::Centres);
         return overlay(picture, fitted.view(), opacity);
     }
-    let opacity = if opacity.is_nan() { 0.0 } else { opacity.clamp(0.0, 1.0) };
     let table = table();
     let mut shown = picture.clone();
     for (pixel, value) in shown.data_mut().chunks_exact_mut(3).zip(heat.iter()) {
-        let tint = table[(value.clamp(0.0, 1.0) * 255.0).round() as usize];
-        for (channel, tint) in pixel.iter_mut().zip(tint) {
-            let mixed = f32::from(*channel) * (1.0 - opacity) + f32::from(tint) * opacity;
-            *channel = mixed.round() as u8;
-        }
+        let tinted = blend([pixel[0], pixel[1], pixel[2]], table[usize::from(level(*value))], opacity);
+        pixel.copy_from_slice(&tinted);
     }
     shown
+}
+
+/// The colour `tint` over `under`. `opacity` 0 shows `under` alone, 1 `tint` alone.
+pub fn blend(under: [u8; 3], tint: [u8; 3], opacity: f32) -> [u8; 3] {
+    let opacity = if opacity.is_nan() { 0.0 } else { opacity.clamp(0.0, 1.0) };
+    std::array::from_fn(|k| (f32::from(under[k]) * (1.0 - opacity) + f32::from(tint[k]) * opacity).round() as u8)
+}
+
+/// `picture` with a map of [`levels`] on top, enlarged to its size.
+///
+/// What a page's script draws from the same levels is equal to the byte: levels over 255, [`upsample`],
+/// the nearest level, its colour in [`table`], [`blend`], each in `f32`.
+pub fn paint(picture: &Picture, levels: ArrayView2<'_, u8>, alignment: Alignment, opacity: f32) -> Picture {
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let values = levels.mapv(|level| f32::from(level) / 255.0);
+    overlay(picture, upsample(values.view(), width, height, alignment).view(), opacity)
 }
 
 /// All steps at once: `map` enlarged over `picture`. `None` where the map is constant (see
 /// [`min_max`]).
 pub fn render(picture: &Picture, map: ArrayView2<'_, f32>, alignment: Alignment, opacity: f32) -> Option<Picture> {
-    let scaled = min_max(map)?;
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    Some(overlay(picture, upsample(scaled.view(), width, height, alignment).view(), opacity))
+    Some(paint(picture, levels(map)?.view(), alignment, opacity))
 }

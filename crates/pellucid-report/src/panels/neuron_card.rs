@@ -1,7 +1,7 @@
 //! One neuron: what it responds to, where it stands for the mistakes, and how far it can be trusted.
 
 use super::neuron_list::{anchor, direction_words, tone};
-use super::picture::{absent, picture};
+use super::picture::{absent, picture, ramp};
 use super::pictures;
 use crate::charts::{Scale, axis, strip};
 use crate::format::{NONE, count, number, percent, percent_range, share, signed};
@@ -39,7 +39,7 @@ fn has_heat(page: &Page, top: &TopSample) -> bool {
 fn heat_controls(h: &mut Html, page: &Page) {
     h.within("div", &[("class", "heat-controls")], |h| {
         h.within("p", &[("class", "heat-key")], |h| {
-            h.element("span", &[("class", "ramp"), ("aria-hidden", "true")], "");
+            ramp(h);
             h.text("Heat: where in the picture the neuron responds. Outline: half of its highest response there.");
             if !page.diagnosis.run.heat_maps.is_empty() {
                 h.text(&format!(" Made from {}.", page.diagnosis.run.heat_maps.trim_end_matches('.')));

@@ -2,7 +2,7 @@
 
 use crate::album::Print;
 use crate::document::FRAME;
-use crate::heat::{HeatMap, OUTLINE_SIDE};
+use crate::heat::{self, HeatMap, OUTLINE_SIDE};
 use crate::markup::Html;
 
 /// Draws `print`, under `heat` if given; `words` describe it.
@@ -32,6 +32,17 @@ fn overlay(h: &mut Html, print: &Print, heat: &HeatMap) {
     for class in ["outline under", "outline"] {
         h.void("path", &[("class", class), ("transform", &transform), ("d", &heat.outline)]);
     }
+}
+
+/// The colours of heat maps from cold to hot, to stand before the words that explain them.
+pub(crate) fn ramp(h: &mut Html) {
+    let Some(strip) = heat::key() else { return };
+    let attributes =
+        [("class", "ramp"), ("viewBox", "0 0 100 10"), ("preserveAspectRatio", "none"), ("aria-hidden", "true")];
+    h.within("svg", &attributes, |h| {
+        let size = [("width", "100"), ("height", "10"), ("preserveAspectRatio", "none"), ("href", strip.as_str())];
+        h.void("image", &size);
+    });
 }
 
 /// Stands where a picture is absent.
