@@ -6,9 +6,10 @@
 //!
 //! [`render_diffusion`] makes the other page, of a diffusion model's steps.
 //!
-//! The page needs no network, works from `file://`, and reads without JavaScript; the script (TypeScript in `web/`, built into this
-//! crate's `web/`) adds sorting, filters, the heat-map controls and the selection of neurons. Nothing a user named (classes, groups, files)
-//! reaches the page except through [`markup::Html::text`] and its attributes, which escape.
+//! The page needs no network, works from `file://`, and reads without JavaScript; the script (TypeScript in the
+//! repository's `web/`, built into this crate's `web/`) adds sorting, filters, the heat-map controls and the selection of
+//! neurons. Nothing a user named (classes, groups, files) reaches the page except through [`markup::Html::text`] and its
+//! attributes, which escape.
 
 mod album;
 mod charts;

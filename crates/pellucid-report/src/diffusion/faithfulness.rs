@@ -102,7 +102,7 @@ pub struct FaithfulnessPage {
 /// Renders the page on many prompts. Equal inputs give equal bytes.
 pub fn render_faithfulness(page: &FaithfulnessPage) -> String {
     let mut body = Html::new();
-    masthead(&mut body, "How far to trust the maps", &page.model);
+    masthead(&mut body, "How far to trust the maps", &page.model, false);
     body.within("main", &[("class", "diffusion")], |h| {
         h.within("section", &[("class", "verdict")], |h| {
             h.element("p", &[("class", "eyebrow")], &format!("Deletion and insertion over {}", page.panel.over));
@@ -251,7 +251,7 @@ fn game(h: &mut Html, title: &str, meaning: &str, lines: &[GameLine]) {
     h.within("figure", &[("class", "curve")], |h| {
         h.element("h4", &[], title);
         h.element("p", &[("class", "aside")], meaning);
-        let marks = [(0.0, "none".to_owned()), (0.5, "half".to_owned()), (0.96, "all places".to_owned())];
+        let marks = [(0.0, "none".to_owned()), (0.5, "half".to_owned()), (1.0, "all places".to_owned())];
         Chart { title, lines: &lines, range: None, marks: &marks, has_cursor: false }.draw(h);
     });
 }

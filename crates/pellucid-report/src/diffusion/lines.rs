@@ -4,6 +4,9 @@ use crate::markup::Html;
 
 const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 150.0;
+/// Where the horizontal axis begins and ends, in the drawing's units.
+pub(super) const AXIS_LEFT: f64 = 44.0;
+pub(super) const AXIS_RIGHT: f64 = WIDTH - 12.0;
 
 /// One line of a chart.
 pub(super) struct Line<'a> {
@@ -23,7 +26,7 @@ pub(super) struct Chart<'a> {
     pub(super) range: Option<(f64, f64)>,
     /// Words under the chart, by place in 0…1.
     pub(super) marks: &'a [(f64, String)],
-    /// Whether the page's script moves a line to the chosen step.
+    /// Whether the page's script moves a line to the chosen step, and lets one be chosen in the chart.
     pub(super) has_cursor: bool,
 }
 
@@ -53,24 +56,27 @@ impl Chart<'_> {
     fn svg(&self, h: &mut Html, classes: &[String]) {
         let numbers = || self.lines.iter().flat_map(|l| l.values.iter().copied()).filter(|v| v.is_finite());
         let (low, high) = self.range.unwrap_or_else(|| (numbers().fold(0.0, f64::min), numbers().fold(1e-9, f64::max)));
-        let x = |place: f64| coordinate(44.0 + (WIDTH - 56.0) * place);
+        let x = |place: f64| coordinate(AXIS_LEFT + (AXIS_RIGHT - AXIS_LEFT) * place);
         let y = |v: f64| 8.0 + (HEIGHT - 34.0) * (1.0 - (v.clamp(low, high) - low) / (high - low));
         let view = format!("0 0 {WIDTH} {HEIGHT}");
-        h.within("svg", &[("class", "lines"), ("viewBox", &view), ("role", "img"), ("aria-label", self.title)], |h| {
+        let class = if self.has_cursor { "lines linked" } else { "lines" };
+        h.within("svg", &[("class", class), ("viewBox", &view), ("role", "img"), ("aria-label", self.title)], |h| {
             for mark in [low, (low + high) / 2.0, high] {
                 let at = coordinate(y(mark));
-                let right = coordinate(WIDTH - 12.0);
-                h.void("line", &[("class", "grid"), ("x1", "44"), ("x2", &right), ("y1", &at), ("y2", &at)]);
+                let (left, right) = (coordinate(AXIS_LEFT), coordinate(AXIS_RIGHT));
+                h.void("line", &[("class", "grid"), ("x1", &left), ("x2", &right), ("y1", &at), ("y2", &at)]);
                 let label = coordinate(y(mark) + 4.0);
                 let place = [("class", "axis"), ("x", "38"), ("y", &label), ("text-anchor", "end")];
                 h.element("text", &place, &format!("{mark:.2}"));
             }
             for (place, text) in self.marks {
-                h.element(
-                    "text",
-                    &[("class", "axis"), ("x", &x(*place)), ("y", "144"), ("text-anchor", "middle")],
-                    text,
-                );
+                // A label at an end of the axis lies inside it: beyond, the drawing would cut it off.
+                let anchor = match *place {
+                    place if place <= 0.0 => "start",
+                    place if place >= 1.0 => "end",
+                    _ => "middle",
+                };
+                h.element("text", &[("class", "axis"), ("x", &x(*place)), ("y", "144"), ("text-anchor", anchor)], text);
             }
             if self.has_cursor {
                 let bottom = coordinate(HEIGHT - 24.0);

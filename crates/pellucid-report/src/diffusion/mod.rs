@@ -1,10 +1,13 @@
 //! The page that explains a diffusion model's steps: one file, a slider over steps, linked panels, curves below.
 //!
 //! Maps travel as bytes on their own grids and are coloured by the page's script, so that word, layer and step can be
-//! chosen without the network. Without JavaScript the page still shows the strip of pictures, the curves and the facts.
+//! chosen without the network. Without JavaScript the page shows one step's maps, the strip of pictures, the curves and the
+//! facts.
 
+mod data;
 mod faithfulness;
 mod lines;
+mod tiles;
 
 pub use faithfulness::{
     FaithfulnessPage, FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel, Spread, Verdict, render_faithfulness,
@@ -14,14 +17,19 @@ use crate::ReportError;
 use crate::document::source_hash;
 use crate::markup::{Html, json_for_script};
 use crate::page::explain;
+use crate::panels::picture::ramp;
 use crate::record;
 use base64::Engine;
+use data::Data;
 use lines::{Chart, Line};
+use ndarray::{Array2, ArrayView2};
 use pellucid_classifier::results::RunRecord;
+use pellucid_saliency::render;
 use serde::Serialize;
 
-const STYLE: &str = concat!(include_str!("../../../../web/report.css"), include_str!("../../../../web/diffusion.css"));
-const SCRIPT: &str = include_str!("../../../../web/diffusion.js");
+// Built from `web/` (`make web`); the style holds the report's too.
+const STYLE: &str = include_str!("../../web/diffusion.css");
+const SCRIPT: &str = include_str!("../../web/diffusion.js");
 
 /// Everything the page shows.
 #[derive(Debug, Clone, Default)]
@@ -127,19 +135,20 @@ pub struct Map {
 impl Map {
     /// Scales `values` (row by row, `width` per row) between its least and greatest; nothing for a constant map.
     pub fn scaled(values: &[f32], width: usize) -> Self {
-        let low = values.iter().copied().fold(f32::INFINITY, f32::min);
-        let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        Self::between(values, width, low, high)
+        Self::of(values, width, |map| render::levels(map))
     }
 
     /// Scales `values` from `low`…`high`; nothing where that is no range.
     pub fn between(values: &[f32], width: usize, low: f32, high: f32) -> Self {
-        if width == 0 || !high.is_finite() || !low.is_finite() || high <= low {
-            return Self::default();
-        }
-        let bytes: Vec<u8> =
-            values.iter().map(|v| ((v - low) / (high - low) * 255.0).round().clamp(0.0, 255.0) as u8).collect();
-        Self { w: width, h: values.len() / width, d: base64::engine::general_purpose::STANDARD.encode(bytes) }
+        Self::of(values, width, |map| render::levels_between(map, low, high))
+    }
+
+    fn of(values: &[f32], width: usize, levels: impl Fn(ArrayView2<'_, f32>) -> Option<Array2<u8>>) -> Self {
+        let height = values.len().checked_div(width).unwrap_or(0);
+        let grid = ArrayView2::from_shape((height, width), values).ok();
+        let Some(levels) = grid.and_then(levels) else { return Self::default() };
+        let bytes: Vec<u8> = levels.into_iter().collect();
+        Self { w: width, h: height, d: base64::engine::general_purpose::STANDARD.encode(bytes) }
     }
 }
 
@@ -156,36 +165,6 @@ pub struct Curve {
     pub range: Option<(f64, f64)>,
 }
 
-/// What the script reads.
-#[derive(Serialize)]
-struct Data<'a> {
-    prompt: &'a str,
-    words: &'a [String],
-    layers: &'a [String],
-    blocks: &'a [String],
-    settled: &'a Map,
-    trust: &'a Trust,
-    steps: Vec<StepData<'a>>,
-}
-
-#[derive(Serialize)]
-struct StepData<'a> {
-    t: usize,
-    stage: &'a str,
-    level: f64,
-    clean: String,
-    noisy: String,
-    rise: Option<&'a Map>,
-    reliability: Option<f64>,
-    identity: Option<f64>,
-    masks: Option<usize>,
-    cam: &'a Map,
-    blocks: &'a [Map],
-    recovery: &'a Map,
-    words: &'a [Map],
-    layers: &'a [Vec<Map>],
-}
-
 fn picture_address(png: &[u8]) -> String {
     format!("data:image/png;base64,{}", base64::engine::general_purpose::STANDARD.encode(png))
 }
@@ -195,29 +174,20 @@ fn picture_address(png: &[u8]) -> String {
 /// # Errors
 /// [`ReportError::Data`] where the numbers cannot be written as JSON.
 pub fn render_diffusion(page: &DiffusionPage) -> Result<String, ReportError> {
-    let steps = page.steps.iter().map(step_data).collect();
-    let data = Data {
-        prompt: &page.prompt,
-        words: &page.words,
-        layers: &page.layers,
-        blocks: &page.blocks,
-        settled: &page.settled,
-        trust: &page.trust,
-        steps,
-    };
-    let data = serde_json::to_string(&data).map_err(ReportError::Data)?;
+    let data = Data::of(page);
+    let json = serde_json::to_string(&data).map_err(ReportError::Data)?;
     let mut body = Html::new();
-    masthead(&mut body, "A diffusion model, step by step", &page.model);
+    masthead(&mut body, "A diffusion model, step by step", &page.model, true);
     body.within("main", &[("class", "diffusion")], |h| {
         summary(h, page);
-        workbench(h, page);
+        workbench(h, page, &data);
         curves(h, page);
         if let Some(panel) = &page.faithfulness {
             faithfulness::panel(h, panel);
         }
         run_facts(h, &page.facts, &page.record, &READING);
     });
-    Ok(document(&format!("{} – {}, step by step", page.prompt, page.model), body, &page.version, Some(&data)))
+    Ok(document(&format!("{} – {}, step by step", page.prompt, page.model), body, &page.version, Some(&json)))
 }
 
 /// A whole document around `body`, with the page's script where it has `data` (JSON) to read.
@@ -250,33 +220,18 @@ fn policy() -> String {
     )
 }
 
-fn step_data(step: &StepPanel) -> StepData<'_> {
-    let rise = step.rise.as_ref();
-    StepData {
-        t: step.t,
-        stage: &step.stage,
-        level: step.level,
-        clean: picture_address(&step.clean),
-        noisy: picture_address(&step.noisy),
-        rise: rise.map(|r| &r.map),
-        reliability: rise.map(|r| r.reliability),
-        identity: rise.map(|r| r.identity),
-        masks: rise.map(|r| r.masks),
-        cam: &step.cam,
-        blocks: &step.blocks,
-        recovery: &step.recovery,
-        words: &step.words,
-        layers: &step.layers,
-    }
-}
-
-fn masthead(h: &mut Html, kind: &str, model: &str) {
+fn masthead(h: &mut Html, kind: &str, model: &str, has_script: bool) {
     h.within("header", &[("class", "masthead")], |h| {
         h.within("p", &[("class", "brand")], |h| {
             h.element("span", &[("class", "wordmark")], "pellucid");
             h.element("span", &[("class", "kind")], kind);
         });
         h.within("p", &[("class", "subject")], |h| h.within("b", &[], |h| h.name(model)));
+        if has_script {
+            h.within("p", &[("class", "tools js-only")], |h| {
+                h.element("button", &[("type", "button"), ("data-theme-next", "")], "Theme: system");
+            });
+        }
     });
 }
 
@@ -300,8 +255,11 @@ fn summary(h: &mut Html, page: &DiffusionPage) {
     });
 }
 
-/// The slider, the panels and the strip.
-fn workbench(h: &mut Html, page: &DiffusionPage) {
+/// The strip, the tiles, and the places that the script's islands take over.
+fn workbench(h: &mut Html, page: &DiffusionPage, data: &Data) {
+    let island = |h: &mut Html, class: &str, name: &str| {
+        h.within("div", &[("class", class), ("data-island", name)], |_| {});
+    };
     h.within("section", &[("class", "panel workbench"), ("id", "bench")], |h| {
         h.element("h2", &[], "Step by step");
         h.element(
@@ -309,79 +267,21 @@ fn workbench(h: &mut Html, page: &DiffusionPage) {
             &[("class", "explain js-only")],
             "Move the slider, or use the arrow keys. All panels show the same step.",
         );
-        h.within("div", &[("class", "timeline js-only")], |h| {
-            h.element("button", &[("type", "button"), ("id", "play")], "Play");
-            let last = page.steps.len().saturating_sub(1).to_string();
-            h.void(
-                "input",
-                &[
-                    ("type", "range"),
-                    ("id", "step"),
-                    ("min", "0"),
-                    ("max", &last),
-                    ("value", "0"),
-                    ("aria-label", "Step"),
-                ],
-            );
-            h.element("output", &[("id", "where")], "");
-        });
+        island(h, "timeline js-only", "scrubber");
         strip(h, page);
-        h.within("div", &[("class", "controls js-only")], |h| {
-            select(h, "word", "Word", page.words.iter().map(String::as_str), !page.words.is_empty());
-            let layers = std::iter::once("mean of all layers").chain(page.layers.iter().map(String::as_str));
-            select(h, "layer", "Layer", layers, !page.words.is_empty());
-            let blocks = std::iter::once("all blocks").chain(page.blocks.iter().map(String::as_str));
-            select(h, "block", "DF-CAM block", blocks, !page.blocks.is_empty());
-            h.within("label", &[], |h| {
-                h.text("Strength");
-                h.void(
-                    "input",
-                    &[("type", "range"), ("id", "strength"), ("min", "0"), ("max", "100"), ("value", "75")],
-                );
-            });
-        });
-        h.within("div", &[("class", "tiles js-only")], |h| {
-            tile(h, "clean", "Clean picture x̂0", "What the model believes the picture is");
-            tile(h, "noisy", "Noisy latent", "What the step is given, decoded");
-            if page.steps.iter().any(|s| s.rise.is_some()) {
-                tile(h, "rise", "DF-RISE", &page.rise);
-            }
-            tile(h, "cam", "DF-CAM", &page.cam);
-            if !page.words.is_empty() {
-                tile(h, "attention", "Word", "Where the word's attention lies");
-            }
-            tile(h, "recovery", "Recovery", "How far each place has come");
-        });
-        if !page.words.is_empty() {
-            h.element("h3", &[("class", "js-only")], "Every word at this step");
-            h.element("div", &[("class", "words js-only"), ("id", "words")], "");
+        island(h, "controls js-only", "choices");
+        if let Some(step) = data.steps.get(data.start) {
+            h.element("p", &[("class", "aside no-js")], &format!("The panels below show {}.", step.r#where));
         }
-    });
-}
-
-fn select<'a>(h: &mut Html, id: &'static str, label: &str, options: impl Iterator<Item = &'a str>, shown: bool) {
-    if !shown {
-        return;
-    }
-    h.within("label", &[], |h| {
-        h.text(label);
-        h.within("select", &[("id", id)], |h| {
-            for (at, option) in options.enumerate() {
-                h.element("option", &[("value", &at.to_string())], option);
-            }
+        tiles::tiles(h, page, data);
+        h.within("p", &[("class", "heat-key key")], |h| {
+            ramp(h);
+            h.text("Maps: from the least value of each to its greatest. Grey: the map is the same everywhere.");
         });
-    });
-}
-
-fn tile(h: &mut Html, id: &'static str, title: &str, meaning: &str) {
-    h.within("figure", &[("class", "step-tile"), ("data-tile", id)], |h| {
-        h.within("canvas", &[("width", "256"), ("height", "256"), ("role", "img"), ("aria-label", title)], |_| {});
-        h.within("figcaption", &[], |h| {
-            h.element("b", &[], title);
-            h.element("span", &[("class", "meaning")], meaning);
-            h.element("span", &[("class", "reading")], "");
-            h.element("span", &[("class", "trusted")], "");
-        });
+        if data.grid.is_some() {
+            h.element("h3", &[("class", "js-only")], "Every word at this step");
+            island(h, "words js-only", "grid");
+        }
     });
 }
 
@@ -486,6 +386,8 @@ mod tests {
     #[test]
     fn the_page_names_no_address_outside_itself() {
         let html = render_diffusion(&page()).unwrap();
+        // Names of XML's namespaces, which the script knows, are no addresses.
+        let html = html.replace("http://www.w3.org/", "");
         assert!(!html.contains("http://") && !html.contains("https://"));
         assert!(html.contains("default-src &#39;none&#39;"));
     }

@@ -1,0 +1,129 @@
+//! A made-up explanation of a diffusion model: pictures that come out of noise, maps that move with the steps.
+
+use ndarray::Array2;
+use pellucid_report::{
+    Curve, DiffusionPage, FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel, Map, RisePanel, Spread, StepPanel,
+    Trust, Verdict,
+};
+use pellucid_vision::picture::Picture;
+
+/// Steps of the page.
+pub const STEPS: usize = 12;
+/// Side of the pictures, which the page enlarges.
+const SIDE: u32 = 32;
+/// Sides of the maps: not square, and no divisor of the pictures'.
+const GRID: (usize, usize) = (7, 9);
+
+/// Values of DF-RISE's map at a step.
+pub fn rise_map(step: usize) -> Array2<f32> {
+    Array2::from_shape_fn(GRID, |(y, x)| {
+        let (dx, dy) = (x as f32 - 1.0 - 0.5 * step as f32, y as f32 - 3.3);
+        (-(dx * dx + dy * dy) / 6.0).exp() + 0.05 * ((x * 7 + y * 13 + step) % 5) as f32
+    })
+}
+
+/// The clean picture of a step.
+pub fn clean(step: usize) -> Picture {
+    let grain = |x: u32, y: u32, k: u32| (x * 73 + y * 151 + k * 59 + (x * y) % 97) % 256;
+    let part = step as f32 / (STEPS - 1) as f32;
+    Picture::from_fn(SIDE, SIDE, |x, y| {
+        let inside = (x as f32 - 16.0).hypot(y as f32 - 16.0) < 10.0;
+        let target = if inside { [40, 150, 70] } else { [240, 210, 90] };
+        [0, 1, 2].map(|k| {
+            let noise = grain(x, y, k as u32) as f32;
+            (part * target[k] as f32 + (1.0 - part) * noise) as u8
+        })
+    })
+}
+
+fn map(step: usize, shift: usize) -> Map {
+    let values: Vec<f32> = rise_map(step + shift).iter().copied().collect();
+    Map::scaled(&values, GRID.1)
+}
+
+fn spread(value: f64) -> Spread {
+    Spread { value, low: value - 0.04, high: value + 0.05 }
+}
+
+/// The page, with every part that a page can have; the prompt and the words are `name` where it is given.
+pub fn page(name: Option<&str>) -> DiffusionPage {
+    let png = |picture: Picture| picture.to_png().expect("encodes");
+    let words: Vec<String> = match name {
+        Some(name) => vec![name.to_owned(), "of".to_owned()],
+        None => ["a", "frog", "left", "of", "a", "mushroom"].map(str::to_owned).to_vec(),
+    };
+    let layers: Vec<String> = (0..3).map(|k| format!("/down_blocks.{k}/attentions.0/transformer_blocks.0/attn2")).collect();
+    let step = |at: usize| StepPanel {
+        t: 981 - at * 80,
+        stage: ["coarse", "content", "clean-up"][at * 3 / STEPS].to_owned(),
+        level: at as f64 / (STEPS - 1) as f64,
+        clean: png(clean(at)),
+        noisy: png(clean(at.saturating_sub(2))),
+        // At the last step the map is the same everywhere.
+        rise: (at + 1 < STEPS).then(|| RisePanel { map: map(at, 0), reliability: 0.91, identity: 0.34, masks: 300 }),
+        cam: map(at, 2),
+        blocks: vec![map(at, 3), Map::default()],
+        recovery: map(at, 1),
+        words: (0..words.len()).map(|k| map(at, k)).collect(),
+        layers: (0..3).map(|l| (0..words.len()).map(|k| map(at, k + l)).collect()).collect(),
+    };
+    let line = |name: &str, is_control| GameLine { name: name.to_owned(), values: vec![0.0, 0.6, 1.0], is_control };
+    let game = |at: usize| GamesPanel {
+        step: at,
+        t: 981 - at * 80,
+        deletion: vec![line("DF-RISE", false), line("random order", true)],
+        insertion: vec![line("DF-RISE", false)],
+    };
+    let row = |name: &str, verdict| FaithfulnessRow {
+        map: name.to_owned(),
+        deletion: spread(0.62),
+        insertion: spread(0.31),
+        verdict,
+    };
+    let verdict = Verdict {
+        text: "Beats its controls".to_owned(),
+        passes: true,
+        leads: vec![("random order in deletion".to_owned(), spread(0.1), "3 of 3".to_owned())],
+    };
+    DiffusionPage {
+        model: name.unwrap_or("emoji_diffusion").to_owned(),
+        prompt: name.unwrap_or("a frog left of a mushroom").to_owned(),
+        picture: png(clean(STEPS - 1)),
+        steps: (0..STEPS).map(step).collect(),
+        words: words.clone(),
+        layers,
+        blocks: vec!["mid_block".to_owned(), "up_blocks.0".to_owned()],
+        rise: "What the step depends on (latent, mean)".to_owned(),
+        cam: "Which activations carry what the prompt changes".to_owned(),
+        curves: vec![
+            Curve {
+                title: "Level of denoising".to_owned(),
+                meaning: "How much of the first step's error is gone.".to_owned(),
+                lines: vec![("recovery".to_owned(), (0..STEPS).map(|at| at as f64 / 11.0).collect())],
+                range: Some((0.0, 1.0)),
+            },
+            Curve {
+                title: "Attention per word".to_owned(),
+                meaning: "Share of all attention that each word gets.".to_owned(),
+                lines: words.iter().map(|w| (w.clone(), vec![0.1; STEPS])).collect(),
+                range: None,
+            },
+        ],
+        faithfulness: Some(FaithfulnessPanel {
+            over: "3 steps of this picture".to_owned(),
+            has_intervals: true,
+            chance: Some([0.5, 0.45]),
+            rows: vec![row(name.unwrap_or("DF-RISE"), Some(verdict)), row("random order", None)],
+            steps: vec![game(1), game(6), game(11)],
+        }),
+        trust: Trust {
+            rise: "Beats random order".to_owned(),
+            cam: "Does not beat random order".to_owned(),
+            words: vec!["Beats random order".to_owned(); words.len()],
+        },
+        settled: map(0, 0),
+        facts: vec![("Guidance".to_owned(), "3".to_owned()), ("Name".to_owned(), name.unwrap_or("none").to_owned())],
+        notes: vec![name.unwrap_or("A note.").to_owned()],
+        version: "0.1.0".to_owned(),
+    }
+}
