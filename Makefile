@@ -102,8 +102,10 @@ terrain: ## Fetch the terrain model (45 MB); the tests that need it run once it 
 # Tests that need a model which is fetched apart are skipped, and counted as skipped, without it.
 FETCHED := $(if $(wildcard zoo/models/terrain/denoiser.onnx),yes)
 
-.PHONY: test
-test: setup ## Set up and run every test.
+.PHONY: test test-rust test-web
+test: test-rust test-web ## Set up and run every test.
+
+test-rust: setup ## The part of test in Rust.
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --no-tests=pass $(if $(FETCHED),--run-ignored all); else $(CARGO) test --workspace $(if $(FETCHED),-- --include-ignored); fi
 	$(CARGO) test --workspace --doc
 
@@ -111,6 +113,37 @@ KILLS ?= 40
 .PHONY: kill-test
 kill-test: setup ## Kill commands at KILLS random moments (40); each, run again, must end in the same bytes.
 	PELLUCID_KILLS=$(KILLS) $(CARGO) test -p pellucid-cli --test command -- --nocapture a_command_killed_at_any_moment
+
+# The front end: what `npm ci` installs is named with its hash in the lock file.
+WEB_READY := web/node_modules/.package-lock.json
+$(WEB_READY): web/package-lock.json web/package.json
+	@command -v npm >/dev/null || { echo "make: the front end needs Node.js 20.19 or later with npm, and there is none here: https://nodejs.org, or apt-get install nodejs npm" >&2; exit 1; }
+	cd web && npm ci --no-progress
+	@touch $@
+
+.PHONY: web check-web chromium
+web: $(WEB_READY) ## Build the pages' scripts and styles from web/ into the report's crate.
+	cd web && npm run --silent build
+
+# Built apart and compared, so that it holds for a work in progress as for a commit.
+WEB_CHECK := $(abspath $(or $(CARGO_TARGET_DIR),target)/web-check)
+check-web: $(WEB_READY) ## Check that the scripts and styles in the report's crate are what web/ gives.
+	@rm -rf $(WEB_CHECK) && cd web && PELLUCID_BUNDLES=$(WEB_CHECK) npm run --silent build
+	@diff -rq $(WEB_CHECK) crates/pellucid-report/web || { echo "make: crates/pellucid-report/web is not what web/ gives; run 'make web' and commit the result" >&2; exit 1; }
+
+chromium:
+	@command -v chromium chromium-browser google-chrome >/dev/null || { test -n "$$CHROMIUM" && test -x "$$CHROMIUM"; } || { \
+		echo "Installing Chromium for the tests of the pages"; \
+		apt-get install -y --no-install-recommends chromium >/dev/null 2>&1 \
+			|| { apt-get update && apt-get install -y --no-install-recommends chromium; } >/dev/null 2>&1 \
+			|| { echo "make: the tests of the pages need Chromium: apt-get install chromium, or name one in the variable CHROMIUM" >&2; exit 1; }; }
+
+# With --workspace, crates have the features that the tests in Rust gave them, and are not compiled again.
+PAGES := $(abspath $(or $(CARGO_TARGET_DIR),target)/pages)
+test-web: check-web chromium ## The part of test in TypeScript, with the pages in a browser.
+	$(CARGO) build --quiet --workspace --example fixture_pages
+	@$(or $(CARGO_TARGET_DIR),target)/debug/examples/fixture_pages $(PAGES)
+	cd web && npm run --silent check && npm run --silent test && PELLUCID_PAGES=$(PAGES) npm run --silent test:browser
 
 # PyTorch has an environment of its own, outside this checkout.
 RIVALS ?= $(HOME)/.cache/pellucid-rivals
@@ -188,4 +221,4 @@ fuzz-minimise: $(call tool,fuzz) ## Take what `make fuzz` found into the corpus,
 .PHONY: clean
 clean: ## Remove what the commands above made, but not run directories.
 	$(CARGO) clean
-	rm -rf .runtime .tools fuzz/target zoo/data
+	rm -rf .runtime .tools fuzz/target zoo/data web/node_modules

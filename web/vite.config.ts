@@ -9,7 +9,8 @@ export default defineConfig(({ mode }) => {
   const page = mode === "diffusion" ? "diffusion" : "report";
   return {
     build: {
-      outDir: "../crates/pellucid-report/web",
+      // `make check-web` builds elsewhere and compares.
+      outDir: process.env["PELLUCID_BUNDLES"] ?? "../crates/pellucid-report/web",
       // The other page's bundle is there too.
       emptyOutDir: false,
       target: ["chrome111", "firefox114", "safari16.4"],
