@@ -64,6 +64,7 @@ it("is scrubbed by mouse, keyboard, film and chart, and all its parts show the s
   expect(await step(page)).toBe(7);
   expect(await pixels(page, "rise")).not.toEqual(before);
 
+  await page.locator("svg.linked").first().scrollIntoViewIfNeeded();
   const chart = await page.locator("svg.linked").first().boundingBox();
   if (!chart) throw new Error("the chart is not there");
   await page.mouse.click(chart.x + chart.width - 2, chart.y + chart.height / 2);
