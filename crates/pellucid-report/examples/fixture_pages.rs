@@ -49,9 +49,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     write("diffusion.html", &render_diffusion(&diffusion_fixture::page(None))?)?;
     write("diffusion-long.html", &render_diffusion(&diffusion_fixture::page(Some(&name)))?)?;
     let small = diffusion_fixture::clean(PAINTED);
-    let under = Picture::from_fn(small.width() * FACTOR, small.height() * FACTOR, |x, y| {
-        small.pixel(x / FACTOR, y / FACTOR)
-    });
+    let under =
+        Picture::from_fn(small.width() * FACTOR, small.height() * FACTOR, |x, y| small.pixel(x / FACTOR, y / FACTOR));
     let map = diffusion_fixture::rise_map(PAINTED);
     let shown = render::render(&under, map.view(), Alignment::Centres, 0.75).ok_or("the map is constant")?;
     std::fs::write(folder.join("rise.png"), shown.to_png()?)?;

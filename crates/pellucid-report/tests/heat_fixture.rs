@@ -16,9 +16,8 @@ fn text(bytes: &[u8]) -> String {
 
 /// A map of `rows` × `columns` on a picture of `height` × `width`.
 fn case(rows: usize, columns: usize, width: u32, height: u32, opacity: f32) -> Value {
-    let map = Array2::from_shape_fn((rows, columns), |(y, x)| {
-        ((x * 37 + y * 91 + x * y * 13) % 101) as f32 / 7.0 - 3.0
-    });
+    let map =
+        Array2::from_shape_fn((rows, columns), |(y, x)| ((x * 37 + y * 91 + x * y * 13) % 101) as f32 / 7.0 - 3.0);
     let under = Picture::from_fn(width, height, |x, y| [x * 7 + y, y * 11 + 3, x * y + 5].map(|c| (c % 256) as u8));
     let levels = heat::levels(map.view()).unwrap();
     let shown = heat::render(&under, map.view(), Alignment::Centres, opacity).unwrap();

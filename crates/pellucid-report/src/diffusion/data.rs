@@ -152,7 +152,12 @@ fn choices(page: &DiffusionPage) -> Vec<Choice> {
         });
     }
     if !page.blocks.is_empty() {
-        choices.push(Choice { id: "block", label: "DF-CAM block", options: with("all blocks", &page.blocks), value: 0 });
+        choices.push(Choice {
+            id: "block",
+            label: "DF-CAM block",
+            options: with("all blocks", &page.blocks),
+            value: 0,
+        });
     }
     choices
 }
@@ -183,9 +188,10 @@ fn tiles(page: &DiffusionPage) -> Vec<Tile> {
     if !page.words.is_empty() {
         let trust = |k: usize| page.trust.words.get(k).map_or("", String::as_str);
         let mean = page.words.iter().enumerate().map(|(k, word)| caption(&format!("“{word}”"), trust(k)));
-        let each = page.layers.iter().flat_map(|layer| {
-            page.words.iter().map(move |word| caption(&format!("“{word}”, {layer}"), ""))
-        });
+        let each = page
+            .layers
+            .iter()
+            .flat_map(|layer| page.words.iter().map(move |word| caption(&format!("“{word}”, {layer}"), "")));
         let captions = mean.chain(each).collect();
         let tile = plain("attention", "Word", "clean", "Where the word's attention lies");
         tiles.push(Tile { by: vec!["layer", "word"], captions, ..tile });
@@ -212,18 +218,13 @@ fn step(page: &DiffusionPage, at: usize, step: &StepPanel) -> Step {
     maps.insert("cam", StepMaps { reading: String::new(), maps: cam });
     // Every layer has a place for every word, so that places can be counted.
     let of_words = |maps: &[Map]| (0..page.words.len()).map(|k| maps.get(k).cloned().unwrap_or_default()).collect();
-    let attention: Vec<Vec<Map>> = std::iter::once(&step.words).chain(&step.layers).map(|maps| of_words(maps)).collect();
+    let attention: Vec<Vec<Map>> =
+        std::iter::once(&step.words).chain(&step.layers).map(|maps| of_words(maps)).collect();
     maps.insert("attention", StepMaps { reading: String::new(), maps: attention.concat() });
     let recovery = StepMaps { reading: format!("{percent} on average"), maps: vec![step.recovery.clone()] };
     maps.insert("recovery", recovery);
     Step {
-        r#where: format!(
-            "step {} of {}, t = {}, {}, denoised {percent}",
-            at + 1,
-            page.steps.len(),
-            step.t,
-            step.stage
-        ),
+        r#where: format!("step {} of {}, t = {}, {}, denoised {percent}", at + 1, page.steps.len(), step.t, step.stage),
         clean: picture_address(&step.clean),
         noisy: picture_address(&step.noisy),
         maps,

@@ -52,7 +52,8 @@ pub fn page(name: Option<&str>) -> DiffusionPage {
         Some(name) => vec![name.to_owned(), "of".to_owned()],
         None => ["a", "frog", "left", "of", "a", "mushroom"].map(str::to_owned).to_vec(),
     };
-    let layers: Vec<String> = (0..3).map(|k| format!("/down_blocks.{k}/attentions.0/transformer_blocks.0/attn2")).collect();
+    let layers: Vec<String> =
+        (0..3).map(|k| format!("/down_blocks.{k}/attentions.0/transformer_blocks.0/attn2")).collect();
     let step = |at: usize| StepPanel {
         t: 981 - at * 80,
         stage: ["coarse", "content", "clean-up"][at * 3 / STEPS].to_owned(),
