@@ -6,6 +6,7 @@
 use ndarray::{Array2, ArrayD, ArrayViewD, Axis, Slice};
 use pellucid_graph::grad::Objective;
 use pellucid_graph::{Model, ModelError, Tensor};
+use pellucid_guard::Setting;
 use pellucid_runtime::{
     Array, GradientOptions, GradientSession, GradientsError, Layout, Runtime, SessionOptions, TappedModel,
 };
@@ -102,11 +103,11 @@ pub enum AttributionError {
         count: usize,
     },
     /// Grad-CAM needs a map.
-    #[error("{0} has no feature map, which Grad-CAM needs; use --method integrated-gradients or smooth-grad")]
+    #[error("{0} has no feature map, which Grad-CAM needs; use {set_method} integrated-gradients or smooth-grad", set_method = Setting::Method)]
     NoMap(String),
     /// The settings make no sense.
     #[error("{0} must be 1 or more")]
-    Nothing(&'static str),
+    Nothing(Setting),
     /// A model file.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -173,8 +174,8 @@ fn check(
         return Err(AttributionError::NoMap(tapped.model.path().display().to_string()));
     }
     match (settings.steps, settings.copies) {
-        (0, _) => Err(AttributionError::Nothing("--points")),
-        (_, 0) => Err(AttributionError::Nothing("--copies")),
+        (0, _) => Err(AttributionError::Nothing(Setting::Points)),
+        (_, 0) => Err(AttributionError::Nothing(Setting::Copies)),
         _ => Ok(()),
     }
 }

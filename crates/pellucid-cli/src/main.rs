@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod flags;
 mod output;
 mod progress;
 #[cfg(unix)]
@@ -17,6 +18,7 @@ static HEAP: pellucid::runtime::Heap = pellucid::runtime::Heap;
 
 fn main() -> ExitCode {
     settle_signals();
+    pellucid::setting::spell(flags::SPELLING);
     let args = Args::parse();
     #[cfg(unix)]
     if let supervisor::Role::Done(code) = supervisor::role(&args) {

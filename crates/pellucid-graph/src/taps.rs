@@ -8,6 +8,7 @@
 use crate::graph::{Graph, GraphError, Node};
 use crate::observed::Observations;
 use crate::tensor::ElementType;
+use pellucid_guard::Setting;
 use std::collections::{BTreeSet, HashMap};
 
 /// Values that the user names because the structure is ambiguous (`--features`, `--logits`, `--feature-map`).
@@ -30,17 +31,15 @@ pub enum TapError {
     /// No output leads back to a linear layer.
     #[error(
         "no linear head found: {0}. Expected a last Gemm, MatMul (+ Add) or 1×1 Conv with constant weights; if there is \
-         one, name its output with --logits and its input with --features"
-    )]
+         one, name its output with {logits} and its input with {set_features}", logits = Setting::Logits, set_features = Setting::Features)]
     NoLinearHead(String),
     /// Several outputs lead back to different linear layers.
-    #[error("the model has several heads: {}; name one with --logits", .0.join(", "))]
+    #[error("the model has several heads: {}; name one with {logits}", .0.join(", "), logits = Setting::Logits)]
     Ambiguous(Vec<String>),
     /// Something non-linear stands between a 1×1-Conv head and its pooling.
     #[error(
         "the head {head} is pooled after {between}: the logits are not linear in any pooled feature; remove that \
-         activation from the export, or name an earlier layer with --logits"
-    )]
+         activation from the export, or name an earlier layer with {logits}", logits = Setting::Logits)]
     NonLinearPooling {
         /// The Conv.
         head: String,

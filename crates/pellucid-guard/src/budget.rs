@@ -1,6 +1,7 @@
 //! Bounds on what a file may declare or unfold to. Each is checked before memory is taken, with arithmetic that cannot
 //! overflow.
 
+use crate::setting::Setting;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -149,12 +150,12 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// The flag of the command that sets this bound, where there is one.
-    pub fn flag(self) -> Option<&'static str> {
+    /// What sets this bound, where a user can.
+    pub fn setting(self) -> Option<Setting> {
         match self {
-            Limit::Memory => Some("--memory"),
-            Limit::FileMemory => Some("--max-file-memory"),
-            Limit::Pixels => Some("--max-pixels"),
+            Limit::Memory => Some(Setting::Memory),
+            Limit::FileMemory => Some(Setting::FileMemory),
+            Limit::Pixels => Some(Setting::Pixels),
             _ => None,
         }
     }
@@ -186,7 +187,7 @@ impl fmt::Display for OverBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let needed = self.needed.map_or_else(|| "more than 2^64".to_owned(), |n| self.limit.amount(n));
         write!(f, "{needed} needed, {} allowed", self.limit.amount(self.bound))?;
-        match self.limit.flag() {
+        match self.limit.setting() {
             Some(flag) => write!(f, "; raise the bound with {flag} if you trust the file"),
             None => Ok(()),
         }
@@ -281,13 +282,10 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_need_the_bound_and_the_flag() {
+    fn a_refusal_names_the_need_the_bound_and_the_setting() {
         let budget = Budget::default().with(Limit::FileMemory, 1 << 20);
         let message = budget.admit_array(Limit::FileMemory, &[1024, 1024], 3).unwrap_err().to_string();
-        assert_eq!(
-            message,
-            "3 MiB needed, 1 MiB allowed; raise the bound with --max-file-memory if you trust the file"
-        );
+        assert_eq!(message, "3 MiB needed, 1 MiB allowed; raise the bound with `file_memory` if you trust the file");
         let message = budget.admit_array(Limit::FileMemory, &[usize::MAX, 2], 4).unwrap_err().to_string();
         assert!(message.starts_with("more than 2^64 needed"), "{message}");
     }

@@ -4,7 +4,8 @@
 //! - [`boundary`]: parsers of others that can panic, called so that a panic is that file's error;
 //! - [`bounded`]: files read whole, if they are no larger than they may be;
 //! - [`seal`]: cache files that carry a hash of their content, so that nothing damaged is ever used;
-//! - [`printable`]: names from files, fit for a terminal.
+//! - [`printable`]: names from files, fit for a terminal;
+//! - [`setting`]: what a message tells the user to set, spelled by the front door.
 //!
 //! The lowest crate: it knows no format and no engine.
 
@@ -13,6 +14,8 @@ pub mod bounded;
 pub mod budget;
 pub mod printable;
 pub mod seal;
+pub mod setting;
 
 pub use boundary::{Panicked, parse};
 pub use budget::{Budget, ByteSize, Limit, OverBudget};
+pub use setting::{AnyOf, Job, Setting};

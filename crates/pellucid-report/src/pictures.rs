@@ -6,6 +6,7 @@ use crate::panels::pictures;
 use crate::record;
 use pellucid_classifier::illusion::ObjectiveKind;
 use pellucid_classifier::illusion::results::PictureResults;
+use pellucid_guard::Setting;
 
 /// Renders `results` as one HTML page; `files` gives the bytes of the run's PNG files. Equal inputs give equal bytes.
 pub fn render_pictures(results: &PictureResults, files: &dyn Fn(&str) -> Option<Vec<u8>>) -> String {
@@ -57,7 +58,7 @@ fn how(results: &PictureResults) -> String {
     }
     match &results.data {
         Some(data) => text += &format!(" Activations are compared with those on {data}."),
-        None => text += " No data set was given to compare with (--data).",
+        None => text += &format!(" No data set was given to compare with ({}).", Setting::Data),
     }
     text
 }

@@ -8,6 +8,7 @@
 
 use crate::device::Device;
 use crate::trust::{Doubt, examine};
+use pellucid_guard::Setting;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
@@ -26,7 +27,7 @@ const NO_TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryError {
     /// Nothing was found.
-    #[error("ONNX Runtime was not found; looked in: {}; {}, or name the library with --onnxruntime PATH or ORT_DYLIB_PATH", .0.join(", "), install())]
+    #[error("ONNX Runtime was not found; looked in: {}; {}, or name the library with {onnxruntime:#} or ORT_DYLIB_PATH", .0.join(", "), install(), onnxruntime = Setting::OnnxRuntime)]
     NotFound(Vec<String>),
     /// The named file does not exist.
     #[error(
@@ -36,16 +37,15 @@ pub enum LibraryError {
     )]
     NotThere {
         /// Who named it.
-        from: &'static str,
+        from: String,
         /// The path.
         path: PathBuf,
     },
     /// The library was found where nobody named it, and others than the user decide what it holds.
     #[error(
         "ONNX Runtime is not loaded from {path}: {}; whoever can write there would decide what runs here; {}or, if you trust \
-         them, name the library with --onnxruntime or ORT_DYLIB_PATH",
-        each(.doubts), remedy(.doubts)
-    )]
+         them, name the library with {onnxruntime} or ORT_DYLIB_PATH",
+        each(.doubts), remedy(.doubts), onnxruntime = Setting::OnnxRuntime)]
     Untrusted {
         /// The library, as it was found.
         path: PathBuf,
@@ -127,7 +127,7 @@ impl Runtime {
         let slot = LOADED.get_or_init(|| Mutex::new(None));
         let mut loaded = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(runtime) = loaded.as_ref() {
-            return match explicit.map(|p| named("--onnxruntime", p)).transpose()? {
+            return match explicit.map(|p| named(Setting::OnnxRuntime.to_string(), p)).transpose()? {
                 Some(found) if found.path != runtime.path => Err(LibraryError::AlreadyLoaded(runtime.path.clone())),
                 _ => Ok(runtime.clone()),
             };
@@ -221,23 +221,26 @@ fn disable_telemetry() {
 /// meant should not run unseen.
 pub fn find_library(explicit: Option<&Path>) -> Result<FoundLibrary, LibraryError> {
     if let Some(path) = explicit {
-        return named("--onnxruntime", path);
+        return named(Setting::OnnxRuntime.to_string(), path);
     }
     if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|p| !p.is_empty()) {
-        return named("ORT_DYLIB_PATH", Path::new(&path));
+        return named("ORT_DYLIB_PATH".to_owned(), Path::new(&path));
     }
     let first = places().into_iter().find_map(|place| Some((library_in(&place.folder)?, place.named)));
     let (file, named) = first.ok_or_else(|| LibraryError::NotFound(LOOKED_IN.map(str::to_owned).to_vec()))?;
     accept(&file, named)
 }
 
-fn named(from: &'static str, path: &Path) -> Result<FoundLibrary, LibraryError> {
+fn named(from: String, path: &Path) -> Result<FoundLibrary, LibraryError> {
     let file = if path.is_file() { Some(path.to_owned()) } else { library_in(path) };
-    file.map_or_else(|| Err(LibraryError::NotThere { from, path: path.to_owned() }), |file| accept(&file, Some(from)))
+    match file {
+        Some(file) => accept(&file, Some(&from)),
+        None => Err(LibraryError::NotThere { from, path: path.to_owned() }),
+    }
 }
 
 /// `file`, with warnings where `named` says that the user named it, and only if nothing speaks against it elsewhere.
-fn accept(file: &Path, named: Option<&'static str>) -> Result<FoundLibrary, LibraryError> {
+fn accept(file: &Path, named: Option<&str>) -> Result<FoundLibrary, LibraryError> {
     let unreadable = |e: std::io::Error| LibraryError::Load { path: file.to_owned(), reason: e.to_string() };
     // Providers (CUDA, TensorRT) are opened from the library's real folder.
     let place = file.canonicalize().map_err(unreadable)?;
@@ -273,8 +276,7 @@ fn libraries_in(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// What [`find_library`] says of where it looked; [`places`] in words.
-const LOOKED_IN: [&str; 6] = [
-    "--onnxruntime",
+const LOOKED_IN: [&str; 5] = [
     "ORT_DYLIB_PATH",
     "the executable's folder, its lib, ../lib and ../lib/pellucid",
     "the active Python's onnxruntime",
@@ -357,7 +359,7 @@ mod tests {
     fn a_named_place_without_the_library_is_an_error_that_says_who_named_it() {
         let empty = std::env::temp_dir().join("pellucid-no-runtime-here");
         let message = find_library(Some(&empty)).unwrap_err().to_string();
-        assert!(message.contains("--onnxruntime") && message.contains("pellucid-no-runtime-here"), "{message}");
+        assert!(message.contains("`onnxruntime`") && message.contains("pellucid-no-runtime-here"), "{message}");
     }
 
     #[test]

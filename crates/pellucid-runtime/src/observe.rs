@@ -5,6 +5,7 @@ use crate::library::Runtime;
 use crate::session::{RuntimeError, SessionOptions};
 use pellucid_graph::observed::{Observations, Observed, ask_for_shapes};
 use pellucid_graph::{ElementType, Model, Value};
+use pellucid_guard::Setting;
 use pellucid_guard::{Limit, OverBudget};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +16,7 @@ pub enum ObserveError {
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
     /// A dimension other than the batch is free, and nothing says how large to make it.
-    #[error("input '{input}' has free dimensions {dims}; say its size, for example --input-shape {input}={example}")]
+    #[error("input '{input}' has free dimensions {dims}; say its size, for example {input_shape} {input}={example}", input_shape = Setting::InputShape)]
     FreeDimensions {
         /// Name of the input.
         input: String,

@@ -9,6 +9,7 @@ use crate::library::Runtime;
 use crate::memory_bound::{Bounded, for_compiling, for_run};
 use ort::session::builder::GraphOptimizationLevel;
 use pellucid_graph::{ElementType, Model};
+use pellucid_guard::Setting;
 use pellucid_guard::budget::product;
 use pellucid_guard::{ByteSize, Panicked};
 use std::borrow::Cow;
@@ -48,8 +49,7 @@ impl SessionOptions {
 pub enum RuntimeError {
     /// The device is not in this build of ONNX Runtime, or not on this machine.
     #[error(
-        "--device {device}: this ONNX Runtime cannot use it here ({reason}); use --device cpu, or install onnxruntime-gpu"
-    )]
+        "{set_device} {device}: this ONNX Runtime cannot use it here ({reason}); use {set_device} cpu, or install onnxruntime-gpu", set_device = Setting::Device)]
     Device {
         /// The device asked for.
         device: Device,
@@ -84,9 +84,8 @@ pub enum RuntimeError {
     },
     /// It takes more memory than is allowed.
     #[error(
-        "{model}: {doing} takes more memory than the {} that it may have{}; raise the bound with --memory if you trust the \
-         file", ByteSize(*allowed), node.as_ref().map(|n| format!(", at the node {n}")).unwrap_or_default()
-    )]
+        "{model}: {doing} takes more memory than the {} that it may have{}; raise the bound with {memory} if you trust the \
+         file", ByteSize(*allowed), node.as_ref().map(|n| format!(", at the node {n}")).unwrap_or_default(), memory = Setting::Memory)]
     Memory {
         /// The model's path.
         model: PathBuf,

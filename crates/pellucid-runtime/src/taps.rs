@@ -8,6 +8,7 @@ use crate::session::{RuntimeError, Session, SessionOptions};
 use ndarray::{Array1, Array2, Array3, ArrayD, Axis, IxDyn, Slice};
 use pellucid_graph::observed::Observations;
 use pellucid_graph::{ElementType, Graph, HeadKind, Model, Node, TapError, TapNames, Taps, Value, taps};
+use pellucid_guard::Setting;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -53,9 +54,8 @@ pub enum TapsError {
     },
     /// The pictures do not have the size that the model takes.
     #[error(
-        "{model}: its input '{input}' takes {expected}, but the preprocessing gives {given}; correct it with --size, \
-         --channels or --layout"
-    )]
+        "{model}: its input '{input}' takes {expected}, but the preprocessing gives {given}; correct it with {size}, \
+         {channels} or {layout}", size = Setting::Size, channels = Setting::Channels, layout = Setting::Layout)]
     Size {
         /// The model's path.
         model: PathBuf,
@@ -69,8 +69,7 @@ pub enum TapsError {
     /// The head does not read one feature vector a picture.
     #[error(
         "{model}: the head {head} maps {found} features to {classes} values, but its weight has {expected}: it does not \
-         read one feature vector a picture; name the right values with --features and --logits"
-    )]
+         read one feature vector a picture; name the right values with {set_features} and {logits}", set_features = Setting::Features, logits = Setting::Logits)]
     Shape {
         /// The model's path.
         model: PathBuf,
@@ -86,8 +85,7 @@ pub enum TapsError {
     /// The head is not what its structure says.
     #[error(
         "{model}: the head {head} is not linear in '{features}': |W f + b − logits| is {error:.3e} on sample {sample}, \
-         expected at most {TOLERANCE:.0e} of the logits' size; name the right values with --features and --logits"
-    )]
+         expected at most {TOLERANCE:.0e} of the logits' size; name the right values with {set_features} and {logits}", set_features = Setting::Features, logits = Setting::Logits)]
     NotLinear {
         /// The model's path.
         model: PathBuf,

@@ -19,6 +19,7 @@ mod parquet;
 mod rows;
 mod tables;
 
+use pellucid_guard::Setting;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -408,7 +409,7 @@ fn keep_split<T>(
     let listed: Vec<String> = found.iter().map(|(name, count)| format!("{name} ({count})")).collect();
     let Some(wanted) = &options.split else {
         if found.len() > 1 {
-            warnings.push(format!("all splits are taken together: {}; --split picks one", some_of(&listed)));
+            warnings.push(format!("all splits are taken together: {}; {} picks one", some_of(&listed), Setting::Split));
         }
         return Ok(rows);
     };

@@ -2,6 +2,7 @@
 //! becomes 8-bit RGB, upright, by the rules that Pillow's `convert('RGB')` follows, since that is
 //! what the models were trained behind.
 
+use pellucid_guard::Setting;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -67,9 +68,8 @@ pub enum PictureError {
     },
     /// The header claims more pixels than [`Budget::pixels`].
     #[error(
-        "{}: the header claims {width} x {height} pixels, {limit} pixels are allowed; raise the bound with --max-pixels if you trust the file",
-        printable::name(.name)
-    )]
+        "{}: the header claims {width} x {height} pixels, {limit} pixels are allowed; raise the bound with {max_pixels} if you trust the file",
+        printable::name(.name), max_pixels = Setting::Pixels)]
     TooManyPixels {
         /// The file asked for.
         name: String,

@@ -16,6 +16,7 @@ mod geometry;
 use std::path::{Path, PathBuf};
 
 use ndarray::Array3;
+use pellucid_guard::{AnyOf, Setting};
 use serde::{Deserialize, Serialize};
 
 use crate::picture::Picture;
@@ -43,7 +44,7 @@ pub enum PreprocessingError {
         detail: String,
     },
     /// A value that is needed is not there.
-    #[error("{}: `{key}` is missing ({expected}); add it, or give {flag}", said(.origin))]
+    #[error("{}: `{key}` is missing ({expected}); add it, or give {settings}", said(.origin))]
     MissingKey {
         /// File or origin of the configuration.
         origin: String,
@@ -51,11 +52,11 @@ pub enum PreprocessingError {
         key: String,
         /// What it should hold.
         expected: &'static str,
-        /// The flag that gives it instead.
-        flag: &'static str,
+        /// What gives it instead.
+        settings: AnyOf,
     },
     /// A value that makes no sense.
-    #[error("{}: `{key}` is {}, expected {expected}; correct it, or give {flag}", said(.origin), said(.found))]
+    #[error("{}: `{key}` is {}, expected {expected}; correct it, or give {settings}", said(.origin), said(.found))]
     BadValue {
         /// File or origin of the configuration.
         origin: String,
@@ -65,14 +66,15 @@ pub enum PreprocessingError {
         found: String,
         /// What it should hold.
         expected: &'static str,
-        /// The flag that gives it instead.
-        flag: &'static str,
+        /// What gives it instead.
+        settings: AnyOf,
     },
     /// A step that this library does not do.
     #[error(
-        "{}: {}; give the preprocessing by flags or in a `.preprocess.json` beside the model",
+        "{}: {}; say how pictures are prepared with {how}, or in a `.preprocess.json` beside the model",
         said(.origin),
-        said(.detail)
+        said(.detail),
+        how = AnyOf(&[Setting::Size, Setting::Resize, Setting::Scale, Setting::Mean, Setting::Std])
     )]
     Unsupported {
         /// File or origin of the configuration.
@@ -80,11 +82,16 @@ pub enum PreprocessingError {
         /// What is not supported.
         detail: String,
     },
-    /// Flags alone do not describe a preprocessing.
-    #[error("no preprocessing is known for this model; give {missing}")]
+    /// What was set alone does not describe a preprocessing.
+    #[error(
+        "no preprocessing is known for this model; say how pictures were prepared in training: {} (for a network trained on \
+         ImageNet usually {})",
+        all(.missing, |setting| format!("{setting:#}")),
+        all(.missing, |setting| setting.with(usual(setting)))
+    )]
     Incomplete {
-        /// The flags that are still needed.
-        missing: String,
+        /// What is still needed.
+        missing: Vec<Setting>,
     },
 }
 
@@ -361,23 +368,44 @@ impl Preprocessing {
         let positive = |value: f64| value.is_finite() && value > 0.0;
         let scale = self.scale.to_string();
         let rules = [
-            (size_is_sound, "width, height", size, "sides from 1 to 8192 pixels", "--input-size"),
-            (resize_is_sound, "resize", resize, "sides from 1 to 65536, or a fraction from 0.05 to 4", "--resize"),
-            (positive(self.scale), "scale", scale, "a positive number, usually 1/255 or 1", "--scale"),
-            (self.mean.iter().all(|value| value.is_finite()), "mean", mean, "three numbers", "--mean"),
-            (self.std.iter().all(|value| positive(*value)), "std", std, "three positive numbers", "--std"),
+            (size_is_sound, "width, height", size, "sides from 1 to 8192 pixels", &[Setting::Size][..]),
+            (
+                resize_is_sound,
+                "resize",
+                resize,
+                "sides from 1 to 65536, or a fraction from 0.05 to 4",
+                &[Setting::Resize][..],
+            ),
+            (positive(self.scale), "scale", scale, "a positive number, usually 1/255 or 1", &[Setting::Scale][..]),
+            (self.mean.iter().all(|value| value.is_finite()), "mean", mean, "three numbers", &[Setting::Mean][..]),
+            (self.std.iter().all(|value| positive(*value)), "std", std, "three positive numbers", &[Setting::Std][..]),
         ];
+        let bad = |key: &str, found: String, expected: &'static str, settings: AnyOf| {
+            Err(PreprocessingError::BadValue { origin: origin.into(), key: key.into(), found, expected, settings })
+        };
         match rules.into_iter().find(|rule| !rule.0) {
             None if (0..3).any(|channel| self.table(channel).iter().any(|value| !value.is_finite())) => {
                 let found = format!("{:e} with mean {:?} and std {:?}", self.scale, self.mean, self.std);
-                let (key, expected, flag) = ("scale", "values that stay finite in 32 bits", "--scale");
-                Err(PreprocessingError::BadValue { origin: origin.into(), key: key.into(), found, expected, flag })
+                bad("scale", found, "values that stay finite in 32 bits", AnyOf(&[Setting::Scale]))
             }
             None => Ok(self),
-            Some((_, key, found, expected, flag)) => {
-                Err(PreprocessingError::BadValue { origin: origin.into(), key: key.into(), found, expected, flag })
-            }
+            Some((_, key, found, expected, settings)) => bad(key, found, expected, AnyOf(settings)),
         }
+    }
+}
+
+fn all(settings: &[Setting], said: impl Fn(Setting) -> String) -> String {
+    settings.iter().map(|setting| said(*setting)).collect::<Vec<_>>().join(" ")
+}
+
+/// The value that most networks trained on ImageNet want.
+fn usual(setting: Setting) -> &'static str {
+    match setting {
+        Setting::Size => "224x224",
+        Setting::Resize => "shortest:256",
+        Setting::Scale => "1/255",
+        Setting::Mean => "0.485,0.456,0.406",
+        _ => "0.229,0.224,0.225",
     }
 }
 
@@ -421,8 +449,8 @@ impl PreprocessingOverrides {
     }
 
     /// `found` with these settings on top. With nothing found, size, resize, scale, mean and std
-    /// must all be given, and the error lists the flags that are missing; the filter is then
-    /// bilinear (and `source` says so) where no flag gives it.
+    /// must all be given, and the error lists those that are missing; the filter is then
+    /// bilinear (and `source` says so) where none is given.
     pub fn apply(&self, found: Option<Preprocessing>) -> Result<Preprocessing, PreprocessingError> {
         let Some(found) = found else { return self.alone() };
         if self.is_empty() {
@@ -446,7 +474,7 @@ impl PreprocessingOverrides {
             std: self.std.unwrap_or(sized.std),
             source: format!("{}, changed by {named}", sized.source),
         };
-        changed.checked("flags")
+        changed.checked("the settings given")
     }
 
     fn alone(&self) -> Result<Preprocessing, PreprocessingError> {
@@ -466,36 +494,35 @@ impl PreprocessingOverrides {
                     std,
                     source: format!("{}{assumed}", self.given().join(", ")),
                 }
-                .checked("flags")
+                .checked("the settings given")
             }
             _ => Err(PreprocessingError::Incomplete { missing: self.missing() }),
         }
     }
 
     fn given(&self) -> Vec<&'static str> {
-        let flags = [
-            (self.size.is_some(), "--input-size"),
-            (self.resize.is_some(), "--resize"),
-            (self.filter.is_some(), "--filter"),
-            (self.crop.is_some(), "--crop"),
-            (self.channels.is_some(), "--channels"),
-            (self.layout.is_some(), "--layout"),
-            (self.scale.is_some(), "--scale"),
-            (self.mean.is_some(), "--mean"),
-            (self.std.is_some(), "--std"),
+        let said = [
+            (self.size.is_some(), "size"),
+            (self.resize.is_some(), "resize"),
+            (self.filter.is_some(), "filter"),
+            (self.crop.is_some(), "crop"),
+            (self.channels.is_some(), "channels"),
+            (self.layout.is_some(), "layout"),
+            (self.scale.is_some(), "scale"),
+            (self.mean.is_some(), "mean"),
+            (self.std.is_some(), "std"),
         ];
-        flags.into_iter().filter_map(|(given, flag)| given.then_some(flag)).collect()
+        said.into_iter().filter_map(|(given, name)| given.then_some(name)).collect()
     }
 
-    fn missing(&self) -> String {
+    fn missing(&self) -> Vec<Setting> {
         let needed = [
-            (self.size.is_none(), "--input-size WxH"),
-            (self.resize.is_none(), "--resize exact|shortest:N|crop-pct:F"),
-            (self.scale.is_none(), "--scale 1/255 or 1"),
-            (self.mean.is_none(), "--mean R,G,B"),
-            (self.std.is_none(), "--std R,G,B"),
+            (self.size.is_none(), Setting::Size),
+            (self.resize.is_none(), Setting::Resize),
+            (self.scale.is_none(), Setting::Scale),
+            (self.mean.is_none(), Setting::Mean),
+            (self.std.is_none(), Setting::Std),
         ];
-        let missing: Vec<&str> = needed.into_iter().filter_map(|(lacks, flag)| lacks.then_some(flag)).collect();
-        missing.join(", ")
+        needed.into_iter().filter_map(|(lacks, setting)| lacks.then_some(setting)).collect()
     }
 }

@@ -1,5 +1,6 @@
 //! Every way a job can fail, each handled once: here it is only gathered.
 
+use pellucid_guard::Setting;
 use std::path::PathBuf;
 
 /// Why a job failed. The messages say what was expected, what was found and what to do.
@@ -84,8 +85,7 @@ pub enum Error {
     /// Model and class names disagree.
     #[error(
         "{model} has {logits} logits, but there are {names} class names ({from}); give one name for each logit, in their \
-         order, with --classes FILE"
-    )]
+         order, with {classes} FILE", classes = Setting::Classes)]
     ClassNames {
         /// The model.
         model: PathBuf,
@@ -99,9 +99,8 @@ pub enum Error {
     /// Model and data set disagree about the classes.
     #[error(
         "{model} has {logits} logits, but {data} has {classes} classes ({names}); labels are indices into the logits. \
-         Give the model's own class names with --classes FILE (one a line, in the order of the logits), so that labels \
-         are matched by name"
-    )]
+         Give the model's own class names with {classes} FILE (one a line, in the order of the logits), so that labels \
+         are matched by name", classes = Setting::Classes)]
     Classes {
         /// The model.
         model: PathBuf,
@@ -133,7 +132,7 @@ pub enum Error {
         reason: String,
     },
     /// The run directory belongs to another run.
-    #[error("{path} holds a run with other inputs ({difference}); choose another --name, or --force to replace it")]
+    #[error("{path} holds a run with other inputs ({difference}); choose another {set_name}, or {force} to replace it", set_name = Setting::Name, force = Setting::Force)]
     RunDirectory {
         /// The directory.
         path: PathBuf,
@@ -141,7 +140,7 @@ pub enum Error {
         difference: String,
     },
     /// The run directory has a writer.
-    #[error("{path} is being written by another process; wait until it is done, or give this run another --name")]
+    #[error("{path} is being written by another process; wait until it is done, or give this run another {set_name}", set_name = Setting::Name)]
     Busy {
         /// The directory.
         path: PathBuf,
@@ -155,7 +154,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The output is the input.
-    #[error("the edited model would be written over {path}, which it is made from; give another --out")]
+    #[error("the edited model would be written over {path}, which it is made from; give another {out}", out = Setting::Out)]
     OverModel {
         /// The model.
         path: PathBuf,

@@ -7,6 +7,7 @@ pub use npz::{NpzError, read_arrays, read_arrays_within, write_arrays};
 use crate::{Error, OpenOptions, classifier};
 use pellucid_graph::Model;
 use pellucid_graph::grad::{self, Index, Objective, Recompute};
+use pellucid_guard::Setting;
 use pellucid_runtime::{Array, Differentiated, GradientOptions, GradientsError, Runtime, SessionOptions, observe};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -202,7 +203,7 @@ fn objective(model: &Model, text: &str) -> Result<(Objective, Option<Vec<i64>>),
     let bad = |index: &str| Error::Unknown {
         kind: "index",
         name: index.to_owned(),
-        known: format!("whole numbers, as in --of {name}:3, or one per sample, as in --of {name}:3,5"),
+        known: format!("whole numbers, as in {0} {name}:3, or one per sample, as in {0} {name}:3,5", Setting::Of),
     };
     let mut objective = Objective::value(name);
     let mut per_sample = None;

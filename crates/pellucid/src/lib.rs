@@ -41,7 +41,7 @@ pub use gradient::{
 pub use inspect::{InspectedValue, Inspection, inspect};
 pub use patch::{Patch, PatchError, PatchSummary, PatchedTensor, patch_model, patch_summary};
 pub use pellucid_classifier::progress::{Progress, Silent};
-pub use pellucid_guard::{Budget, ByteSize, Limit, OverBudget};
+pub use pellucid_guard::{Budget, ByteSize, Limit, OverBudget, setting};
 pub use picture::{PictureOutcome, PictureSettings, picture};
 pub use repair::{DividedFeatures, RepairOptions, RepairOutcome, divide, repair};
 pub use run::{Manifest, RunDirectory};

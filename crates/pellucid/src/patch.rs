@@ -8,6 +8,7 @@ use crate::classifier::read;
 use pellucid_classifier::layer::DecisionLayer as Layer;
 use pellucid_graph::taps::DecisionLayer as Tap;
 use pellucid_graph::{ElementType, Model, Tensor};
+use pellucid_guard::Job;
 use pellucid_guard::{Budget, Limit, bounded};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
@@ -51,7 +52,7 @@ pub enum PatchError {
         reason: String,
     },
     /// Not a patch.
-    #[error("{path} is no patch of a decision layer: {missing} is missing; `pellucid repair` writes patches")]
+    #[error("{path} is no patch of a decision layer: {missing} is missing; {repair} writes patches", repair = Job::Repair)]
     NotAPatch {
         /// The file.
         path: PathBuf,

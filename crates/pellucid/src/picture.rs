@@ -12,6 +12,7 @@ use pellucid_classifier::illusion::{
     Illusion, IllusionSettings, Network, ObjectiveKind, Studied, Target, mask, optimise,
 };
 use pellucid_classifier::scan;
+use pellucid_guard::Setting;
 use pellucid_vision::canvas::{Canvas, Parameterisation};
 use pellucid_vision::dataset::{Dataset, DatasetOptions};
 use pellucid_vision::picture::Picture;
@@ -117,8 +118,10 @@ pub fn picture(
     illusion.memory = classifier.options.budget.memory;
     let mut guide = guide(classifier, settings, data.as_deref())?;
     let unguided = match (&guide, targets.iter().any(|t| t.class.is_none())) {
-        (None, _) => Some("there is no guide (--guide FOLDER)"),
-        (Some(_), true) => Some("no class was named (--class NAME), so the guide has nothing to compare with"),
+        (None, _) => Some(format!("there is no guide ({:#})", Setting::Guide)),
+        (Some(_), true) => {
+            Some(format!("no class was named ({:#}), so the guide has nothing to compare with", Setting::Class))
+        }
         _ => None,
     };
     if let Some(reason) = unguided

@@ -2,6 +2,7 @@
 
 use pellucid_graph::grad::GradientError;
 use pellucid_graph::{GraphError, ModelError};
+use pellucid_guard::{Job, Setting};
 use pellucid_runtime::{GradientsError, RuntimeError, SessionOptions};
 use pellucid_vision::augment::Augmentation;
 use pellucid_vision::canvas::Parameterisation;
@@ -123,9 +124,8 @@ pub enum IllusionError {
     },
     /// A layer without channels.
     #[error(
-        "'{layer}' is no feature map: its shape is {shape:?}, expected N×C×H×W or N×T×C; `pellucid inspect --gradients` \
-         lists the values there are"
-    )]
+        "'{layer}' is no feature map: its shape is {shape:?}, expected N×C×H×W or N×T×C; {inspect} lists the \
+         values there are", inspect = Job::InspectGradients, )]
     NotAMap {
         /// The value.
         layer: String,
@@ -133,7 +133,7 @@ pub enum IllusionError {
         shape: Vec<usize>,
     },
     /// The objective needs a guide.
-    #[error("the {0} objective needs a guide; give one with --guide, or choose --objective unguided or channel")]
+    #[error("the {0} objective needs a guide; give one with {guide}, or choose {objective} unguided or channel", guide = Setting::Guide, objective = Setting::Objective)]
     NoGuide(&'static str),
     /// The guide's two sides do not fit.
     #[error(
@@ -148,9 +148,8 @@ pub enum IllusionError {
     },
     /// Everything went to NaN.
     #[error(
-        "every picture diverged (NaN or infinity; the first at step {step}); choose a lower --learning-rate, and check \
-         the model on real pictures"
-    )]
+        "every picture diverged (NaN or infinity; the first at step {step}); choose a lower {learning_rate}, and check \
+         the model on real pictures", learning_rate = Setting::LearningRate)]
     Diverged {
         /// The first step whose gradient was not finite.
         step: usize,
@@ -194,8 +193,8 @@ impl IllusionSettings {
         let wrong = |text: String| Err(IllusionError::Settings(text));
         let positive = |v: f32| v.is_finite() && v > 0.0;
         match self {
-            s if s.steps == 0 => wrong("0 steps make no picture; give --steps 1 or more".to_owned()),
-            s if s.seeds == 0 => wrong("0 seeds make no picture; give --seeds 1 or more".to_owned()),
+            s if s.steps == 0 => wrong(format!("0 steps make no picture; give {} 1 or more", Setting::Steps)),
+            s if s.seeds == 0 => wrong(format!("0 seeds make no picture; give {} 1 or more", Setting::Seeds)),
             s if s.side.is_some_and(|side| !(16..=2048).contains(&side)) => {
                 wrong(format!("a picture of {} pixels; give a side from 16 to 2048", s.side.unwrap_or(0)))
             }

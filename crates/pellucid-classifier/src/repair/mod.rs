@@ -25,6 +25,7 @@ use crate::statistics::{summarise, wilson};
 use erase::{Erasure, balanced};
 use loss::{Loss, RatioNorm, RatioPenalty};
 use ndarray::Axis;
+use pellucid_guard::Setting;
 use results::{CausalCheck, ClassEdit, Figures, MistakeCluster, NeuronEdit, ProposedGroup, Tried};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -43,7 +44,7 @@ pub enum RepairError {
         features: usize,
     },
     /// No neurons given.
-    #[error("the list of neurons is empty; name at least one, or let --auto find them")]
+    #[error("the list of neurons is empty; name at least one, or let {auto} find them", auto = Setting::Auto)]
     NoNeurons,
     /// Every neuron given.
     #[error("all {0} neurons are named: without them nothing is left to decide by; name only those at fault")]
@@ -51,8 +52,7 @@ pub enum RepairError {
     /// None found.
     #[error(
         "no neuron stands out in the mistakes around '{class}' on the validation split ({missed} of its pictures are missed, {called} others \
-         are called it); name neurons with --neurons, or another class"
-    )]
+         are called it); name neurons with {neurons}, or another class", neurons = Setting::Neurons)]
     NoSuspects {
         /// The class.
         class: String,
@@ -72,7 +72,7 @@ pub enum RepairError {
         split: &'static str,
     },
     /// The edit that was to be shipped cannot be made from these data.
-    #[error("'{edit}' cannot be made: {reason}; choose another --edit, class or neurons")]
+    #[error("'{edit}' cannot be made: {reason}; choose another {edit}, class or neurons", edit = Setting::Edit)]
     NotPossible {
         /// The edit.
         edit: Edit,

@@ -4,6 +4,7 @@ use super::loss::{Loss, Slope};
 use crate::layer::DecisionLayer;
 use crate::scan::predicted;
 use ndarray::{Array1, Array2, Zip};
+use pellucid_guard::Setting;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -13,8 +14,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
     "the loss of '{edit}' is {value} at epoch {epoch}: the learning rate {rate} is too large for these features, or a feature \
-     is not finite; lower --learning-rate"
-)]
+     is not finite; lower {learning_rate}", learning_rate = Setting::LearningRate)]
 pub struct Diverged {
     /// Which edit.
     pub edit: String,

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // A test that fails here says where.
 
+mod advice;
 mod bad_input;
 mod conduct;
 mod determinism;

@@ -7,6 +7,7 @@ use crate::charts::{Bar, bar};
 use crate::markup::Html;
 use crate::page::{empty, explain};
 use pellucid_classifier::results::RunRecord;
+use pellucid_guard::{Job, Setting};
 
 /// A number with its 95 % interval.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -151,8 +152,12 @@ pub(super) fn panel(h: &mut Html, panel: &FaithfulnessPanel) {
         let intervals = if panel.has_intervals { ", with 95 % intervals" } else { "" };
         // Only the page of one prompt has steps.
         let caution = match panel.steps.is_empty() {
-            true => "",
-            false => " Steps of one picture are alike: for a verdict on the model, measure many prompts (diffusion auc --prompts).",
+            true => String::new(),
+            false => format!(
+                " Steps of one picture are alike: for a verdict on the model, measure many prompts ({} {:#}).",
+                Job::DiffusionStudy,
+                Setting::Prompts
+            ),
         };
         explain(h, &format!("Averages over {}{intervals}.{caution}", panel.over));
         if !panel.has_intervals {

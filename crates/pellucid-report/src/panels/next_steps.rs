@@ -6,6 +6,7 @@ use crate::format::{count, counted, number};
 use crate::markup::Html;
 use crate::page::{Page, explain};
 use pellucid_classifier::results::{Finding, Mistakes, Neuron};
+use pellucid_guard::{Job, Setting};
 
 /// Mistakes made with at least this confidence are the first place to look for wrong labels.
 const SURE: f64 = 0.95;
@@ -137,8 +138,8 @@ fn examine_more(h: &mut Html, page: &Page) {
     step(h, "Examine the next weakest class", |h| {
         h.within("b", &[], |h| h.name(&page.class(next.id)));
         h.text(" comes next. The scan is reused, so this takes seconds: ");
-        let words = [run.model.as_str(), run.data.as_str(), "--class", &page.class(next.id)].map(quoted).join(" ");
-        h.element("code", &[], &format!("pellucid debug {words}"));
+        let [model, data, class] = [run.model.as_str(), run.data.as_str(), &page.class(next.id)].map(quoted);
+        h.element("code", &[], &format!("{} {model} {data} {}", Job::Debug, Setting::Class.with(&class)));
     });
 }
 

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use pellucid_guard::{AnyOf, Setting};
 use serde_json::{Map, Value};
 
 use super::{ChannelOrder, Crop, Layout, Preprocessing, PreprocessingError, ResizeRule};
@@ -34,16 +35,27 @@ impl<'a> Config<'a> {
         self.object.get(key).filter(|value| !value.is_null())
     }
 
-    fn missing<T>(&self, key: &str, expected: &'static str, flag: &'static str) -> Result<T> {
-        Err(PreprocessingError::MissingKey { origin: self.origin.into(), key: key.into(), expected, flag })
+    fn missing<T>(&self, key: &str, expected: &'static str, setting: &'static [Setting]) -> Result<T> {
+        Err(PreprocessingError::MissingKey {
+            origin: self.origin.into(),
+            key: key.into(),
+            expected,
+            settings: AnyOf(setting),
+        })
     }
 
-    fn bad<T>(&self, key: &str, found: &Value, expected: &'static str, flag: &'static str) -> Result<T> {
+    fn bad<T>(&self, key: &str, found: &Value, expected: &'static str, setting: &'static [Setting]) -> Result<T> {
         let mut found = found.to_string();
         if found.chars().count() > 120 {
             found = found.chars().take(119).chain(['…']).collect();
         }
-        Err(PreprocessingError::BadValue { origin: self.origin.into(), key: key.into(), found, expected, flag })
+        Err(PreprocessingError::BadValue {
+            origin: self.origin.into(),
+            key: key.into(),
+            found,
+            expected,
+            settings: AnyOf(setting),
+        })
     }
 
     fn unsupported<T>(&self, detail: impl Into<String>) -> Result<T> {
@@ -54,22 +66,22 @@ impl<'a> Config<'a> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Bool(value)) => Ok(Some(*value)),
-            Some(other) => self.bad(key, other, "true or false", "the flags that replace it"),
+            Some(other) => self.bad(key, other, "true or false", &[Setting::Preprocessing]),
         }
     }
 
-    fn number(&self, key: &str, flag: &'static str) -> Result<Option<f64>> {
+    fn number(&self, key: &str, setting: &'static [Setting]) -> Result<Option<f64>> {
         match self.get(key) {
             None => Ok(None),
             Some(value) => match value.as_f64() {
                 Some(number) => Ok(Some(number)),
-                None => self.bad(key, value, "a number", flag),
+                None => self.bad(key, value, "a number", setting),
             },
         }
     }
 
     /// One number for all channels, or one for each.
-    fn channels(&self, key: &str, flag: &'static str) -> Result<Option<[f64; 3]>> {
+    fn channels(&self, key: &str, setting: &'static [Setting]) -> Result<Option<[f64; 3]>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let numbers: Option<Vec<f64>> = match value {
             Value::Array(items) => items.iter().map(Value::as_f64).collect(),
@@ -78,7 +90,7 @@ impl<'a> Config<'a> {
         match numbers.as_deref() {
             Some([one]) => Ok(Some([*one; 3])),
             Some([r, g, b]) => Ok(Some([*r, *g, *b])),
-            _ => self.bad(key, value, "one or three numbers", flag),
+            _ => self.bad(key, value, "one or three numbers", setting),
         }
     }
 
@@ -89,10 +101,10 @@ impl<'a> Config<'a> {
 
     fn filter_by_name(&self, key: &str) -> Result<Filter> {
         const EXPECTED: &str = "nearest, bilinear, bicubic, lanczos, box or hamming";
-        let Some(value) = self.get(key) else { return self.missing(key, EXPECTED, "--filter") };
+        let Some(value) = self.get(key) else { return self.missing(key, EXPECTED, &[Setting::Filter]) };
         match value.as_str().and_then(Filter::from_name) {
             Some(filter) => Ok(filter),
-            None => self.bad(key, value, EXPECTED, "--filter"),
+            None => self.bad(key, value, EXPECTED, &[Setting::Filter]),
         }
     }
 }
@@ -106,15 +118,15 @@ pub(super) fn timm(object: &Map<String, Value>, origin: &str) -> Result<Preproce
     let inner = object.get("pretrained_cfg").and_then(Value::as_object);
     let config = Config { object: inner.unwrap_or(object), origin };
     let expected = "[channels, height, width]";
-    let Some(size) = config.get("input_size") else { return config.missing("input_size", expected, "--input-size") };
+    let Some(size) = config.get("input_size") else { return config.missing("input_size", expected, &[Setting::Size]) };
     let sides: Option<Vec<u32>> = size.as_array().and_then(|sides| sides.iter().map(side).collect());
     let (channels, height, width) = match sides.as_deref() {
         Some([1, height, width]) => (ChannelOrder::Gray, *height, *width),
         Some([3, height, width]) => (ChannelOrder::Rgb, *height, *width),
-        _ => return config.bad("input_size", size, expected, "--input-size"),
+        _ => return config.bad("input_size", size, expected, &[Setting::Size]),
     };
-    let Some(fraction) = config.number("crop_pct", "--resize")? else {
-        return config.missing("crop_pct", "a fraction such as 0.875", "--resize");
+    let Some(fraction) = config.number("crop_pct", &[Setting::Resize])? else {
+        return config.missing("crop_pct", "a fraction such as 0.875", &[Setting::Resize]);
     };
     let resize = match config.get("crop_mode").map_or(Some("center"), Value::as_str) {
         Some("center") => ResizeRule::CropPct(fraction),
@@ -122,11 +134,11 @@ pub(super) fn timm(object: &Map<String, Value>, origin: &str) -> Result<Preproce
         Some("border") => ResizeRule::BorderPct(fraction),
         _ => return config.unsupported("`crop_mode` is none of center, squash and border"),
     };
-    let Some(mean) = config.channels("mean", "--mean")? else {
-        return config.missing("mean", "three numbers", "--mean");
+    let Some(mean) = config.channels("mean", &[Setting::Mean])? else {
+        return config.missing("mean", "three numbers", &[Setting::Mean]);
     };
-    let Some(std) = config.channels("std", "--std")? else {
-        return config.missing("std", "three numbers", "--std");
+    let Some(std) = config.channels("std", &[Setting::Std])? else {
+        return config.missing("std", "three numbers", &[Setting::Std]);
     };
     let filter = config.filter_by_name("interpolation")?;
     Ok(Preprocessing {
@@ -189,7 +201,7 @@ fn hugging_face_filter(config: &Config<'_>, assumed: &mut Vec<&'static str>) -> 
         }
         Some(value) => match value.as_u64().and_then(Filter::from_pillow) {
             Some(filter) => Ok(filter),
-            None => config.bad("resample", value, "a Pillow filter from 0 to 5", "--filter"),
+            None => config.bad("resample", value, "a Pillow filter from 0 to 5", &[Setting::Filter]),
         },
     }
 }
@@ -215,7 +227,7 @@ fn size_of(config: &Config<'_>, key: &str) -> Result<Option<Size>> {
     };
     match read {
         Some(size) => Ok(Some(size)),
-        None => config.bad(key, value, EXPECTED, "--input-size and --resize"),
+        None => config.bad(key, value, EXPECTED, &[Setting::Size, Setting::Resize]),
     }
 }
 
@@ -231,9 +243,9 @@ fn hugging_face_geometry(config: &Config<'_>) -> Result<(ResizeRule, u32, u32)> 
     let cropped = config.flag("do_center_crop")?.unwrap_or(config.get("crop_size").is_some());
     let crop = if cropped { size_of(config, "crop_size")? } else { None };
     if cropped && crop.is_none() && config.get("crop_pct").is_none() {
-        return config.missing("crop_size", "the size that do_center_crop crops to", "--input-size");
+        return config.missing("crop_size", "the size that do_center_crop crops to", &[Setting::Size]);
     }
-    if let (Some(fraction), Some(Size::Shortest(edge))) = (config.number("crop_pct", "--resize")?, &resized) {
+    if let (Some(fraction), Some(Size::Shortest(edge))) = (config.number("crop_pct", &[Setting::Resize])?, &resized) {
         return crop_fraction(config, fraction, *edge);
     }
     let rule = match resized {
@@ -245,7 +257,7 @@ fn hugging_face_geometry(config: &Config<'_>) -> Result<(ResizeRule, u32, u32)> 
         (Some(Size::Exact(width, height)), rule) => Ok((rule, width, height)),
         (Some(Size::Shortest(edge)), rule) => Ok((rule, edge, edge)),
         (None, ResizeRule::ExactTo(width, height)) => Ok((ResizeRule::Exact, width, height)),
-        (None, ResizeRule::None) => config.missing("size", "the size of the model's input", "--input-size"),
+        (None, ResizeRule::None) => config.missing("size", "the size of the model's input", &[Setting::Size]),
         (None, _) => {
             config.unsupported("`size` fixes the shorter side only and nothing is cropped, so inputs vary in size")
         }
@@ -256,7 +268,7 @@ fn hugging_face_geometry(config: &Config<'_>) -> Result<(ResizeRule, u32, u32)> 
 /// is kept; from 384 on the picture is squashed.
 fn crop_fraction(config: &Config<'_>, fraction: f64, edge: u32) -> Result<(ResizeRule, u32, u32)> {
     if !(fraction > 0.05 && fraction <= 4.0) {
-        return config.bad("crop_pct", &Value::from(fraction), "a fraction such as 0.875", "--resize");
+        return config.bad("crop_pct", &Value::from(fraction), "a fraction such as 0.875", &[Setting::Resize]);
     }
     if edge >= 384 {
         return Ok((ResizeRule::Exact, edge, edge));
@@ -268,7 +280,7 @@ fn hugging_face_scale(config: &Config<'_>, assumed: &mut Vec<&'static str>) -> R
     if config.get("rescale_offset").is_some_and(|value| value != &Value::Bool(false)) {
         return config.unsupported("`rescale_offset` is set");
     }
-    match (config.flag("do_rescale")?, config.number("rescale_factor", "--scale")?) {
+    match (config.flag("do_rescale")?, config.number("rescale_factor", &[Setting::Scale])?) {
         (Some(false), _) => Ok(1.0),
         (_, Some(factor)) => Ok(factor),
         (_, None) => {
@@ -279,7 +291,8 @@ fn hugging_face_scale(config: &Config<'_>, assumed: &mut Vec<&'static str>) -> R
 }
 
 fn hugging_face_statistics(config: &Config<'_>, assumed: &mut Vec<&'static str>) -> Result<([f64; 3], [f64; 3])> {
-    let (mean, std) = (config.channels("image_mean", "--mean")?, config.channels("image_std", "--std")?);
+    let (mean, std) =
+        (config.channels("image_mean", &[Setting::Mean])?, config.channels("image_std", &[Setting::Std])?);
     let normalised = config.flag("do_normalize")?;
     // MobileViT's processors carry a mean and a standard deviation that they never use.
     let never = normalised.is_none() && config.kind().is_some_and(|kind| kind.starts_with("MobileViT"));
@@ -291,8 +304,8 @@ fn hugging_face_statistics(config: &Config<'_>, assumed: &mut Vec<&'static str>)
     }
     match (mean, std) {
         (Some(mean), Some(std)) => Ok((mean, std)),
-        (None, _) => config.missing("image_mean", "three numbers, or do_normalize: false", "--mean"),
-        (_, None) => config.missing("image_std", "three numbers, or do_normalize: false", "--std"),
+        (None, _) => config.missing("image_mean", "three numbers, or do_normalize: false", &[Setting::Mean]),
+        (_, None) => config.missing("image_std", "three numbers, or do_normalize: false", &[Setting::Std]),
     }
 }
 

@@ -404,7 +404,7 @@ mod tests {
         let million = u64::MAX / 2;
         for (shape, said) in [
             (format!("({million}, 4)"), "more than 2^64 needed"),
-            ("(1000000000000,)".to_owned(), "--max-file-memory"),
+            ("(1000000000000,)".to_owned(), "`file_memory`"),
             (format!("({million}, {million}, 0)"), "needs 0 numbers, and it holds more"),
             ("(-1,)".to_owned(), "shape is damaged"),
             ("(1.5,)".to_owned(), "shape is damaged"),
