@@ -11,6 +11,7 @@ mod kills;
 #[cfg(unix)]
 mod library;
 mod picture;
+mod references;
 mod repair;
 mod stage;
 mod supervisor;
