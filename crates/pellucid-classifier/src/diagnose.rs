@@ -1,6 +1,9 @@
-//! From features to findings: which neurons are behind which mistakes (METHODS A2, A3).
+//! From features to findings: which neurons are behind which mistakes ([methods A2], [methods A3]).
 //!
 //! Works from the cached features alone; heat maps are added afterwards by [`crate::maps`].
+//!
+//! [methods A2]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a2
+//! [methods A3]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a3
 
 use crate::counterfactual::{self, Counterfactuals, Range, Variant};
 use crate::gap;

@@ -11,9 +11,11 @@
 //! A positive part where the neuron is lower than usual is evidence that is missing (insufficient); where it is higher,
 //! evidence that misleads (excessive).
 //!
-//! This is this project's complement to METHODS A2. A counterfactual says which change would be *cheapest*, and so names
+//! This is this project's complement to [methods A2]. A counterfactual says which change would be *cheapest*, and so names
 //! the neurons of the largest weights whether or not they stand out on the mistakes; the gap says which neurons *are*
 //! off, weighed by what the decision makes of them. `docs/emoji-watermark.md` measures both.
+//!
+//! [methods A2]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a2
 
 use crate::layer::DecisionLayer;
 use crate::results::{Direction, Interval};

@@ -1,4 +1,6 @@
-//! How much a class needs each neuron: the retaining ratio (METHODS A3).
+//! How much a class needs each neuron: the retaining ratio ([methods A3]).
+//!
+//! [methods A3]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a3
 
 use crate::layer::DecisionLayer;
 use ndarray::{Array2, Axis};

@@ -53,7 +53,9 @@ pub struct Confusion {
     pub count: usize,
 }
 
-/// What a scan says about a model on a data set (METHODS A1).
+/// What a scan says about a model on a data set ([methods A1]).
+///
+/// [methods A1]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a1
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Number of samples scanned.
@@ -137,7 +139,9 @@ pub struct CounterfactualOutcome {
     pub changed: usize,
 }
 
-/// Which way a neuron's evidence was off (METHODS A2).
+/// Which way a neuron's evidence was off ([methods A2]).
+///
+/// [methods A2]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a2
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
@@ -189,7 +193,9 @@ pub struct Neuron {
     /// Logits a mistake that it is held to account for (see [`crate::gap`]), with the bootstrap interval; all 0 where it
     /// takes no part in the gap on its side.
     pub gap: Interval,
-    /// Its retaining ratio ρ for the finding's class (METHODS A3): above 1, the class needs it.
+    /// Its retaining ratio ρ for the finding's class ([methods A3]): above 1, the class needs it.
+    ///
+    /// [methods A3]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a3
     #[serde(deserialize_with = "null_as_nan")]
     pub importance: f64,
     /// Its weight for the finding's class in the decision layer.

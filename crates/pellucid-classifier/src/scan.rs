@@ -1,4 +1,4 @@
-//! One pass over a labelled data set (METHODS A1): logits and features of every picture, kept on disk.
+//! One pass over a labelled data set ([methods A1]): logits and features of every picture, kept on disk.
 //!
 //! The cache is a folder of Parquet shards for one (model, preprocessing, taps); a row is found by the content hash of
 //! its picture. So a killed scan goes on where it stopped, a renamed picture costs nothing, a changed picture is
@@ -7,6 +7,8 @@
 //!
 //! A shard's name carries the hash of its content. One that is not what was written, or has another schema than this scan,
 //! is said, taken away and computed again; whenever a shard is read, what is used is parsed from the bytes that were hashed.
+//!
+//! [methods A1]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a1
 
 use crate::progress::Progress;
 use arrow_array::cast::AsArray;

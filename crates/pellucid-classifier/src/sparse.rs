@@ -1,10 +1,12 @@
-//! The fewest neurons that flip a sample: an ℓ₁ + ℓ₂ penalised search by FISTA (METHODS A2, `sparse`).
+//! The fewest neurons that flip a sample: an ℓ₁ + ℓ₂ penalised search by FISTA ([methods A2], `sparse`).
 //!
 //! minimise CE(W(f+w)+b, c) + λ(‖w‖₁ + 0.1 ‖w‖₂) with lo − f ≤ w ≤ hi − f; the largest λ whose minimiser gives argmax = c,
 //! by bisection with warm starts; then neurons are dropped greedily while it still flips.
 //!
 //! The cross-entropy trades classes against each other: inside a tight box its minimiser may leave one class above c even
 //! where a flip exists. Such a sample is searched again with sharper logits, whose cross-entropy approaches the margin.
+//!
+//! [methods A2]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a2
 
 use crate::counterfactual::{Outcome, Range};
 use crate::layer::{DecisionLayer, argmax};

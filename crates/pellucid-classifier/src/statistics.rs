@@ -1,4 +1,6 @@
-//! The summary of a scan (METHODS A1).
+//! The summary of a scan ([methods A1]).
+//!
+//! [methods A1]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a1
 
 use crate::results::{Confusion, Slice, Summary};
 pub use pellucid_saliency::stats::{quantile, wilson};

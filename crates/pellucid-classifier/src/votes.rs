@@ -1,4 +1,6 @@
-//! From counterfactual changes to neurons: who is named by how many mistakes (METHODS A2).
+//! From counterfactual changes to neurons: who is named by how many mistakes ([methods A2]).
+//!
+//! [methods A2]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a2
 
 use crate::counterfactual::Counterfactuals;
 use crate::results::Interval;

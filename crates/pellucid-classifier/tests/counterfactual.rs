@@ -25,7 +25,7 @@ fn problem(n: usize, d: usize, c: usize) -> (Array2<f32>, Vec<usize>, DecisionLa
     (features, (0..n).map(|i| i % c).collect(), layer)
 }
 
-/// METHODS A2, one sample at a time, in float64.
+/// `docs/methods.md#a2`, one sample at a time, in float64.
 fn naive(
     f: &[f32],
     target: usize,

@@ -43,7 +43,7 @@ fn settings() -> VoteSettings {
     VoteSettings { resamples: 100, ..VoteSettings::default() }
 }
 
-/// METHODS A2, as a student would count it: who is among the k largest (or smallest), in percent of the voters.
+/// `docs/methods.md#a2`, as a student would count it: who is among the k largest (or smallest), in percent of the voters.
 fn counted(found: &Counterfactuals, k: usize, sign: f32) -> (usize, BTreeMap<usize, f64>) {
     let mut counts = BTreeMap::new();
     let mut voters = 0;

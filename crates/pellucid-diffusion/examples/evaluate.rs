@@ -1,6 +1,6 @@
 //! Measures on the emoji-scene model how well each map finds the prompted object, and how faithful it is, over many
-//! prompts and against controls: the gate of METHODS B8. Keeps one JSON line per prompt, goes on where it was interrupted,
-//! and writes the tables of docs/diffusion.md to stdout from all the lines there are.
+//! prompts and against controls: the gate of [methods B8]. Keeps one JSON line per prompt, goes on where it was interrupted,
+//! and writes the tables of docs/faithfulness.md to stdout from all the lines there are.
 //!
 //! ```sh
 //! cargo run --release -p pellucid-diffusion --example evaluate -- zoo/models/emoji_diffusion 50 runs/evaluation.jsonl
@@ -8,6 +8,8 @@
 //!
 //! Where the object is comes from colour segmentation of the generated picture: what differs from the border's median
 //! colour. Prompts whose object cannot be told from the background that way are skipped and counted.
+//!
+//! [methods B8]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#b8
 
 use ndarray::{Array2, ArrayView3};
 use pellucid_diffusion::auc::{Control, faithfulness};

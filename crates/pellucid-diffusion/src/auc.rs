@@ -1,8 +1,10 @@
-//! Whether a map is faithful (METHODS B8): delete or insert the places it ranks highest, and watch the step's result move.
+//! Whether a map is faithful ([methods B8]): delete or insert the places it ranks highest, and watch the step's result move.
 //!
 //! Places are taken in the map's order, one row's worth at a time. Deletion sets them to 0 and starts from the latent;
 //! insertion restores them and starts from the blurred latent. Both curves are distances to the untouched result, so a
 //! faithful map has a high deletion area and a low insertion area. The controls of [`Control`] say what is high and low.
+//!
+//! [methods B8]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#b8
 
 use crate::error::DiffusionError;
 use crate::pipeline::Pipeline;

@@ -1,4 +1,6 @@
-//! DF-CAM (METHODS B2): which activations of the U-Net carry a step, all blocks from one forward and backward pass.
+//! DF-CAM ([methods B2]): which activations of the U-Net carry a step, all blocks from one forward and backward pass.
+//!
+//! [methods B2]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#b2
 
 use crate::denoiser::{Denoiser, DenoiserInputs};
 use crate::error::DiffusionError;

@@ -1,5 +1,7 @@
-//! How far each place has come (METHODS B4): recovery of x̂0 towards the final latent, the level of denoising, and stages by
+//! How far each place has come ([methods B4]): recovery of x̂0 towards the final latent, the level of denoising, and stages by
 //! signal-to-noise ratio.
+//!
+//! [methods B4]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#b4
 
 use crate::schedule::NoiseSchedule;
 use crate::similarity::gaussian_kernel;

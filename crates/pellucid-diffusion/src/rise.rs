@@ -1,8 +1,10 @@
-//! DF-RISE (METHODS B1): what a step depends on, found by masking its latent at random.
+//! DF-RISE ([methods B1]): what a step depends on, found by masking its latent at random.
 //!
 //! A place matters if the step's result stays alike when the place is kept. Each map comes with its split-half reliability
 //! over masks and with its correlation to the *identity control*, the same map with the network left out: a step copies
 //! most of its input, so a reliable map proves nothing about the network unless it differs from that control.
+//!
+//! [methods B1]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#b1
 
 use crate::error::DiffusionError;
 use crate::pipeline::Pipeline;
@@ -425,7 +427,7 @@ mod tests {
         assert!(mask.iter().any(|v| *v > 0.0 && *v < 1.0));
     }
 
-    /// A double loop over masks and places, straight from METHODS.
+    /// A double loop over masks and places, straight from `docs/methods.md#b1`.
     #[test]
     fn the_sums_equal_a_double_loop() {
         let mut masks = masks(MaskKind::Pixel, false);
@@ -447,7 +449,8 @@ mod tests {
         }
     }
 
-    /// The published map straight from METHODS: a pass for each mask alone, ε under guidance and x̂0 written out, a double loop.
+    /// The published map straight from `docs/methods.md#b1`: a pass for each mask alone, ε under guidance and x̂0 written
+    /// out, a double loop.
     #[test]
     fn a_map_equals_passes_one_by_one_and_a_double_loop() {
         let mut pipeline = crate::pipeline::of_the_zoo("emoji_diffusion");

@@ -5,7 +5,9 @@ use crate::error::DiffusionError;
 use ndarray::{Array4, ArrayView4, Zip};
 use serde::{Deserialize, Serialize};
 
-/// How timesteps are chosen (METHODS B3).
+/// How timesteps are chosen ([methods B3]).
+///
+/// [methods B3]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#b3
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Timesteps {

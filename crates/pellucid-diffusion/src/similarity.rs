@@ -1,4 +1,6 @@
-//! Local similarities of two latents (METHODS B1): one number for each place, averaged over channels.
+//! Local similarities of two latents ([methods B1]): one number for each place, averaged over channels.
+//!
+//! [methods B1]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#b1
 
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis, Zip};
 use serde::{Deserialize, Serialize};
@@ -156,7 +158,7 @@ mod tests {
         Reference::new(a.view(), similarity, 1.0).compare(b.view())
     }
 
-    /// The formula at one place, straight from METHODS.
+    /// The formula at one place, straight from `docs/methods.md#b1`.
     fn naive_structure(a: &Array3<f32>, b: &Array3<f32>, y: usize, x: usize) -> f64 {
         let weight = |d: i64| (-(d * d) as f64 / (2.0 * SIGMA * SIGMA)).exp();
         let total: f64 = (-7..=7).map(weight).sum();

@@ -1,8 +1,10 @@
-//! What each word of the prompt looks at (METHODS B5): cross-attention of the conditional half, mean over heads, per step,
+//! What each word of the prompt looks at ([methods B5]): cross-attention of the conditional half, mean over heads, per step,
 //! layer and word.
 //!
 //! The mean over heads is taken inside the graph, and words are summed over their pieces as each step is done, so what is
 //! held is one step's layers × queries × tokens, and what is kept is steps × layers × words × queries.
+//!
+//! [methods B5]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#b5
 
 use crate::denoiser::Denoiser;
 use crate::error::DiffusionError;

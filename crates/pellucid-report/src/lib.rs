@@ -1,14 +1,14 @@
 //! Turns a [`Diagnosis`] into one self-contained HTML file.
 //!
-//! Flow: [`redact`](mod@redact) makes the copy of the diagnosis that may leave the house → [`album`] collects the
-//! pictures, without metadata → [`panels`] write the page, one file a panel → [`document`] adds the style, the script,
+//! Flow: `redact` makes the copy of the diagnosis that may leave the house → `album` collects the
+//! pictures, without metadata → `panels` write the page, one file a panel → `document` adds the style, the script,
 //! the data and a content-security policy that allows exactly those → [`write_atomically`] puts it on disk.
 //!
 //! [`render_diffusion`] makes the other page, of a diffusion model's steps.
 //!
 //! The page needs no network, works from `file://`, and reads without JavaScript; the script (TypeScript in the
 //! repository's `web/`, built into this crate's `web/`) adds sorting, filters, the heat-map controls and the selection of
-//! neurons. Nothing a user named (classes, groups, files) reaches the page except through [`markup::Html::text`] and its
+//! neurons. Nothing a user named (classes, groups, files) reaches the page except through `markup::Html::text` and its
 //! attributes, which escape.
 
 mod album;

@@ -2,7 +2,7 @@
 //!
 //! The flow: [`Runtime::load`] finds the library once per process, [`Runtime::session`] compiles a
 //! [`pellucid_graph::Model`] (weights stay in their files), [`Session::run`] takes and gives [`Array`]s,
-//! [`observe`] asks the runtime for every shape and type, and [`Batching`] fits batches to a memory budget.
+//! [`observe()`] asks the runtime for every shape and type, and [`Batching`] fits batches to a memory budget.
 
 mod array;
 mod batching;

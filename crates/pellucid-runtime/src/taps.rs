@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// How far |W f + b − logits| and |pool(A) − f| may be from 0 (METHODS A), relative to the larger of 1 and the logits.
+/// How far |W f + b − logits| and |pool(A) − f| may be from 0 ([methods A]), relative to the larger of 1 and the logits.
+///
+/// [methods A]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a
 pub const TOLERANCE: f32 = 1e-3;
 
 const LOGITS: &str = "pellucid.out.logits";

@@ -1,8 +1,10 @@
-//! Augmentation of an optimised picture (METHODS A4): rotate, translate, resize, crop, and a shift of colour, drawn
+//! Augmentation of an optimised picture ([methods A4]): rotate, translate, resize, crop, and a shift of colour, drawn
 //! afresh for every picture and step.
 //!
 //! All but the colour shift and the fill is linear in the picture, and each draw applies as one bilinear gather with its
 //! exact adjoint, a scatter.
+//!
+//! [methods A4]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a4
 
 use rand::Rng;
 use rayon::prelude::*;

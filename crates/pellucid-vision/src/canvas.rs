@@ -15,7 +15,9 @@ use crate::picture::Picture;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Parameterisation {
-    /// Scaled Fourier coefficients with decorrelated colours (METHODS A4).
+    /// Scaled Fourier coefficients with decorrelated colours ([methods A4]).
+    ///
+    /// [methods A4]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a4
     #[default]
     Fourier,
     /// The phases of Fourier coefficients whose magnitudes stay those of a photograph: they fall as 1/frequency.

@@ -1,8 +1,10 @@
-//! Pictures from spectra (METHODS A4): a real picture as the inverse Fourier transform of complex coefficients whose
+//! Pictures from spectra ([methods A4]): a real picture as the inverse Fourier transform of complex coefficients whose
 //! size falls with their frequency as in photographs, with the colours of photographs decorrelated.
 //!
 //! Every map here is linear and comes with its exact adjoint, so that gradients of a picture become gradients of its
 //! spectrum. [`crate::canvas`] puts them together with the sigmoid.
+//!
+//! [methods A4]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a4
 
 use std::sync::Arc;
 

@@ -2,8 +2,10 @@
 //!
 //! Which neurons carry it is known by experiment: the same test pictures are run with and without the mark, and a
 //! neuron's *effect* is the mean difference of its activation, in units of its standard deviation over the test
-//! pictures. The lists of METHODS A2 are compared with that ranking, and so are two rivals: correlation of the
+//! pictures. The lists of [methods A2] are compared with that ranking, and so are two rivals: correlation of the
 //! activation with the error, and chance.
+//!
+//! [methods A2]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a2
 
 use std::fmt::Write as _;
 use std::path::Path;

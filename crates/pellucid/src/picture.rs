@@ -1,4 +1,6 @@
-//! Pictures of what neurons respond to, beside what the data set has to show for them (METHODS A4).
+//! Pictures of what neurons respond to, beside what the data set has to show for them ([methods A4]).
+//!
+//! [methods A4]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a4
 
 mod response;
 mod suspects;

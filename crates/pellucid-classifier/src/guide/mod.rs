@@ -1,9 +1,9 @@
 //! Guides: pairs of an image encoder and a text encoder whose embeddings of a picture and of its name lie close.
 //!
-//! A guide is a folder. [`clip`] reads any CLIP as Hugging Face exports it (`vision_model.onnx`, `text_model.onnx` or one
-//! `model.onnx`, `tokenizer.json`, `preprocessor_config.json`); [`ridge`] reads the zoo's own kind (`guide.json`):
+//! A guide is a folder. `clip` reads any CLIP as Hugging Face exports it (`vision_model.onnx`, `text_model.onnx` or one
+//! `model.onnx`, `tokenizer.json`, `preprocessor_config.json`); `ridge` reads the zoo's own kind (`guide.json`):
 //! features of an ImageNet network and a sentence encoder joined by one matrix, which is real, small, and no CLIP.
-//! [`words`] puts class names into sentences, and [`kinship`] refuses a guide that is the studied model again.
+//! [`words`] puts class names into sentences, and `kinship` refuses a guide that is the studied model again.
 
 mod clip;
 mod kinship;

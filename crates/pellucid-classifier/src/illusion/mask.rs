@@ -1,4 +1,6 @@
-//! Where on its finished picture a neuron responds: METHODS A4's heat mask.
+//! Where on its finished picture a neuron responds: [methods A4]'s heat mask.
+//!
+//! [methods A4]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a4
 
 use ndarray::{Array2, ArrayView2};
 use pellucid_saliency::render::{Alignment, upsample};
@@ -10,7 +12,7 @@ const THRESHOLD: f32 = 0.5;
 /// Brightness of the rest.
 const DIMMED: f32 = 0.5;
 
-/// The same for the sensitivity score (METHODS A5), which takes the rest away.
+/// The same for the sensitivity score (`docs/methods.md#a5`), which takes the rest away.
 const REGION: f32 = 0.25;
 
 /// A map whose deviation is below this share of its mean tells places apart by rounding alone.

@@ -79,8 +79,10 @@ pub struct NeuronPicture {
     pub label: Option<Label>,
     /// The model's own answer: class names and logits, largest first.
     pub answer: Vec<(String, f32)>,
-    /// The sensitivity score of METHODS A5 for the class: below 1 what the neuron sees is less like the class than like the classes
+    /// The sensitivity score of [methods A5] for the class: below 1 what the neuron sees is less like the class than like the classes
     /// near by. Absent without a class, a map or a data set.
+    ///
+    /// [methods A5]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a5
     #[serde(default)]
     pub sensitivity: Option<f64>,
     /// What is wrong with it, in words; empty for a sound picture.

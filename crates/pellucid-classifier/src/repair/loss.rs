@@ -1,4 +1,6 @@
-//! The losses that decision layers are edited with, and their gradients with respect to W and b (METHODS A5).
+//! The losses that decision layers are edited with, and their gradients with respect to W and b ([methods A5]).
+//!
+//! [methods A5]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a5
 
 use crate::layer::DecisionLayer;
 use ndarray::{Array1, Array2, ArrayView2, Axis};

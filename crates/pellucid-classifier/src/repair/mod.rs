@@ -1,8 +1,10 @@
-//! Mitigates a false correlation by editing the decision layer, on cached features (METHODS A5).
+//! Mitigates a false correlation by editing the decision layer, on cached features ([methods A5]).
 //!
 //! [`repair`] finds the neurons ([`suspects`]) from the validation split's mistakes, trains every edit of [`Edit`] on the
 //! training split, chooses epochs and settings on validation, and reads the test split once, at the end ([`compare`]).
 //! No edit but [`Edit::GroupBalanced`] sees group labels.
+//!
+//! [methods A5]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a5
 
 pub mod clusters;
 pub mod compare;

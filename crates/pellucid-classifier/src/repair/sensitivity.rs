@@ -1,4 +1,6 @@
-//! Does a neuron see the class, or something else? The sensitivity score of METHODS A5, from the neuron's picture.
+//! Does a neuron see the class, or something else? The sensitivity score of [methods A5], from the neuron's picture.
+//!
+//! [methods A5]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a5
 
 use crate::scan::FeatureTable;
 use ndarray::{Array1, Array2, ArrayView1};

@@ -35,8 +35,10 @@ pub struct Suspect {
     pub insufficient: Option<f64>,
     /// Among what is wrongly called the class: logits a mistake that it misleads by, or the percentage of votes.
     pub excessive: Option<f64>,
-    /// The sensitivity score of METHODS A5, where a picture of the neuron was made: below 1 what it sees is less like the class
+    /// The sensitivity score of [methods A5], where a picture of the neuron was made: below 1 what it sees is less like the class
     /// than like the classes near by.
+    ///
+    /// [methods A5]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a5
     pub sensitivity: Option<f64>,
 }
 

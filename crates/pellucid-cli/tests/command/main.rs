@@ -12,6 +12,7 @@ mod kills;
 #[cfg(unix)]
 mod library;
 mod picture;
+mod references;
 mod repair;
 mod stage;
 mod supervisor;

@@ -2,7 +2,10 @@
 //! controls that know nothing.
 //!
 //! Two measures with opposite directions are in use, and they are never mixed up because [`Measure`] carries the direction:
-//! a *confidence* falls as what matters goes (RISE, Petsiuk et al. 2018), a *distance* to the untouched result grows (B8).
+//! a *confidence* falls as what matters goes (RISE, Petsiuk et al. 2018), a *distance* to the untouched result grows
+//! ([methods B8]).
+//!
+//! [methods B8]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#b8
 
 pub mod controls;
 mod curve;

@@ -1,5 +1,7 @@
-//! Whether a map tells more than its controls do (the gate of METHODS B8): areas of the two games, averaged over prompts (or
+//! Whether a map tells more than its controls do (the gate of [methods B8]): areas of the two games, averaged over prompts (or
 //! over the steps of one), and each map's lead over the controls that it has to beat, with intervals.
+//!
+//! [methods B8]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#b8
 
 use super::measure::{Better, Game, Measure};
 use crate::stats::Interval;

@@ -25,7 +25,7 @@ pub(super) const IDENTITY: &str = "identity control";
 pub(super) const ALL_WORDS: &str = "attention to all words";
 /// A prompt with at most so many words has each of them measured, and not only all of them together.
 const MOST_WORDS: usize = 8;
-/// Cells per side and samples of LIME, as METHODS B8 has them.
+/// Cells per side and samples of LIME, as `docs/methods.md#b8` has them.
 const LIME: (usize, usize) = (8, 1000);
 
 /// Where deletion and insertion are played.
