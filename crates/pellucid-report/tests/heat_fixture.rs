@@ -47,5 +47,5 @@ fn the_front_ends_pictures_are_what_this_renderer_draws() {
         std::fs::write(&path, format!("{drawn}\n")).unwrap();
     }
     let kept: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-    assert!(kept == drawn, "tests/heat.json is not what pellucid_vision::heat draws; see the head of this test");
+    assert!(kept == drawn, "tests/heat.json is not what pellucid-saliency draws; see the head of this test");
 }

@@ -1,4 +1,4 @@
-// Heat maps drawn as `pellucid_vision::heat` draws them, to the byte: the same table of colours (it comes with the page),
+// Heat maps drawn as `pellucid-saliency` draws them, to the byte: the same table of colours (it comes with the page),
 // the same interpolation, and arithmetic in float32 in the same order. `tests/unit/heat.test.ts` holds this to pictures
 // that Rust drew.
 

@@ -1,6 +1,7 @@
 //! A made-up explanation of a diffusion model: pictures that come out of noise, maps that move with the steps.
 
 use ndarray::Array2;
+use pellucid_classifier::results::RunRecord;
 use pellucid_report::{
     Curve, DiffusionPage, FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel, Map, RisePanel, Spread, StepPanel,
     Trust, Verdict,
@@ -123,6 +124,11 @@ pub fn page(name: Option<&str>) -> DiffusionPage {
             words: vec!["Beats random order".to_owned(); words.len()],
         },
         settled: map(0, 0),
+        record: RunRecord {
+            command: "pellucid diffusion explain emoji_diffusion".to_owned(),
+            date: "2025-03-01T12:00:00Z".to_owned(),
+            ..RunRecord::default()
+        },
         facts: vec![("Guidance".to_owned(), "3".to_owned()), ("Name".to_owned(), name.unwrap_or("none").to_owned())],
         notes: vec![name.unwrap_or("A note.").to_owned()],
         version: "0.1.0".to_owned(),
