@@ -191,7 +191,7 @@ doc: ## Build the libraries' documentation; a warning, such as a link that leads
 # are not published read the repository's corpus and zoo.
 .PHONY: package
 package: ## Check that every published crate builds from its package.
-	CARGO_TARGET_DIR=$(abspath $(or $(CARGO_TARGET_DIR),target)/packages) CARGO_PROFILE_DEV_DEBUG=0 \
+	CARGO_TARGET_DIR=$(abspath $(or $(CARGO_TARGET_DIR),target)/packages) CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_OPT_LEVEL=0 \
 		$(CARGO) package --workspace --exclude pellucid-fuzz --exclude pellucid-zoo --allow-dirty --quiet
 
 # One after the other: they share two cores and the target folder. What is quick to fail comes first.
