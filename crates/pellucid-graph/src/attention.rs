@@ -182,10 +182,11 @@ fn einsum_operands(node: &Node) -> Option<(&str, &str)> {
 
 /// The grid of `count` queries on a latent of `size`: each level halves, rounding up.
 fn grid(count: usize, (mut height, mut width): (usize, usize)) -> Option<(usize, usize)> {
-    while height * width > count && height * width > 1 {
+    let area = |height: usize, width: usize| height.saturating_mul(width);
+    while area(height, width) > count.max(1) {
         (height, width) = (height.div_ceil(2), width.div_ceil(2));
     }
-    (height * width == count).then_some((height, width))
+    (area(height, width) == count).then_some((height, width))
 }
 
 impl CrossAttention {

@@ -7,7 +7,7 @@
 //! maps begins the way up; what lies between it and the last map that a concatenation fetches is the middle.
 
 use crate::graph::{Graph, Node};
-use crate::observed::Observations;
+use crate::observed::{Observations, elements};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 
@@ -24,6 +24,9 @@ pub enum BlockKind {
     /// Doubles the grid.
     Upsampler,
 }
+
+/// The most nodes that a residual block may have.
+const WALK: usize = 1 << 13;
 
 /// Where a block lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -151,8 +154,9 @@ impl<'a> Finder<'a> {
     fn map(&self, value: &str) -> Option<[usize; 3]> {
         let &[1, c, h, w] = self.observed.get(value)?.shape.as_slice() else { return None };
         let (mut height, mut width) = self.size;
+        let area = |height: usize, width: usize| height.saturating_mul(width);
         while (height, width) != (h, w) {
-            if height * width <= h * w || height * width <= 1 {
+            if area(height, width) <= area(h, w).max(1) {
                 return None;
             }
             (height, width) = (height.div_ceil(2), width.div_ceil(2));
@@ -166,7 +170,7 @@ impl<'a> Finder<'a> {
 
     fn kind(&self, node: &'a Node) -> Option<BlockKind> {
         let out = self.map(node.output())?;
-        let area = |s: [usize; 3]| s[1] * s[2];
+        let area = |s: [usize; 3]| s[1].saturating_mul(s[2]);
         match node.op() {
             "Add" => {
                 let (a, b) = (node.input(0)?, node.input(1)?);
@@ -176,8 +180,8 @@ impl<'a> Finder<'a> {
             "Conv" => {
                 let source = node.input(0)?;
                 // Grids are compared raw: a padded input is no grid of the latent's.
-                let before = self.observed.get(source)?.shape.iter().skip(2).product::<usize>();
-                if before >= 3 * area(out) {
+                let before = elements(self.observed.get(source)?.shape.get(2..)?);
+                if before >= area(out).saturating_mul(3) {
                     return Some(BlockKind::Downsampler);
                 }
                 let (_, resize) = self.producer(source)?;
@@ -214,6 +218,10 @@ impl<'a> Finder<'a> {
             let Some((at, node)) = self.producer(value) else { continue };
             if floor.is_some_and(|f| at < f) || !seen.insert(at) {
                 continue;
+            }
+            // No block is that large: the walk ends, so that all walks together do not go over the graph once per block.
+            if seen.len() > WALK {
+                return None;
             }
             attends |= node.is("Softmax");
             open.extend(node.inputs().iter().map(String::as_str).filter(|i| self.data.contains(i)));

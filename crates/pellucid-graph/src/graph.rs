@@ -460,18 +460,33 @@ impl Graph {
         if self.has(value) {
             return Ok(());
         }
-        let names = self.values().chain(self.inputs.iter().map(Value::name));
+        // Comparing takes time in proportion to the product of the lengths.
+        let names =
+            self.values().chain(self.inputs.iter().map(Value::name)).filter(|n| n.len().max(value.len()) <= 256);
         let nearest = names.map(|n| (edit_distance(n, value), n)).min().filter(|(d, n)| *d <= n.len() / 2);
         Err(GraphError::NoSuchValue { name: value.to_owned(), nearest: nearest.map(|(_, n)| n.to_owned()) })
     }
 
     /// A name that no value has yet, made from `stem`.
     pub fn fresh(&self, stem: &str) -> String {
-        let taken = |name: &str| self.has(name) || self.outputs.iter().any(|v| v.name() == name);
-        if !taken(stem) {
-            return stem.to_owned();
-        }
-        (1u64..).map(|i| format!("{stem}_{i}")).find(|n| !taken(n)).unwrap_or_else(|| stem.to_owned())
+        let taken = self.has(stem) || self.outputs.iter().any(|v| v.name() == stem);
+        if taken { self.names().fresh(stem) } else { stem.to_owned() }
+    }
+
+    /// Every name that a value has, to make many fresh ones.
+    pub(crate) fn names(&self) -> Names {
+        let ends = self.inputs.iter().chain(&self.outputs).map(Value::name);
+        Names(
+            ends.chain(self.initializers.keys().map(String::as_str)).chain(self.values()).map(str::to_owned).collect(),
+        )
+    }
+
+    /// `stem`, or with a number behind it, such that no name begins with it.
+    pub(crate) fn unused_prefix(&self, stem: &str) -> String {
+        let Names(names) = self.names();
+        let taken = |p: &String| names.range(p.clone()..).next().is_some_and(|name| name.starts_with(p));
+        let numbered = (1u64..).map(|i| format!("{stem}{i}"));
+        std::iter::once(stem.to_owned()).chain(numbered).find(|p| !taken(p)).unwrap_or_default()
     }
 
     /// Declares `value` an output (untyped: the runtime infers it), unless it is one.
@@ -521,6 +536,20 @@ impl Graph {
     /// Bytes of all initializers by their shapes, wherever they lie (saturating; those without a fixed size left out).
     pub fn weight_bytes(&self) -> u64 {
         self.initializers.values().filter_map(|t| sound::declared_bytes(&t.proto)).fold(0, u64::saturating_add)
+    }
+}
+
+/// Names that are taken.
+pub(crate) struct Names(BTreeSet<String>);
+
+impl Names {
+    /// A name that is not taken yet, made from `stem`; it is from now on.
+    pub fn fresh(&mut self, stem: &str) -> String {
+        let numbered = (1u64..).map(|i| format!("{stem}_{i}"));
+        let free = std::iter::once(stem.to_owned()).chain(numbered).find(|name| !self.0.contains(name));
+        let name = free.unwrap_or_default();
+        self.0.insert(name.clone());
+        name
     }
 }
 

@@ -398,8 +398,10 @@ fn decode(path: &Path, bytes: &Bytes, budget: &Budget) -> Result<ModelProto, Mod
         return Err(ModelError::Damaged { path: path.to_owned(), size: bytes.len(), reason });
     }
     if !proto.functions.is_empty() {
-        let nodes = sound::nodes_written_out(&proto);
-        budget.admit(Limit::Nodes, nodes).map_err(|e| over("its functions, written out, are too large", e))?;
+        let written = sound::written_out(&proto);
+        let over = |e| over("its functions, written out, are too large", e);
+        budget.admit(Limit::Nodes, written.map(|w| w.nodes)).map_err(over)?;
+        budget.admit(Limit::FileMemory, written.map(|w| w.bytes)).map_err(over)?;
     }
     let opset = standard_opset(&proto);
     if !OPSETS.contains(&opset) {

@@ -4,6 +4,7 @@
 use crate::onnx::{FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, tensor_proto::DataLocation};
 use crate::tensor::{ElementType, TensorError};
 use pellucid_guard::budget::product;
+use prost::Message;
 use std::collections::HashMap;
 
 /// Dimensions that a tensor may have.
@@ -75,11 +76,26 @@ fn held(tensor: &TensorProto) -> Option<usize> {
     })
 }
 
-/// Nodes of `model` with every call of its own functions written out, as the runtime does it; `None` where a function
-/// calls itself or the number does not fit.
-pub(crate) fn nodes_written_out(model: &ModelProto) -> Option<u64> {
-    let functions: HashMap<(&str, &str), &FunctionProto> =
-        model.functions.iter().map(|f| ((f.domain(), f.name()), f)).collect();
+/// What `model` takes with every call of its own functions written out, as the runtime does it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Written {
+    /// Nodes.
+    pub nodes: u64,
+    /// Bytes of the nodes that are written in the place of calls.
+    pub bytes: u64,
+}
+
+impl Written {
+    fn and(self, other: Self) -> Option<Self> {
+        Some(Self { nodes: self.nodes.checked_add(other.nodes)?, bytes: self.bytes.checked_add(other.bytes)? })
+    }
+}
+
+/// What `model` takes with every call of its own functions written out; `None` where a function calls itself or a number
+/// does not fit.
+pub(crate) fn written_out(model: &ModelProto) -> Option<Written> {
+    let functions: HashMap<Key<'_>, &FunctionProto> =
+        model.functions.iter().map(|f| ((f.domain(), f.name(), f.overload()), f)).collect();
     let mut count = Count { functions, known: HashMap::new(), depth: 0 };
     count.graph(model.graph.as_ref()?)
 }
@@ -87,39 +103,43 @@ pub(crate) fn nodes_written_out(model: &ModelProto) -> Option<u64> {
 /// Levels of functions that call functions.
 const CALLS: usize = 64;
 
+/// Domain, name and overload of a function.
+type Key<'a> = (&'a str, &'a str, &'a str);
+
 struct Count<'a> {
-    functions: HashMap<(&'a str, &'a str), &'a FunctionProto>,
-    known: HashMap<(&'a str, &'a str), u64>,
+    functions: HashMap<Key<'a>, &'a FunctionProto>,
+    known: HashMap<Key<'a>, Written>,
     depth: usize,
 }
 
 impl<'a> Count<'a> {
-    fn graph(&mut self, graph: &'a GraphProto) -> Option<u64> {
+    fn graph(&mut self, graph: &'a GraphProto) -> Option<Written> {
         self.nodes(&graph.node)
     }
 
-    fn nodes(&mut self, nodes: &'a [NodeProto]) -> Option<u64> {
-        nodes.iter().try_fold(0u64, |sum, node| sum.checked_add(self.node(node)?))
+    fn nodes(&mut self, nodes: &'a [NodeProto]) -> Option<Written> {
+        nodes.iter().try_fold(Written::default(), |sum, node| sum.and(self.node(node)?))
     }
 
-    fn node(&mut self, node: &'a NodeProto) -> Option<u64> {
-        let mut sum = 1u64;
+    fn node(&mut self, node: &'a NodeProto) -> Option<Written> {
+        let mut sum = Written { nodes: 1, bytes: 0 };
         for graph in node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)) {
-            sum = sum.checked_add(self.graph(graph)?)?;
+            sum = sum.and(self.graph(graph)?)?;
         }
-        let key = (node.domain(), node.op_type());
+        let key = (node.domain(), node.op_type(), node.overload());
         let Some(&function) = self.functions.get(&key) else { return Some(sum) };
         let inside = match self.known.get(&key) {
             Some(&known) => known,
             None if self.depth >= CALLS => return None,
             None => {
                 self.depth += 1;
-                let inside = self.nodes(&function.node)?;
+                let own = function.node.iter().map(|n| n.encoded_len() as u64).sum();
+                let inside = self.nodes(&function.node)?.and(Written { nodes: 0, bytes: own })?;
                 self.depth -= 1;
                 self.known.insert(key, inside);
                 inside
             }
         };
-        sum.checked_add(inside)
+        sum.and(inside)
     }
 }

@@ -6,7 +6,7 @@
 //! verifies it by running (|W f + b − logits| ≤ 1e-3) and measures how the feature map is pooled.
 
 use crate::graph::{Graph, GraphError, Node};
-use crate::observed::Observations;
+use crate::observed::{Observations, elements};
 use crate::tensor::ElementType;
 use pellucid_guard::Setting;
 use std::collections::{BTreeSet, HashMap};
@@ -120,6 +120,9 @@ pub struct Taps {
     pub head: Head,
 }
 
+/// The most outputs among which a head is looked for.
+const OUTPUTS: usize = 256;
+
 /// Operators that pass values on, up to shape, type or scale of quantisation.
 const TRANSPARENT: &[&str] = &[
     "Identity",
@@ -202,6 +205,9 @@ impl<'a> Finder<'a> {
             Some(name) => vec![name],
             None => self.graph.outputs.iter().map(|o| o.name()).collect(),
         };
+        if starts.len() > OUTPUTS {
+            return Err(TapError::Ambiguous(vec![format!("one for each of its {} outputs", starts.len())]));
+        }
         let mut heads: Vec<(Taps, Option<String>)> = Vec::new();
         let mut refused: Vec<TapError> = Vec::new();
         for start in starts {
@@ -383,18 +389,19 @@ impl<'a> Finder<'a> {
 
     /// The number of places in a value's trailing dimensions: H·W of N×C×H×W, 1 for N×C.
     fn spatial(&self, value: &str) -> Option<usize> {
-        self.observed.get(value).map(|o| o.shape.iter().skip(2).product())
+        self.observed.get(value).map(|o| elements(o.shape.get(2..).unwrap_or_default()))
     }
 
     /// The nearest 4-D value with places, or 3-D token sequence, behind `value`, along data.
     fn feature_map_behind(&self, value: &str) -> Option<FeatureMap> {
+        let inputs: BTreeSet<&str> = self.graph.inputs.iter().map(|v| v.name()).collect();
         let mut seen = BTreeSet::new();
         let mut open = std::collections::VecDeque::from([value.to_owned()]);
         while let Some(value) = open.pop_front() {
             if !seen.insert(value.clone()) {
                 continue;
             }
-            if !self.graph.inputs.iter().any(|i| i.name() == value)
+            if !inputs.contains(value.as_str())
                 && let Some(map) = self.as_feature_map(&value)
             {
                 return Some(map);
@@ -413,7 +420,7 @@ impl<'a> Finder<'a> {
         let float =
             matches!(observed.element, ElementType::F32 | ElementType::F16 | ElementType::BF16 | ElementType::F64);
         let places = match shape.len() {
-            4 => shape[2] * shape[3] > 1,
+            4 => elements(&shape[2..]) > 1,
             3 => shape[1] > 1,
             _ => false,
         };

@@ -300,6 +300,41 @@ fn functions_that_double_with_each_call_are_refused() {
     assert!(Model::read(looped).unwrap_err().to_string().contains("more than 2^64"));
     let few = write(&folder, "m.onnx", &with((0..5).map(function).collect(), 4));
     assert!(Model::read(few).is_ok());
+    // One name for all of them, told apart by their overloads; the last one is small.
+    let overload = |i: usize| {
+        let mut function = FunctionProto { name: Some("f".into()), overload: Some(i.to_string()), ..function(i) };
+        for call in function.node.iter_mut().filter(|n| n.op_type.is_some()) {
+            (call.op_type, call.overload) = (Some("f".into()), Some((i - 1).to_string()));
+        }
+        function
+    };
+    let hidden = changed(|m| {
+        m.functions = (0..40).rev().map(overload).collect();
+        let first = NodeProto { op_type: Some("f".into()), overload: Some("39".into()), ..call(0) };
+        m.graph.as_mut().unwrap().node.push(first);
+    });
+    let message = self::message(&write(&folder, "m.onnx", &hidden));
+    assert!(message.contains("its functions, written out, are too large"), "{message}");
+}
+
+#[test]
+fn a_long_function_that_is_called_often_is_refused() {
+    use pellucid_graph::onnx::{FunctionProto, NodeProto};
+    let folder = TempDir::new().unwrap();
+    let call = NodeProto { op_type: Some("f".into()), domain: Some("d".into()), ..NodeProto::default() };
+    let body = NodeProto { name: Some("n".repeat(1 << 20)), ..NodeProto::default() };
+    let function = FunctionProto {
+        name: call.op_type.clone(),
+        domain: call.domain.clone(),
+        node: vec![body],
+        ..Default::default()
+    };
+    let often = changed(|m| {
+        m.functions = vec![function];
+        m.graph.as_mut().unwrap().node.extend(vec![call; 2000]);
+    });
+    let message = message(&write(&folder, "m.onnx", &often));
+    assert!(message.contains("its functions, written out, are too large"), "{message}");
 }
 
 #[test]

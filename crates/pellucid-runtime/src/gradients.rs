@@ -11,6 +11,7 @@ use crate::session::{RuntimeError, Session, SessionOptions};
 use pellucid_graph::grad::{self, GradientError, GradientModel, Objective, ObjectiveInput, Recompute};
 use pellucid_graph::observed::{Observations, Observed};
 use pellucid_graph::{ElementType, Model, Node, Tensor};
+use pellucid_guard::budget::product;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -228,7 +229,10 @@ fn shapes_alone(model: &Model, observed: &Observations, names: &[String], batch:
                 let part = numbers.get(from..to).unwrap_or_default();
                 Some(Tensor::i64(node.output(), &[part.len()], part))
             }
-            "Size" => Some(Tensor::i64(node.output(), &[], &[numbers.iter().product()])),
+            "Size" => {
+                let size = product(shape.iter().map(|&d| d as u64)).and_then(|n| i64::try_from(n).ok())?;
+                Some(Tensor::i64(node.output(), &[], &[size]))
+            }
             _ => None,
         }
     };

@@ -70,7 +70,7 @@ pub fn differentiate_within(
     for &value in wrt {
         check_wrt(&model.graph, observed, value)?;
     }
-    let mut emitter = Emitter::new(model.graph.clone(), observed.clone());
+    let mut emitter = Emitter::new(model.graph.clone(), observed.clone(), model.budget());
     let built = objective.build(&mut emitter)?;
     let mut sweep = Sweep::new(emitter, built.stopped, wrt, segments);
     sweep.find_path(&built.value)?;

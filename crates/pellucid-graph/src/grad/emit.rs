@@ -4,7 +4,16 @@ use super::error::Reason;
 use crate::graph::{Graph, Node};
 use crate::observed::{Observations, Observed};
 use crate::tensor::{ElementType, Tensor};
+use pellucid_guard::budget::{Budget, Limit, product};
 use std::collections::HashMap;
+
+/// The largest dimension, and the largest number in an attribute, that rules calculate with: the product of two of them,
+/// and sums of such products, fit 64 bits.
+pub(crate) const LARGEST: usize = 1 << 30;
+/// The characters of a node's name that stand in the names of what belongs to it.
+const SCOPE: usize = 100;
+/// The most elements that a value has.
+const ELEMENTS: usize = 1 << 40;
 
 /// A dimension of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,23 +37,18 @@ pub(crate) struct Emitter {
     scope: String,
     made: usize,
     element: ElementType,
+    budget: Budget,
+    /// Bytes of the large constants that were made here.
+    taken: u64,
     constants: HashMap<String, String>,
     producers: HashMap<String, usize>,
     cache: HashMap<String, String>,
 }
 
 impl Emitter {
-    /// An emitter for `graph`, whose values were `observed`.
-    pub fn new(graph: Graph, observed: Observations) -> Self {
-        let taken = |p: &str| {
-            graph.values().any(|v| v.starts_with(p))
-                || graph.initializers.keys().any(|k| k.starts_with(p))
-                || graph.inputs.iter().any(|v| v.name().starts_with(p))
-        };
-        let prefix = (0usize..)
-            .map(|i| if i == 0 { "grad".to_owned() } else { format!("grad{i}") })
-            .find(|p| !taken(p))
-            .unwrap_or_default();
+    /// An emitter for `graph`, whose values were `observed`. Its large constants stay within what `budget` gives to values.
+    pub fn new(graph: Graph, observed: Observations, budget: &Budget) -> Self {
+        let prefix = graph.unused_prefix("grad");
         let producers = graph.producers().into_iter().map(|(v, i)| (v.to_owned(), i)).collect();
         Self {
             graph,
@@ -53,6 +57,8 @@ impl Emitter {
             scope: String::new(),
             made: 0,
             element: ElementType::F32,
+            budget: *budget,
+            taken: 0,
             constants: HashMap::new(),
             producers,
             cache: HashMap::new(),
@@ -61,7 +67,8 @@ impl Emitter {
 
     /// What is emitted from here on belongs to `node` and computes in `element`.
     pub fn enter(&mut self, node: &str, element: ElementType) {
-        node.clone_into(&mut self.scope);
+        // The name is part of many; a long one would be copied into all of them.
+        self.scope = node.chars().take(SCOPE).collect();
         self.element = element;
     }
 
@@ -182,11 +189,26 @@ impl Emitter {
         self.constant(format!("scales{values:?}"), |n| Tensor::f32(n, &[values.len()], values))
     }
 
-    /// Ones of the present element type.
-    pub fn ones(&mut self, shape: &[usize]) -> String {
-        let element = self.element;
-        let count = shape.iter().product();
-        self.constant(format!("ones{element:?}{shape:?}"), |n| float_tensor(n, element, shape, &vec![1.0; count]))
+    /// A tensor of the present element type that holds `value` everywhere.
+    pub fn uniform(&mut self, shape: &[usize], value: f64) -> Result<String, Reason> {
+        let key = format!("uniform{:?}{shape:?}{value:?}", self.element);
+        if let Some(name) = self.constants.get(&key) {
+            return Ok(name.clone());
+        }
+        let count = self.admit(shape)?;
+        let one = float_tensor("", self.element, &[], &[value]);
+        let bytes = one.raw_bytes().map(|b| b.repeat(count)).unwrap_or_default();
+        Ok(self.constant(key, |n| Tensor::raw(n, one.element(), shape, bytes.into())))
+    }
+
+    /// The number of elements of `shape`, if a constant of it, to be made here or by the runtime when it compiles the model,
+    /// fits into what the model may take, with all that were admitted before.
+    pub fn admit(&mut self, shape: &[usize]) -> Result<usize, Reason> {
+        // 8: the elements are float64 while they are made.
+        let bytes = product(shape.iter().map(|&d| d as u64).chain([8]));
+        let all = self.budget.admit(Limit::Memory, bytes.and_then(|b| b.checked_add(self.taken)));
+        self.taken = all.map_err(|over| Reason(format!("its gradient needs a constant of shape {shape:?}: {over}")))?;
+        elements(shape)
     }
 
     /// The constant tensor behind `value`, if it is an initializer.
@@ -213,14 +235,21 @@ impl Emitter {
         self.observed.get(value).map(|o| o.element).or_else(|| self.initializer(value).map(Tensor::element))
     }
 
-    /// The dimensions of a value of the model.
+    /// The dimensions of a value of the model, none above [`LARGEST`] per sample.
     pub fn dims(&self, value: &str) -> Result<Vec<Dim>, Reason> {
+        let bounded = |d: usize, bound: usize| match d <= bound {
+            true => Ok(d),
+            false => Err(Reason(format!("'{value}' has a dimension of {d}, and at most {LARGEST} is supported"))),
+        };
         if let Some(tensor) = self.initializer(value) {
-            return Ok(tensor.dims().iter().map(|&d| Dim::Fixed(usize::try_from(d).unwrap_or(0))).collect());
+            let fixed = |&d: &i64| bounded(usize::try_from(d).unwrap_or(0), LARGEST).map(Dim::Fixed);
+            return tensor.dims().iter().map(fixed).collect();
         }
         let seen =
             self.observed.get(value).ok_or_else(|| Reason(format!("the shape of '{value}' was not observed")))?;
-        let Some(two) = &seen.shape_at_two else { return Ok(seen.shape.iter().map(|&d| Dim::Fixed(d)).collect()) };
+        let Some(two) = &seen.shape_at_two else {
+            return seen.shape.iter().map(|&d| bounded(d, LARGEST).map(Dim::Fixed)).collect();
+        };
         if two.len() != seen.shape.len() {
             return Err(Reason(format!(
                 "'{value}' has {} dimensions at batch 1 and {} at batch 2",
@@ -228,17 +257,26 @@ impl Emitter {
                 two.len()
             )));
         }
-        let dim = |(&one, &two): (&usize, &usize)| match (one, two) {
-            (a, b) if a == b => Dim::Fixed(a),
-            (a, b) if b == 2 * a => Dim::Batch(a),
-            _ => Dim::Free,
+        let dim = |(&one, &two): (&usize, &usize)| match (bounded(one, LARGEST)?, bounded(two, 2 * LARGEST)?) {
+            (a, b) if a == b => Ok(Dim::Fixed(a)),
+            (a, b) if b == 2 * a => Ok(Dim::Batch(a)),
+            _ => Ok(Dim::Free),
         };
-        Ok(seen.shape.iter().zip(two).map(dim).collect())
+        seen.shape.iter().zip(two).map(dim).collect()
     }
 
     /// Number of dimensions of `value`.
     pub fn rank(&self, value: &str) -> Result<usize, Reason> {
         Ok(self.dims(value)?.len())
+    }
+
+    /// The dimensions of `value`, of which there must be at least `least`.
+    pub fn dims_of(&self, value: &str, least: usize) -> Result<Vec<Dim>, Reason> {
+        let dims = self.dims(value)?;
+        match dims.len() >= least {
+            true => Ok(dims),
+            false => Err(Reason(format!("'{value}' has {} dimensions, expected at least {least}", dims.len()))),
+        }
     }
 
     /// Dimension `axis` of `value`, which must not depend on the batch.
@@ -253,6 +291,15 @@ impl Emitter {
     /// The last dimensions of `value`, from `axis` on; none may depend on the batch.
     pub fn fixed_from(&self, value: &str, axis: usize) -> Result<Vec<usize>, Reason> {
         (axis..self.rank(value)?).map(|a| self.fixed(value, a)).collect()
+    }
+
+    /// The extents of `value`, a batch of channels, along its `rank` spatial axes; none may depend on the batch.
+    pub fn spatial(&self, value: &str, rank: usize) -> Result<Vec<usize>, Reason> {
+        let extents = self.fixed_from(value, 2)?;
+        match extents.len() == rank {
+            true => Ok(extents),
+            false => Err(Reason(format!("'{value}' has {} spatial axes, and its window has {rank}", extents.len()))),
+        }
     }
 
     /// The shape of `value` as an int64 tensor that `Reshape` takes: −1 stands for the batch where it can.
@@ -458,13 +505,34 @@ impl Emitter {
 
     /// The cotangent `g` of a broadcast result in the shape of its operand `of`: summed over what was repeated.
     pub fn unbroadcast(&mut self, g: &str, result: &str, of: &str) -> Result<String, Reason> {
+        self.sum_repeated(g, result, of, 0)
+    }
+
+    /// As [`Emitter::unbroadcast`], but for the last `apart` axes, which were not broadcast.
+    pub fn sum_repeated(&mut self, g: &str, result: &str, of: &str, apart: usize) -> Result<String, Reason> {
         let (full, own) = (self.dims(result)?, self.dims(of)?);
-        let extra = full.len().saturating_sub(own.len());
+        let extra = full.len().checked_sub(own.len()).ok_or_else(|| {
+            Reason(format!(
+                "'{of}' has {} dimensions, and '{result}', which it is broadcast to, {}",
+                own.len(),
+                full.len()
+            ))
+        })?;
         let leading: Vec<i64> = (0..extra as i64).collect();
         let repeated = |i: usize| own[i] == Dim::Fixed(1) && full[i + extra] != Dim::Fixed(1);
-        let inner: Vec<i64> = (0..own.len()).filter(|&i| repeated(i)).map(|i| i as i64).collect();
+        let inner = (0..own.len().saturating_sub(apart)).filter(|&i| repeated(i)).map(|i| i as i64);
+        let inner: Vec<i64> = inner.collect();
         let g = self.reduce("ReduceSum", g, &leading, false);
         Ok(self.reduce("ReduceSum", &g, &inner, true))
+    }
+}
+
+/// The number of elements of an array of `shape`.
+pub(crate) fn elements(shape: &[usize]) -> Result<usize, Reason> {
+    let count = crate::observed::elements(shape);
+    match count <= ELEMENTS {
+        true => Ok(count),
+        false => Err(Reason(format!("an array of shape {shape:?} is larger than any memory"))),
     }
 }
 

@@ -77,7 +77,7 @@ impl Costs {
         for (i, node) in nodes.iter().enumerate() {
             for output in node.outputs() {
                 let Some(bytes) = heavy(output) else { continue };
-                costs.own[i] += if costs.in_place[i] { 0 } else { bytes };
+                costs.own[i] = costs.own[i].saturating_add(if costs.in_place[i] { 0 } else { bytes });
                 costs.spans.extend(reads.get(output.as_str()).map(|&(last, _)| (i, last, bytes)));
             }
         }
@@ -112,10 +112,12 @@ impl Costs {
     /// Bytes per sample that are alive at one time: what crosses a cut, and the largest segment.
     fn estimate(&self, cuts: &[usize]) -> u64 {
         let crosses = |from: usize, to: usize| cuts.iter().any(|&c| from < c && c <= to);
-        let kept: u64 = self.spans.iter().filter(|(from, to, _)| crosses(*from, *to)).map(|(.., b)| b).sum();
+        let sum = |bytes: &mut dyn Iterator<Item = u64>| bytes.fold(0, u64::saturating_add);
+        let kept = sum(&mut self.spans.iter().filter(|(from, to, _)| crosses(*from, *to)).map(|(.., b)| *b));
         let ends = cuts.iter().copied().chain([self.own.len()]);
         let starts = std::iter::once(0).chain(cuts.iter().copied());
-        kept + starts.zip(ends).map(|(a, b)| self.own[a..b].iter().sum::<u64>()).max().unwrap_or(0)
+        let largest = starts.zip(ends).map(|(a, b)| sum(&mut self.own[a..b].iter().copied())).max().unwrap_or(0);
+        kept.saturating_add(largest)
     }
 
     fn choose(&self, recompute: Recompute) -> Result<Vec<usize>, GradientError> {
@@ -299,5 +301,5 @@ fn zero(e: &mut Emitter, gradients: &[(String, String)]) -> String {
 }
 
 fn bytes(seen: &Observed) -> u64 {
-    seen.len() as u64 * seen.element.size().unwrap_or(4) as u64
+    (seen.len() as u64).saturating_mul(seen.element.size().unwrap_or(4) as u64)
 }

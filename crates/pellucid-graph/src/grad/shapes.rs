@@ -8,6 +8,7 @@ use crate::graph::{Graph, Node, Value};
 use crate::onnx::tensor_shape_proto::{Dimension, dimension};
 use crate::onnx::{TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
 use crate::tensor::ElementType;
+use std::collections::HashSet;
 
 /// The name of the batch dimension in a differentiated model.
 const BATCH: &str = "batch";
@@ -36,13 +37,16 @@ fn misjudged(emitter: &Emitter, node: &Node) -> bool {
     }
     let (Some(x), Some(kernel)) = (node.input(0), node.ints("kernel_shape")) else { return true };
     let (Ok(input), Ok(output)) = (emitter.dims(x), emitter.dims(node.output())) else { return true };
-    let at = |name: &str, i: usize, default: i64| node.ints(name).and_then(|v| v.get(i).copied()).unwrap_or(default);
+    // Twice the bits: the attributes may be any numbers.
+    let at = |name: &str, i: usize, default: i64| {
+        i128::from(node.ints(name).and_then(|v| v.get(i).copied()).unwrap_or(default))
+    };
     (0..kernel.len()).any(|i| {
         let (Some(Dim::Fixed(n)), Some(Dim::Fixed(m))) = (input.get(i + 2), output.get(i + 2)) else { return true };
-        let reach = at("dilations", i, 1) * (kernel[i] - 1) + 1;
-        let room = *n as i64 + at("pads", i, 0) + at("pads", i + kernel.len(), 0) - reach;
+        let reach = at("dilations", i, 1) * (i128::from(kernel[i]) - 1) + 1;
+        let room = *n as i128 + at("pads", i, 0) + at("pads", i + kernel.len(), 0) - reach;
         let stride = at("strides", i, 1).max(1);
-        (room + stride - 1) / stride + 1 != *m as i64
+        (room + stride - 1) / stride + 1 != *m as i128
     })
 }
 
@@ -57,8 +61,8 @@ pub(super) fn declare(emitter: &Emitter, graph: &mut Graph, pairs: &[(String, St
     if graph.nodes.iter().any(|n| misjudged(emitter, n)) {
         return;
     }
-    let outputs: Vec<&str> = graph.outputs.iter().map(Value::name).collect();
-    let inner = |name: &str| !outputs.contains(&name) && !graph.initializers.contains_key(name);
+    let outputs: HashSet<&str> = graph.outputs.iter().map(Value::name).collect();
+    let inner = |name: &str| !outputs.contains(name) && !graph.initializers.contains_key(name);
     let mut declared: Vec<ValueInfoProto> = Vec::new();
     for name in graph.values().filter(|n| inner(n)) {
         declared.extend(known(name).map(|(element, dims)| described(name, element, &dims)));

@@ -36,7 +36,8 @@ pub fn widened(model: &Model) -> Model {
 
 fn free_targets(graph: &mut Graph, batch: i64) {
     let Some(input) = graph.inputs.iter().find(|v| v.shape().is_some_and(|s| !s.is_empty())) else { return };
-    let mut writer = Writer { input: input.name().to_owned(), count: None, nodes: Vec::new(), made: 0 };
+    let prefix = graph.unused_prefix("widened");
+    let mut writer = Writer { input: input.name().to_owned(), count: None, nodes: Vec::new(), prefix, made: 0 };
     for mut node in std::mem::take(&mut graph.nodes) {
         match node.op() {
             "Reshape" if node.domain().is_empty() => writer.reshape(graph, &mut node, batch),
@@ -55,13 +56,14 @@ struct Writer {
     /// The value that holds the batch size, once made.
     count: Option<String>,
     nodes: Vec<Node>,
+    prefix: String,
     made: usize,
 }
 
 impl Writer {
     fn name(&mut self) -> String {
         self.made += 1;
-        format!("widened/{}", self.made)
+        format!("{}/{}", self.prefix, self.made)
     }
 
     fn ints(&mut self, graph: &mut Graph, values: &[i64]) -> String {

@@ -5,12 +5,16 @@
 
 use crate::graph::{Graph, GraphError, Node};
 use crate::model::Model;
-use crate::observed::Observations;
+use crate::observed::{Observations, elements};
 use crate::onnx::OperatorSetIdProto;
 use crate::tensor::ElementType;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 const DOMAIN: &str = "com.microsoft";
+/// The most elements of a value whose places are followed, and the most moves that they are followed through: attention
+/// beyond stays written out.
+const MOST: u32 = 1 << 25;
+const MOVES: usize = 16;
 
 /// Replaces every attention over heads without a mask by `com.microsoft.MultiHeadAttention`; gives how many. `observed` must have
 /// seen two batch sizes. What cannot be told for certain stays as it is.
@@ -19,18 +23,15 @@ const DOMAIN: &str = "com.microsoft";
 /// [`GraphError`] where the graph was not sound before.
 pub fn fuse_attention(model: &mut Model, observed: &Observations) -> Result<usize, GraphError> {
     let found: Vec<(Node, String)> = {
-        let finder = Finder {
-            graph: &model.graph,
-            observed,
-            producers: model.graph.producers(),
-            consumers: model.graph.consumers(),
-        };
+        let graph = &model.graph;
+        let outputs = graph.outputs.iter().map(|o| o.name()).collect();
+        let (producers, consumers) = (graph.producers(), graph.consumers());
+        let finder = Finder { graph, observed, producers, consumers, outputs };
         model.graph.nodes.iter().filter(|n| n.is("Softmax")).filter_map(|n| finder.attention(n)).collect()
     };
-    for (node, replaced) in &found {
-        model.graph.nodes.retain(|n| n.output() != replaced);
-        model.graph.nodes.push(node.clone());
-    }
+    let replaced: HashSet<&str> = found.iter().map(|(_, value)| value.as_str()).collect();
+    model.graph.nodes.retain(|n| !replaced.contains(n.output()));
+    model.graph.nodes.extend(found.iter().map(|(node, _)| node.clone()));
     if !found.is_empty() {
         model.graph.prune();
         model.graph.sort()?;
@@ -50,14 +51,14 @@ struct Places {
 
 impl Places {
     fn new(shape: &[usize]) -> Option<Self> {
-        let count: usize = shape.iter().product();
-        Some(Self { shape: shape.to_vec(), from: (0..u32::try_from(count).ok()?).collect() })
+        let count = u32::try_from(elements(shape)).ok().filter(|count| *count <= MOST)?;
+        Some(Self { shape: shape.to_vec(), from: (0..count).collect() })
     }
 
     fn transposed(&self, perm: &[i64]) -> Option<Self> {
         let rank = self.shape.len();
-        let perm: Vec<usize> = perm.iter().filter_map(|p| usize::try_from(*p).ok()).filter(|p| *p < rank).collect();
-        if perm.len() != rank {
+        let perm: Vec<usize> = perm.iter().filter_map(|p| usize::try_from(*p).ok()).collect();
+        if perm.len() != rank || !(0..rank).all(|axis| perm.contains(&axis)) {
             return None;
         }
         let mut strides = vec![1; rank];
@@ -80,8 +81,7 @@ impl Places {
     }
 
     fn reshaped(&self, shape: &[usize]) -> Option<Self> {
-        (shape.iter().product::<usize>() == self.from.len())
-            .then(|| Self { shape: shape.to_vec(), from: self.from.clone() })
+        (elements(shape) == self.from.len()).then(|| Self { shape: shape.to_vec(), from: self.from.clone() })
     }
 }
 
@@ -107,6 +107,7 @@ struct Finder<'a> {
     observed: &'a Observations,
     producers: HashMap<&'a str, usize>,
     consumers: HashMap<&'a str, Vec<usize>>,
+    outputs: HashSet<&'a str>,
 }
 
 impl<'a> Finder<'a> {
@@ -122,8 +123,7 @@ impl<'a> Finder<'a> {
     /// The one node that reads `value`, if nothing else does and it is no output.
     fn reader(&self, value: &str) -> Option<&'a Node> {
         let [only] = self.consumers.get(value)?.as_slice() else { return None };
-        let is_output = self.graph.outputs.iter().any(|o| o.name() == value);
-        (!is_output).then(|| &self.graph.nodes[*only])
+        (!self.outputs.contains(value)).then(|| &self.graph.nodes[*only])
     }
 
     /// The number of a constant of one element.
@@ -177,6 +177,9 @@ impl<'a> Finder<'a> {
         let mut moves: Vec<&'a Node> = Vec::new();
         while let Some(node) = self.producer(value).filter(|n| n.is("Reshape") || n.is("Transpose")) {
             moves.push(node);
+            if moves.len() > MOVES {
+                return None;
+            }
             let (inner, factor) = self.unscaled(node.input(0)?);
             value = inner;
             scale *= factor;
@@ -233,7 +236,7 @@ impl<'a> Finder<'a> {
         turned.swap(last, last.checked_sub(1)?);
         let key_places = key_places.transposed(&turned)?;
         let fits = |source: &str, heads: Heads| {
-            self.shape(source) == Some(&[heads.batch, heads.rows, heads.heads * heads.features])
+            self.shape(source) == Some(&[heads.batch, heads.rows, heads.heads.saturating_mul(heads.features)])
         };
         let is_split = fits(query, of_queries)
             && fits(key, of_keys)
@@ -258,9 +261,10 @@ impl<'a> Finder<'a> {
         let whole = [heads.batch, heads.rows, heads.heads * heads.features];
         let back =
             Places::new(&[heads.batch, heads.heads, heads.rows, heads.features])?.transposed(&[0, 2, 1, 3])?.from;
-        let mut value = sum;
+        let (mut value, mut moves) = (sum, 0);
         while places.shape != whole || places.from != back {
-            let node = self.reader(value)?;
+            let node = self.reader(value).filter(|_| moves < MOVES)?;
+            moves += 1;
             places = match node.op() {
                 "Transpose" => places.transposed(node.ints("perm")?)?,
                 "Reshape" => places.reshaped(self.shape(node.output())?)?,

@@ -1,10 +1,11 @@
 //! Linear layers whose result is cut into parts along the features, as gated units (GEGLU) are exported: the parts are
 //! computed apart from parts of the weights, instead of computed together and copied.
 
-use crate::graph::{Graph, GraphError, Node};
+use crate::graph::{Graph, GraphError, Names, Node};
 use crate::model::Model;
 use crate::observed::Observations;
 use crate::tensor::Tensor;
+use std::collections::HashSet;
 
 /// A linear layer.
 struct Linear {
@@ -30,6 +31,7 @@ pub fn split_linear_layers(model: &mut Model, observed: &Observations) -> Result
     let found: Vec<(Linear, Vec<Part>)> = {
         let graph = &model.graph;
         let consumers = graph.consumers();
+        let outputs: HashSet<&str> = graph.outputs.iter().map(|o| o.name()).collect();
         let readers = |v: &str| consumers.get(v).map(Vec::as_slice).unwrap_or_default();
         let candidate = |product: &Node| {
             let mut layer = linear(graph, product)?;
@@ -43,15 +45,17 @@ pub fn split_linear_layers(model: &mut Model, observed: &Observations) -> Result
             let rank = observed.get(value)?.rank();
             let cut = |&at: &usize| part(graph, &graph.nodes[at], value, rank, layer.features);
             let parts: Option<Vec<Part>> = readers(value).iter().map(cut).collect();
-            let is_output = graph.outputs.iter().any(|o| o.name() == value);
-            parts.filter(|p| p.len() > 1 && !is_output).map(|p| (layer, p))
+            parts.filter(|p| p.len() > 1 && !outputs.contains(value)).map(|p| (layer, p))
         };
         graph.nodes.iter().filter(|n| n.is("MatMul")).filter_map(candidate).collect()
     };
+    let parts = || found.iter().flat_map(|(_, parts)| parts);
+    let replaced: HashSet<&str> = parts().map(|part| part.value.as_str()).collect();
+    model.graph.nodes.retain(|n| !replaced.contains(n.output()));
+    let mut names = model.graph.names();
     for (layer, parts) in &found {
         for part in parts {
-            model.graph.nodes.retain(|n| n.output() != part.value);
-            let nodes = split(&mut model.graph, layer, part);
+            let nodes = split(&mut model.graph, &mut names, layer, part);
             model.graph.nodes.extend(nodes);
         }
     }
@@ -94,21 +98,21 @@ fn part(graph: &Graph, node: &Node, value: &str, rank: usize, features: usize) -
 }
 
 /// The nodes that compute the part by itself.
-fn split(graph: &mut Graph, layer: &Linear, part: &Part) -> Vec<Node> {
+fn split(graph: &mut Graph, names: &mut Names, layer: &Linear, part: &Part) -> Vec<Node> {
     let mut constant = |what: &str, number: usize| {
-        let name = graph.fresh(&format!("{}.{what}", part.value));
+        let name = names.fresh(&format!("{}.{what}", part.value));
         graph.initializers.insert(name.clone(), Tensor::i64(&name, &[1], &[number as i64]));
         name
     };
     let (from, to) = (constant("from", part.from), constant("to", part.to));
     let (first, second) = (constant("first_axis", 0), constant("second_axis", 1));
-    let weight = graph.fresh(&format!("{}.weight", part.value));
+    let weight = names.fresh(&format!("{}.weight", part.value));
     let cut = Node::new("Slice", &[&layer.weight, &from, &to, &second], &[&weight]);
     let Some(bias) = &layer.bias else {
         return vec![cut, Node::new("MatMul", &[&layer.input, &weight], &[&part.value])];
     };
     let (own, product) =
-        (graph.fresh(&format!("{}.bias", part.value)), graph.fresh(&format!("{}.product", part.value)));
+        (names.fresh(&format!("{}.bias", part.value)), names.fresh(&format!("{}.product", part.value)));
     vec![
         cut,
         Node::new("Slice", &[bias, &from, &to, &first], &[&own]),

@@ -19,8 +19,9 @@ pub fn fix_reshapes(model: &mut Model, observed: &Observations) -> usize {
             targets.push((at, target));
         }
     }
+    let mut names = model.graph.names();
     for (at, target) in &targets {
-        let name = model.graph.fresh(&format!("{}.target", model.graph.nodes[*at].output()));
+        let name = names.fresh(&format!("{}.target", model.graph.nodes[*at].output()));
         let tensor = Tensor::i64(&name, &[target.len()], target);
         model.graph.initializers.insert(name.clone(), tensor);
         model.graph.nodes[*at].proto.input[1] = name;

@@ -3,26 +3,27 @@
 //! PyTorch's attention adds its scores to an empty tensor times 0 (`baddbmm` with β = 0), and exporters write that out: a tensor
 //! as large as the scores is made, multiplied and added, for nothing.
 
-use crate::graph::Node;
+use crate::graph::{Graph, Node};
 use crate::model::Model;
 use crate::observed::Observations;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Takes additions of zeros out of `model` where the observed shapes say that they do not widen the other term; gives how many.
 pub fn drop_zero_terms(model: &mut Model, observed: &Observations) -> usize {
     let graph = &model.graph;
     let shapes = |value: &str| observed.get(value).map(|o| (&o.shape, &o.shape_at_two));
+    let outputs: HashSet<&str> = graph.outputs.iter().map(|v| v.name()).collect();
+    let makers = Makers { graph, producers: graph.producers() };
     let mut replaced: BTreeMap<String, String> = BTreeMap::new();
     for node in graph.nodes.iter().filter(|n| n.is("Add")) {
         let (Some(a), Some(b)) = (node.input(0), node.input(1)) else { continue };
-        let is_output = graph.outputs.iter().any(|v| v.name() == node.output());
         let known = shapes(a).is_some() && shapes(a) == shapes(b);
-        if is_output || !known {
+        if outputs.contains(node.output()) || !known {
             continue;
         }
-        if is_zero(model, b) {
+        if makers.is_zero(b) {
             replaced.insert(node.output().to_owned(), a.to_owned());
-        } else if is_zero(model, a) {
+        } else if makers.is_zero(a) {
             replaced.insert(node.output().to_owned(), b.to_owned());
         }
     }
@@ -45,17 +46,44 @@ pub fn drop_zero_terms(model: &mut Model, observed: &Observations) -> usize {
     replaced.len()
 }
 
-/// Whether every element of `value` is 0, by how it is made: a `ConstantOfShape` of 0, or one of any finite value times 0.
-fn is_zero(model: &Model, value: &str) -> bool {
-    let Some(node) = model.graph.producer(value) else { return false };
-    if node.is("ConstantOfShape") {
-        return filled_with(node) == Some(0.0);
+/// How the values of a graph are made.
+struct Makers<'a> {
+    graph: &'a Graph,
+    producers: HashMap<&'a str, usize>,
+}
+
+impl Makers<'_> {
+    fn producer(&self, value: &str) -> Option<&Node> {
+        self.producers.get(value).map(|&at| &self.graph.nodes[at])
     }
-    let [Some(a), Some(b)] = [node.input(0), node.input(1)] else { return false };
-    let made = |v: &str| model.graph.producer(v).filter(|n| n.is("ConstantOfShape")).and_then(filled_with);
-    let times =
-        |filled: &str, factor: &str| made(filled).is_some_and(f32::is_finite) && is_constant_zero(model, factor);
-    node.is("Mul") && (times(a, b) || times(b, a) || made(a) == Some(0.0) && is_constant(model, b))
+
+    /// Whether every element of `value` is 0: a `ConstantOfShape` of 0, or one of any finite value times 0.
+    fn is_zero(&self, value: &str) -> bool {
+        let Some(node) = self.producer(value) else { return false };
+        if node.is("ConstantOfShape") {
+            return filled_with(node) == Some(0.0);
+        }
+        let [Some(a), Some(b)] = [node.input(0), node.input(1)] else { return false };
+        let made = |v: &str| self.producer(v).filter(|n| n.is("ConstantOfShape")).and_then(filled_with);
+        let times =
+            |filled: &str, factor: &str| made(filled).is_some_and(f32::is_finite) && self.is_constant_zero(factor);
+        node.is("Mul") && (times(a, b) || times(b, a) || made(a) == Some(0.0) && self.is_constant(b))
+    }
+
+    fn constant(&self, value: &str) -> Option<Vec<f32>> {
+        if let Some(tensor) = self.graph.initializers.get(value) {
+            return tensor.to_f32().ok();
+        }
+        self.producer(value).filter(|n| n.is("Constant"))?.tensor("value")?.to_f32().ok()
+    }
+
+    fn is_constant_zero(&self, value: &str) -> bool {
+        self.constant(value).is_some_and(|values| !values.is_empty() && values.iter().all(|v| *v == 0.0))
+    }
+
+    fn is_constant(&self, value: &str) -> bool {
+        self.constant(value).is_some_and(|values| values.iter().all(|v| v.is_finite()))
+    }
 }
 
 fn filled_with(node: &Node) -> Option<f32> {
@@ -65,25 +93,10 @@ fn filled_with(node: &Node) -> Option<f32> {
     }
 }
 
-fn constant(model: &Model, value: &str) -> Option<Vec<f32>> {
-    if let Some(tensor) = model.graph.initializers.get(value) {
-        return tensor.to_f32().ok();
-    }
-    model.graph.producer(value).filter(|n| n.is("Constant"))?.tensor("value")?.to_f32().ok()
-}
-
-fn is_constant_zero(model: &Model, value: &str) -> bool {
-    constant(model, value).is_some_and(|values| !values.is_empty() && values.iter().all(|v| *v == 0.0))
-}
-
-fn is_constant(model: &Model, value: &str) -> bool {
-    constant(model, value).is_some_and(|values| values.iter().all(|v| v.is_finite()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Graph, Value};
+    use crate::graph::Value;
     use crate::observed::Observed;
     use crate::tensor::{ElementType, Tensor};
 

@@ -1,27 +1,45 @@
 //! Spells out `Attention` (opset 23) in operators that have rules: softmax(scale · Q Kᵀ + mask) V.
 
 use crate::graph::{Graph, Node};
-use crate::tensor::Tensor;
+use crate::tensor::{ElementType, Tensor};
+use std::collections::HashSet;
 
 /// Replaces every `Attention` that this form covers; one with a cache of keys or several outputs stays, and is named
 /// when it lies on a needed path.
 pub(super) fn spell_out(graph: &mut Graph) {
+    if !graph.nodes.iter().any(|n| n.is("Attention")) {
+        return;
+    }
+    let (tests, prefix) = (tests(graph), graph.unused_prefix("attention"));
     let mut nodes = Vec::with_capacity(graph.nodes.len());
-    for node in std::mem::take(&mut graph.nodes) {
+    for (at, node) in std::mem::take(&mut graph.nodes).into_iter().enumerate() {
         let cached = (4..7).any(|i| node.input(i).is_some()) || node.outputs().iter().skip(1).any(|o| !o.is_empty());
         if !node.is("Attention") || cached {
             nodes.push(node);
             continue;
         }
-        let mut writer = Writer { graph, nodes: &mut nodes, scope: format!("attention/{}", node.output()), made: 0 };
+        let scope = format!("{prefix}/{at}");
+        let mut writer = Writer { graph, nodes: &mut nodes, tests: &tests, scope, made: 0 };
         writer.attention(&node);
     }
     graph.nodes = nodes;
 }
 
+/// Values that are true or false, as far as one sees without shapes.
+fn tests(graph: &Graph) -> HashSet<String> {
+    let test = |n: &&Node| {
+        matches!(n.op(), "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "Equal" | "Not" | "And" | "Or" | "Xor")
+            || (n.is("Cast") && n.int("to") == Some(i64::from(ElementType::Bool.to_onnx())))
+    };
+    let computed = graph.nodes.iter().filter(test).flat_map(|n| n.outputs().iter().cloned());
+    let given = graph.inputs.iter().filter(|v| v.element() == Some(ElementType::Bool)).map(|v| v.name().to_owned());
+    computed.chain(given).collect()
+}
+
 struct Writer<'a> {
     graph: &'a mut Graph,
     nodes: &'a mut Vec<Node>,
+    tests: &'a HashSet<String>,
     scope: String,
     made: usize,
 }
@@ -134,15 +152,8 @@ impl Writer<'_> {
     /// A mask of bool says where to look; one of floats is added.
     fn masked(&mut self, scores: &str, mask: &str) -> String {
         // Adding works for both once a bool mask is 0 where it is true and −∞ elsewhere: log of 1 and 0.
-        let element = self.graph.inputs.iter().find(|v| v.name() == mask).and_then(crate::Value::element);
         let initial = self.graph.initializers.get(mask).map(Tensor::element);
-        let computed = self.nodes.iter().find(|n| n.outputs().iter().any(|o| o == mask)).is_some_and(|n| {
-            matches!(
-                n.op(),
-                "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "Equal" | "Not" | "And" | "Or" | "Xor"
-            ) || (n.is("Cast") && n.int("to") == Some(i64::from(crate::ElementType::Bool.to_onnx())))
-        });
-        if element.or(initial) == Some(crate::ElementType::Bool) || computed {
+        if initial == Some(ElementType::Bool) || self.tests.contains(mask) {
             let number = self.op("CastLike", &[mask, scores]);
             let bias = self.op("Log", &[&number]);
             return self.op("Add", &[scores, &bias]);

@@ -25,7 +25,8 @@ pub(super) fn fold(graph: &mut Graph, keep: &[&str]) {
                 .and_then(|v| graph.initializers.get(v))
                 .is_some_and(|t| t.element() == crate::ElementType::F32)
         });
-        (node.is("Conv") && alone && constant && inference && float).then_some(conv)
+        let rank = node.input(1).and_then(|w| graph.initializers.get(w)).map_or(0, |w| w.dims().len());
+        (node.is("Conv") && rank > 2 && alone && constant && inference && float).then_some(conv)
     };
     let mut pairs: Vec<(usize, usize)> = Vec::new();
     for (at, node) in graph.nodes.iter().enumerate() {
@@ -36,8 +37,9 @@ pub(super) fn fold(graph: &mut Graph, keep: &[&str]) {
         }
     }
     let mut dropped = BTreeSet::new();
+    let prefix = graph.unused_prefix("folded");
     for (conv, norm) in pairs {
-        fold_pair(graph, conv, norm);
+        fold_pair(graph, conv, norm, &format!("{prefix}/{norm}"));
         dropped.insert(norm);
     }
     let mut at = 0;
@@ -47,8 +49,8 @@ pub(super) fn fold(graph: &mut Graph, keep: &[&str]) {
     });
 }
 
-/// s = γ/√(σ² + ε), W′ = s W, b′ = (b − μ) s + β.
-fn fold_pair(graph: &mut Graph, conv: usize, norm: usize) {
+/// s = γ/√(σ² + ε), W′ = s W, b′ = (b − μ) s + β, with names that begin with `scope`.
+fn fold_pair(graph: &mut Graph, conv: usize, norm: usize, scope: &str) {
     let (node, old) = (graph.nodes[conv].clone(), graph.nodes[norm].clone());
     let y = old.output().to_owned();
     let (Some(w), Some(gamma), Some(beta), Some(mean), Some(variance)) =
@@ -57,7 +59,7 @@ fn fold_pair(graph: &mut Graph, conv: usize, norm: usize) {
         return;
     };
     let rank = graph.initializers.get(w).map_or(4, |t| t.dims().len());
-    let name = |part: &str| format!("folded/{y}/{part}");
+    let name = |part: &str| format!("{scope}/{part}");
     let mut constant = |part: &str, tensor: crate::Tensor| {
         let full = name(part);
         graph.initializers.insert(full.clone(), tensor);

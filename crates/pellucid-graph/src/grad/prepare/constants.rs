@@ -115,17 +115,17 @@ pub fn fold_known(graph: &mut Graph, known: Vec<Tensor>) {
 
 /// Drops nodes without effect and constants that nothing reads, and leaves every other value where it is.
 fn drop_unread(graph: &mut Graph) {
-    loop {
-        let mut read: BTreeSet<String> = graph.nodes.iter().flat_map(|n| n.reads()).map(str::to_owned).collect();
-        read.extend(graph.outputs.iter().map(|v| v.name().to_owned()));
-        let before = graph.nodes.len();
-        let useful = |n: &Node| !by_shape(n) || n.outputs().iter().any(|o| read.contains(o));
-        graph.nodes.retain(useful);
-        graph.initializers.retain(|name, _| read.contains(name));
-        if graph.nodes.len() == before {
-            return;
+    let mut read: BTreeSet<&str> = graph.outputs.iter().map(|v| v.name()).collect();
+    // From the last node to the first: who reads a value stands behind what computes it.
+    let mut useful: Vec<bool> = Vec::with_capacity(graph.nodes.len());
+    for node in graph.nodes.iter().rev() {
+        useful.push(!by_shape(node) || node.outputs().iter().any(|o| read.contains(o.as_str())));
+        if useful.last() == Some(&true) {
+            read.extend(node.reads());
         }
     }
+    graph.initializers.retain(|name, _| read.contains(name.as_str()));
+    graph.nodes.retain(|_| useful.pop().unwrap_or(true));
 }
 
 /// Whether a node belongs to the computation of shapes, by its operator.

@@ -27,10 +27,7 @@ impl Expansion {
     pub fn new(model: &Model) -> Self {
         let functions =
             model.rest.functions.iter().map(|f| (key(f.domain(), f.name(), f.overload()), f.clone())).collect();
-        let taken = |p: &str| {
-            model.graph.values().any(|v| v.starts_with(p)) || model.graph.initializers.keys().any(|k| k.starts_with(p))
-        };
-        let prefix = (0usize..).map(|i| format!("prepared{i}")).find(|p| !taken(p)).unwrap_or_default();
+        let prefix = model.graph.unused_prefix("prepared");
         Self { functions, constants: Vec::new(), prefix, calls: 0, open: Vec::new() }
     }
 

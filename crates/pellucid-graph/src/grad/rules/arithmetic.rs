@@ -150,7 +150,7 @@ fn min(e: &mut Emitter, site: &Site<'_>) -> Result {
 fn extreme(e: &mut Emitter, site: &Site<'_>) -> Result {
     let zero = e.scalar(0.0);
     let mut left = site.g()?.to_owned();
-    let last = site.node.inputs().len() - 1;
+    let last = site.node.inputs().len().checked_sub(1).ok_or("it has no inputs")?;
     let mut parts = Vec::new();
     for i in 0..=last {
         if i == last {

@@ -34,12 +34,15 @@ impl Window {
     /// and `ceil_mode` need no rules of their own.
     pub fn of(e: &Emitter, site: &Site<'_>, kernel: Vec<usize>) -> Result<Self> {
         let rank = kernel.len();
-        let read = |name: &str| -> Vec<usize> {
-            let listed = site.node.ints(name).unwrap_or_default();
-            (0..rank).map(|i| listed.get(i).map_or(1, |&v| usize::try_from(v).unwrap_or(1))).collect()
-        };
-        let (strides, dilations) = (read("strides"), read("dilations"));
-        let (input, output) = (e.fixed_from(site.input(0)?, 2)?, e.fixed_from(site.output(), 2)?);
+        let (mut strides, dilations) = (site.steps("strides", rank)?, site.steps("dilations", rank)?);
+        let (input, output) = (e.spatial(site.input(0)?, rank)?, e.spatial(site.output(), rank)?);
+        if kernel.iter().chain(&output).any(|&n| n == 0) {
+            return Err(format!("its window is {kernel:?} and its output {output:?}: one of them is empty").into());
+        }
+        for i in (0..rank).filter(|&i| output[i] == 1) {
+            // Nothing is stepped over: zeros in the width of a step that leaves the input would only take memory.
+            strides[i] = strides[i].min(input[i].max(dilations[i] * (kernel[i] - 1) + 1));
+        }
         let pads = site.node.ints("pads").unwrap_or_default();
         let auto = site.node.string("auto_pad").unwrap_or("NOTSET");
         let mut window = Self { input, output, kernel, strides, dilations, before: Vec::new(), after: Vec::new() };
@@ -71,19 +74,36 @@ impl Window {
 
 /// The spatial extents of the weights.
 fn kernel_of(e: &Emitter, weight: &str) -> Result<Vec<usize>> {
+    e.dims_of(weight, 3)?;
     e.fixed_from(weight, 2)
 }
+
+/// The number of groups of a Conv of `x` with weights `w`.
+fn groups(e: &Emitter, site: &Site<'_>, x: &str, w: &str) -> Result<usize> {
+    let group = site.count("group", Some(1))? as usize;
+    let (channels, outer, inner) = (e.fixed(x, 1)?, e.fixed(w, 0)?, e.fixed(w, 1)?);
+    match outer % group == 0 && inner * group == channels {
+        true => Ok(group),
+        false => {
+            Err(format!("its weights are {outer} × {inner}, its groups {group} and its channels {channels}").into())
+        }
+    }
+}
+
+/// The most elements of a selection matrix: that of a row of 2048.
+const SELECTION: usize = 1 << 21;
 
 fn conv(e: &mut Emitter, site: &Site<'_>) -> Result {
     site.only_first(1)?;
     let (x, w) = (site.input(0)?, site.input(1)?);
     let window = Window::of(e, site, kernel_of(e, w)?)?;
-    let group = usize::try_from(site.node.int("group").unwrap_or(1)).unwrap_or(1);
+    let group = groups(e, site, x, w)?;
     let g = site.g()?.to_owned();
     if window.strides.iter().all(|&s| s == 1) {
         return Ok(vec![Some(mirrored_conv(e, &g, w, group, &window)?)]);
     }
-    if window.kernel == [1, 1] && window.before.iter().all(|&p| p == 0) {
+    let few = |i: usize| window.output[i] * window.input[i] <= SELECTION;
+    if window.kernel == [1, 1] && few(1) && window.before.iter().all(|&p| p == 0) {
         let back = spread_points(e, &g, w, group, &window, x)?;
         return Ok(vec![Some(e.blocked(&back, x))]);
     }
@@ -346,10 +366,10 @@ fn conv_transpose(e: &mut Emitter, site: &Site<'_>) -> Result {
     let (x, w) = (site.input(0)?, site.input(1)?);
     let kernel = kernel_of(e, w)?;
     let rank = kernel.len();
-    let group = site.node.int("group").unwrap_or(1);
-    let read = |name: &str| site.node.ints(name).map(<[i64]>::to_vec).unwrap_or_else(|| vec![1; rank]);
-    let (strides, dilations) = (read("strides"), read("dilations"));
-    let (input, output) = (e.fixed_from(x, 2)?, e.fixed_from(site.output(), 2)?);
+    let group = site.count("group", Some(1))?;
+    let read = |name: &str| -> Result<Vec<i64>> { Ok(site.steps(name, rank)?.iter().map(|&n| n as i64).collect()) };
+    let (strides, dilations) = (read("strides")?, read("dilations")?);
+    let (input, output) = (e.spatial(x, rank)?, e.spatial(site.output(), rank)?);
     let declared = site.node.ints("pads").unwrap_or_default();
     let extra = site.node.ints("output_padding").unwrap_or_default();
     let auto = site.node.string("auto_pad").unwrap_or("NOTSET");

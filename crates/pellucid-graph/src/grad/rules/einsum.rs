@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 
 pub(super) const RULES: Table = &[("Einsum", einsum)];
 
+/// The most operands: the gradient of each reads all others.
+const OPERANDS: usize = 32;
+
 /// An equation with every axis named by a letter.
 struct Equation {
     operands: Vec<Vec<char>>,
@@ -46,6 +49,9 @@ fn implicit(operands: &[Vec<char>], spare: &[char]) -> Vec<char> {
 
 fn einsum(e: &mut Emitter, site: &Site<'_>) -> Result<Gradients, Reason> {
     let inputs = site.node.inputs().to_vec();
+    if inputs.len() > OPERANDS {
+        return Err(format!("it has {} operands, and at most {OPERANDS} are supported", inputs.len()).into());
+    }
     let ranks: Vec<usize> = inputs.iter().map(|i| e.rank(i)).collect::<Result<_, _>>()?;
     let equation = read(site.node.string("equation").ok_or("it has no equation")?, &ranks)?;
     check_extents(e, &inputs, &equation)?;
@@ -86,12 +92,16 @@ fn check_extents(e: &Emitter, inputs: &[String], equation: &Equation) -> Result<
     let mut extents: BTreeMap<char, Dim> = BTreeMap::new();
     for (input, letters) in inputs.iter().zip(&equation.operands) {
         let dims = e.dims(input)?;
+        if dims.len() != letters.len() {
+            return Err(
+                format!("its equation has {} letters for {} axes of '{input}'", letters.len(), dims.len()).into()
+            );
+        }
         for (i, &letter) in letters.iter().enumerate() {
             if letters[..i].contains(&letter) {
                 return Err(format!("its equation takes a diagonal ('{letter}' twice in one term)").into());
             }
-            let dim = *dims.get(i).ok_or("its equation has more letters than an input has axes")?;
-            if *extents.entry(letter).or_insert(dim) != dim {
+            if *extents.entry(letter).or_insert(dims[i]) != dims[i] {
                 return Err(format!("it broadcasts '{letter}' over different extents").into());
             }
         }

@@ -1,7 +1,7 @@
 //! Operators that pick elements by position: slices, gathers, scatters, the largest.
 
 use super::{Gradients, Reason, Site, Table};
-use crate::grad::emit::{Dim, Emitter, axis_of};
+use crate::grad::emit::{Dim, Emitter, LARGEST, axis_of};
 use crate::graph::Node;
 
 pub(super) const RULES: Table = &[
@@ -32,26 +32,37 @@ fn operands(e: &Emitter, site: &Site<'_>, index: usize, what: &str) -> Result<Op
 
 fn cuts(e: &Emitter, site: &Site<'_>) -> Result<Vec<Cut>> {
     let x = site.input(0)?;
-    let (dims, out) = (e.dims(x)?, e.dims(site.output())?);
+    let dims = e.dims(x)?;
+    let out = e.dims_of(site.output(), dims.len())?;
     let starts = operands(e, site, 1, "starts")?.ok_or("it has no starts")?;
     let axes = operands(e, site, 3, "axes")?.unwrap_or_else(|| (0..starts.len() as i64).collect());
     let steps = operands(e, site, 4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
-    let mut cuts = Vec::new();
+    if axes.len() != starts.len() || steps.len() != starts.len() {
+        return Err(format!("it has {} starts, {} axes and {} steps", starts.len(), axes.len(), steps.len()).into());
+    }
+    let mut cuts: Vec<Cut> = Vec::new();
     for ((&start, &axis), &step) in starts.iter().zip(&axes).zip(&steps) {
         let axis = axis_of(axis, dims.len())?;
+        if cuts.iter().any(|cut| cut.axis == axis) {
+            return Err(format!("it cuts axis {axis} twice").into());
+        }
         if dims[axis] == out[axis] && step == 1 {
             continue;
         }
         match (dims[axis], out[axis]) {
             (Dim::Fixed(n), Dim::Fixed(count)) => {
                 let (n, count) = (n as i64, count as i64);
+                // A step that leaves the axis takes one element, however long it is.
+                let step = step.clamp(-n.max(1), n.max(1));
                 let from = if start < 0 { start.saturating_add(n) } else { start };
-                let from = if step > 0 { from.clamp(0, n) } else { from.clamp(0, n - 1) };
+                let from = if step > 0 { from.clamp(0, n) } else { from.clamp(0, (n - 1).max(0)) };
                 let reversed = step < 0;
                 let first = if reversed { from + (count - 1) * step } else { from };
                 cuts.push(Cut { axis, start: first, step: step.abs(), reversed });
             }
-            _ if step == 1 && start >= 0 => cuts.push(Cut { axis, start, step, reversed: false }),
+            _ if step == 1 && (0..=LARGEST as i64).contains(&start) => {
+                cuts.push(Cut { axis, start, step, reversed: false })
+            }
             _ => return Err(format!("it cuts axis {axis}, which depends on the batch, from the end").into()),
         }
     }
@@ -137,7 +148,7 @@ fn padded(e: &mut Emitter, g: &str, before: &[Option<i64>], after: &[Option<i64>
 fn run_of(indices: &[i64], extent: usize) -> Option<i64> {
     let n = extent as i64;
     let counted: Vec<i64> = indices.iter().map(|&i| if i < 0 { i + n } else { i }).collect();
-    let first = *counted.first()?;
+    let first = *counted.first().filter(|first| (0..n).contains(*first))?;
     counted.iter().enumerate().all(|(k, &i)| i == first + k as i64).then_some(first)
 }
 

@@ -11,7 +11,7 @@ type Result<T = Gradients> = std::result::Result<T, Reason>;
 /// Y = A B with broadcasting over leading axes: dA = G Bᵀ, dB = Aᵀ G. A vector operand counts as a row or a column.
 fn matmul(e: &mut Emitter, site: &Site<'_>) -> Result {
     let (a, b, y) = (site.input(0)?, site.input(1)?, site.output());
-    let (rank_a, rank_b) = (e.rank(a)?, e.rank(b)?);
+    let (rank_a, rank_b) = (e.dims_of(a, 1)?.len(), e.dims_of(b, 1)?.len());
     let g = site.g()?.to_owned();
     if rank_a == 1 || rank_b == 1 {
         return vector_product(e, site, &g, rank_a, rank_b);
@@ -20,35 +20,22 @@ fn matmul(e: &mut Emitter, site: &Site<'_>) -> Result {
     if site.wants(0) {
         let b_t = swap_last(e, b)?;
         let full = e.op("MatMul", &[&g, &b_t]);
-        gradients[0] = Some(sum_leading(e, &full, y, a)?);
+        gradients[0] = Some(e.sum_repeated(&full, y, a, 2)?);
     }
     if site.wants(1) {
         let a_t = swap_last(e, a)?;
         let full = e.op("MatMul", &[&a_t, &g]);
-        gradients[1] = Some(sum_leading(e, &full, y, b)?);
+        gradients[1] = Some(e.sum_repeated(&full, y, b, 2)?);
     }
     Ok(gradients)
 }
 
 /// `a` with its last two axes swapped, once per value.
 fn swap_last(e: &mut Emitter, a: &str) -> Result<String> {
-    let rank = e.rank(a)?;
+    let rank = e.dims_of(a, 2)?.len();
     let mut perm: Vec<usize> = (0..rank).collect();
     perm.swap(rank - 2, rank - 1);
     e.once(format!("transposed {a}"), |e| Ok(e.transpose(a, &perm)))
-}
-
-/// Sums over the leading axes that the product broadcast over; the last two are the operand's own already.
-fn sum_leading(e: &mut Emitter, full: &str, result: &str, of: &str) -> Result<String> {
-    let (result, own) = (e.dims(result)?, e.dims(of)?);
-    let rank = result.len();
-    let extra = rank.saturating_sub(own.len());
-    let one = crate::grad::emit::Dim::Fixed(1);
-    let leading: Vec<i64> = (0..extra as i64).collect();
-    let inner = (0..own.len().saturating_sub(2)).filter(|&i| own[i] == one && result[i + extra] != one);
-    let inner: Vec<i64> = inner.map(|i| i as i64).collect();
-    let full = e.reduce("ReduceSum", full, &leading, false);
-    Ok(e.reduce("ReduceSum", &full, &inner, true))
 }
 
 fn vector_product(e: &mut Emitter, site: &Site<'_>, g: &str, rank_a: usize, rank_b: usize) -> Result {

@@ -4,7 +4,7 @@
 //! the inputs' cotangents. To add one: write it in its family's file, list it there, and add a case to the table of
 //! reference gradients.
 
-use super::emit::Emitter;
+use super::emit::{Emitter, LARGEST};
 use super::error::Reason;
 use crate::graph::Node;
 
@@ -76,6 +76,28 @@ impl Site<'_> {
         self.wanted.get(index).copied().unwrap_or(false)
     }
 
+    /// The attribute `name`, a number for each of `count` axes: 1 where it is left out.
+    pub fn steps(&self, name: &str, count: usize) -> Result<Vec<usize>, Reason> {
+        let listed = match self.node.ints(name) {
+            None | Some([]) => return Ok(vec![1; count]),
+            Some(listed) => listed,
+        };
+        let positive = |&n: &i64| usize::try_from(n).ok().filter(|n| *n > 0);
+        let steps: Option<Vec<usize>> = listed.iter().map(positive).collect();
+        steps
+            .filter(|steps| steps.len() == count)
+            .ok_or_else(|| Reason(format!("its {name} are {} numbers, expected {count} above 0", listed.len())))
+    }
+
+    /// The attribute `name`, a number above 0.
+    pub fn count(&self, name: &str, default: Option<i64>) -> Result<i64, Reason> {
+        match self.node.int(name).or(default) {
+            Some(n) if n > 0 => Ok(n),
+            Some(n) => Err(Reason(format!("its {name} is {n}, expected a number above 0"))),
+            None => Err(Reason(format!("it has no {name}"))),
+        }
+    }
+
     /// Refuses if any input from `index` on wants a cotangent.
     pub fn only_first(&self, count: usize) -> Result<(), Reason> {
         match (count..self.wanted.len()).find(|&i| self.wanted[i]) {
@@ -104,11 +126,23 @@ pub(crate) fn find(node: &Node) -> Found {
     if !node.domain().is_empty() {
         return Found::Refusal(format!("the operator domain '{}' is not known", node.domain()));
     }
+    if let Some(reason) = out_of_range(node) {
+        return Found::Refusal(reason);
+    }
     let rule = STANDARD.iter().flat_map(|t| t.iter()).find(|(op, _)| *op == node.op());
     rule.map_or_else(
         || Found::Refusal(format!("the operator {} has no gradient rule", node.op())),
         |(_, rule)| Found::Rule(*rule),
     )
+}
+
+/// What is said of an attribute that holds a number beyond those that rules calculate with.
+fn out_of_range(node: &Node) -> Option<String> {
+    let beyond = |number: &&i64| number.unsigned_abs() > LARGEST as u64;
+    node.proto.attribute.iter().find_map(|a| {
+        let number = a.i.iter().chain(&a.ints).find(beyond)?;
+        Some(format!("its attribute {} holds {number}, and numbers up to {LARGEST} are supported", a.name()))
+    })
 }
 
 /// Names of the operators that have a rule, sorted.

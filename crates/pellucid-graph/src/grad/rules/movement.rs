@@ -29,6 +29,9 @@ fn transpose(e: &mut Emitter, site: &Site<'_>) -> Result {
         Some(perm) => perm.iter().map(|&p| axis_of(p, rank)).collect::<Result<_>>()?,
         None => (0..rank).rev().collect(),
     };
+    if perm.len() != rank || !(0..rank).all(|axis| perm.contains(&axis)) {
+        return Err(format!("its perm is no order of {rank} axes").into());
+    }
     let mut back = vec![0; rank];
     perm.iter().enumerate().for_each(|(i, &p)| back[p] = i);
     Ok(vec![Some(e.transpose(site.g()?, &back))])
@@ -43,7 +46,7 @@ fn concat(e: &mut Emitter, site: &Site<'_>) -> Result {
     let rank = e.rank(site.output())?;
     let axis = axis_of(site.node.int("axis").unwrap_or(0), rank)?;
     let g = site.g()?.to_owned();
-    let extents: Vec<Dim> = site.node.inputs().iter().map(|i| Ok(e.dims(i)?[axis])).collect::<Result<_>>()?;
+    let extents: Vec<Dim> = site.node.inputs().iter().map(|i| Ok(e.dims_of(i, rank)?[axis])).collect::<Result<_>>()?;
     let fixed: Option<Vec<usize>> =
         extents.iter().map(|d| if let Dim::Fixed(n) = d { Some(*n) } else { None }).collect();
     let Some(fixed) = fixed else {
@@ -82,6 +85,10 @@ fn tile(e: &mut Emitter, site: &Site<'_>) -> Result {
     site.only_first(1)?;
     let repeats = e.constant_ints(site.input(1)?).map_err(|_| Reason("its repeats are not constant".to_owned()))?;
     let x = site.input(0)?.to_owned();
+    let rank = e.rank(&x)?;
+    if repeats.len() != rank {
+        return Err(format!("it has {} repeats for {rank} axes", repeats.len()).into());
+    }
     let (mut parts, mut axes) = (Vec::new(), Vec::new());
     for (axis, &count) in repeats.iter().enumerate() {
         if count != 1 {

@@ -28,7 +28,7 @@ fn batch(e: &mut Emitter, site: &Site<'_>) -> Result {
     }
     let (scale, variance) = (site.input(1)?, site.input(4)?);
     let channels = e.fixed(scale, 0)?;
-    let zeros = e.floats(&[channels], &vec![0.0; channels]);
+    let zeros = e.uniform(&[channels], 0.0)?;
     let node = Node::new("BatchNormalization", &[site.g()?, scale, &zeros, &zeros, variance], &[]);
     Ok(vec![Some(e.emit(node.with_float("epsilon", site.node.float("epsilon").unwrap_or(1e-5))))])
 }
@@ -71,7 +71,7 @@ fn layer(e: &mut Emitter, site: &Site<'_>) -> Result {
 fn instance(e: &mut Emitter, site: &Site<'_>) -> Result {
     site.only_first(1)?;
     let (x, scale, g) = (site.input(0)?, site.input(1)?, site.g()?.to_owned());
-    let rank = e.rank(x)?;
+    let rank = e.dims_of(x, 3)?.len();
     let axes: Vec<i64> = (2..rank as i64).collect();
     let epsilon = f64::from(site.node.float("epsilon").unwrap_or(1e-5));
     let (x_hat, r) = standardised(e, x, &axes, epsilon);
@@ -106,7 +106,7 @@ fn log_softmax(e: &mut Emitter, site: &Site<'_>) -> Result {
 fn group(e: &mut Emitter, site: &Site<'_>) -> Result {
     site.only_first(1)?;
     let (x, scale) = (site.input(0)?.to_owned(), site.input(1)?.to_owned());
-    let groups = site.node.int("num_groups").ok_or("it has no num_groups")?;
+    let groups = site.count("num_groups", None)?;
     let (channels, factors, rank) = (e.fixed(&x, 1)?, e.fixed(&scale, 0)?, e.rank(&x)?);
     let epsilon = f64::from(site.node.float("epsilon").unwrap_or(1e-5));
     let shape = [0, groups, -1];
@@ -173,7 +173,7 @@ fn mean_variance(e: &mut Emitter, site: &Site<'_>) -> Result {
 /// y = x·P^−β with P = k + α·mean of x² over a window of channels: g·P^−β − 2αβ·x·window(g·x·P^(−β−1)).
 fn local_response(e: &mut Emitter, site: &Site<'_>) -> Result {
     let x = site.input(0)?.to_owned();
-    let size = site.node.int("size").ok_or("it has no size")?;
+    let size = site.count("size", None)?;
     let read = |name: &str, default: f32| f64::from(site.node.float(name).unwrap_or(default));
     let (alpha, beta, bias) = (read("alpha", 1e-4), read("beta", 0.75), read("bias", 1.0));
     let channels = e.fixed(&x, 1)? as i64;

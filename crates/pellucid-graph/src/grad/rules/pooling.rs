@@ -2,7 +2,7 @@
 
 use super::convolution::Window;
 use super::{Gradients, Reason, Site, Table};
-use crate::grad::emit::Emitter;
+use crate::grad::emit::{Emitter, elements};
 use crate::graph::Node;
 
 pub(super) const RULES: Table = &[
@@ -17,8 +17,8 @@ pub(super) const RULES: Table = &[
 type Result<T = Gradients> = std::result::Result<T, Reason>;
 
 fn window(e: &Emitter, site: &Site<'_>) -> Result<Window> {
-    let kernel = site.node.ints("kernel_shape").ok_or("it has no kernel_shape")?;
-    Window::of(e, site, kernel.iter().map(|&k| usize::try_from(k).unwrap_or(1)).collect())
+    let rank = site.node.ints("kernel_shape").filter(|k| !k.is_empty()).ok_or("it has no kernel_shape")?.len();
+    Window::of(e, site, site.steps("kernel_shape", rank)?)
 }
 
 fn ints(values: &[usize]) -> Vec<i64> {
@@ -29,8 +29,9 @@ fn ints(values: &[usize]) -> Vec<i64> {
 fn average(e: &mut Emitter, site: &Site<'_>) -> Result {
     let window = window(e, site)?;
     let include = site.node.int("count_include_pad").unwrap_or(0) != 0;
+    e.admit(&window.output)?;
     let counts = window_counts(&window, include, &declared_ends(site, &window));
-    let whole = window.kernel.iter().product::<usize>() as f64;
+    let whole = whole(&window);
     let g = site.g()?.to_owned();
     let g = if counts.iter().all(|&c| c == whole) {
         e.scale(&g, 1.0 / whole)
@@ -40,6 +41,11 @@ fn average(e: &mut Emitter, site: &Site<'_>) -> Result {
         e.mul(&g, &shares)
     };
     Ok(vec![Some(scatter_windows(e, &g, &window, site.input(0)?)?)])
+}
+
+/// The elements of a window.
+fn whole(window: &Window) -> f64 {
+    window.kernel.iter().map(|&k| k as f64).product()
 }
 
 /// The padding after that the node declares, by axis: a window that `ceil_mode` lets run over it does not count what
@@ -59,10 +65,12 @@ fn window_counts(window: &Window, include_padding: bool, ends: &[i64]) -> Vec<f6
             true => (-window.before[i], window.input[i] as i64 + ends[i]),
             false => (0, window.input[i] as i64),
         };
+        let (taps, distance) = (window.kernel[i] as i64, window.dilations[i] as i64);
         let count = |o: usize| {
             let start = (o * window.strides[i]) as i64 - window.before[i];
-            let taps = (0..window.kernel[i]).map(|k| start + (k * window.dilations[i]) as i64);
-            taps.filter(|t| (low..high).contains(t)).count() as f64
+            // Taps before `end`: as many as the distances between them that fit, rounded up.
+            let before = |end: i64| (-(start - end).div_euclid(distance)).clamp(0, taps);
+            (before(high) - before(low)).max(0) as f64
         };
         (0..window.output[i]).map(count).collect()
     };
@@ -93,7 +101,7 @@ fn scatter_windows(e: &mut Emitter, g: &str, window: &Window, x: &str) -> Result
     split.extend(ints(&window.output));
     let single = e.reshape(g, &split);
     let kernel: Vec<usize> = [1, 1].iter().chain(&window.kernel).copied().collect();
-    let ones = e.ones(&kernel);
+    let ones = e.uniform(&kernel, 1.0)?;
     let pads: Vec<i64> = window.before.iter().chain(&window.after).map(|&p| p.max(0)).collect();
     let node = Node::new("ConvTranspose", &[&single, &ones], &[]).with_ints("strides", &ints(&window.strides));
     let full = e.emit(node.with_ints("dilations", &ints(&window.dilations)).with_ints("pads", &pads));
@@ -140,17 +148,16 @@ fn mirrored_average(e: &mut Emitter, g: &str, window: &Window) -> Option<String>
     if !pads.iter().enumerate().all(|(i, p)| fits(p, i)) {
         return None;
     }
-    let whole = window.kernel.iter().product::<usize>() as f64;
-    let g = e.scale(g, whole);
+    let g = e.scale(g, whole(window));
     let node = Node::new("AveragePool", &[&g], &[]).with_ints("kernel_shape", &ints(&window.kernel));
     Some(e.emit(node.with_ints("pads", &pads).with_int("count_include_pad", 1)))
 }
 
 fn global_average(e: &mut Emitter, site: &Site<'_>) -> Result {
     let extents = e.fixed_from(site.input(0)?, 2)?;
-    let count: usize = extents.iter().product();
+    let count = elements(&extents)?;
     let shape: Vec<usize> = [1, 1].into_iter().chain(extents).collect();
-    let share = e.floats(&shape, &vec![1.0 / count.max(1) as f64; count]);
+    let share = e.uniform(&shape, 1.0 / count.max(1) as f64)?;
     let spread = e.mul(site.g()?, &share);
     Ok(vec![Some(e.blocked(&spread, site.input(0)?))])
 }
@@ -158,7 +165,7 @@ fn global_average(e: &mut Emitter, site: &Site<'_>) -> Result {
 /// The first maximum of each map gets the cotangent.
 fn global_max(e: &mut Emitter, site: &Site<'_>) -> Result {
     let x = site.input(0)?;
-    let count: usize = e.fixed_from(x, 2)?.iter().product();
+    let count = elements(&e.fixed_from(x, 2)?)?;
     let flat = {
         let shape = e.ints(&[0, 0, -1]);
         e.op("Reshape", &[x, &shape])

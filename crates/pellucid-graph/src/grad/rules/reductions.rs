@@ -1,7 +1,7 @@
 //! Sums, means, norms and extremes over axes.
 
 use super::{Gradients, Reason, Site, Table};
-use crate::grad::emit::{Dim, Emitter, axis_of};
+use crate::grad::emit::{Dim, Emitter, axis_of, elements};
 use crate::graph::Node;
 
 pub(super) const RULES: Table = &[
@@ -31,7 +31,10 @@ fn axes(e: &Emitter, site: &Site<'_>) -> Result<Vec<usize>> {
     let mut axes: Vec<usize> =
         if all { (0..rank).collect() } else { listed.iter().map(|&a| axis_of(a, rank)).collect::<Result<_>>()? };
     axes.sort_unstable();
-    Ok(axes)
+    match axes.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(format!("its axes name axis {} twice", pair[0]).into()),
+        None => Ok(axes),
+    }
 }
 
 /// `v`, which has the reduced shape, with the reduced axes as ones: ready to broadcast against the input.
@@ -57,8 +60,7 @@ fn spread(e: &mut Emitter, site: &Site<'_>, v: &str, axes: &[usize], factor: f64
         };
         shape[axis] = n;
     }
-    let count = shape.iter().product::<usize>();
-    let filled = if factor == 1.0 { e.ones(&shape) } else { e.floats(&shape, &vec![factor; count]) };
+    let filled = e.uniform(&shape, factor)?;
     let spread = e.mul(v, &filled);
     Ok(if axes == [2, 3] { e.blocked(&spread, x) } else { spread })
 }
@@ -74,8 +76,10 @@ fn mean(e: &mut Emitter, site: &Site<'_>) -> Result {
     let x = site.input(0)?;
     let g = kept(e, site, site.g()?, &axes)?;
     let dims = e.dims(x)?;
-    let fixed: Option<usize> = axes.iter().map(|&a| if let Dim::Fixed(n) = dims[a] { Some(n) } else { None }).product();
-    if let Some(count) = fixed {
+    let fixed: Option<Vec<usize>> =
+        axes.iter().map(|&a| if let Dim::Fixed(n) = dims[a] { Some(n) } else { None }).collect();
+    if let Some(extents) = fixed {
+        let count = elements(&extents)?;
         return Ok(vec![Some(spread(e, site, &g, &axes, 1.0 / count.max(1) as f64)?)]);
     }
     let mut g = g;
@@ -159,7 +163,7 @@ fn extreme(e: &mut Emitter, site: &Site<'_>) -> Result {
     let moved = e.transpose(x, &perm);
     let dims = e.dims(x)?;
     let left = rank - axes.len();
-    let inner: usize = (left..rank).map(|i| e.fixed(x, perm[i])).collect::<Result<Vec<_>>>()?.iter().product();
+    let inner = elements(&(left..rank).map(|i| e.fixed(x, perm[i])).collect::<Result<Vec<_>>>()?)?;
     let flat_dims: Vec<Dim> = perm[..left].iter().map(|&p| dims[p]).chain([Dim::Fixed(inner)]).collect();
     let moved_dims: Vec<Dim> = perm.iter().map(|&p| dims[p]).collect();
     let many = || Reason("several of its kept dimensions depend on the batch".to_owned());

@@ -3,7 +3,7 @@
 //! it compiles the model, so every mode means exactly what the forward pass means by it. GridSample goes by corners.
 
 use super::{Gradients, Reason, Site, Table};
-use crate::grad::emit::{Emitter, axis_of};
+use crate::grad::emit::{Dim, Emitter, LARGEST, axis_of};
 use crate::graph::Node;
 use crate::tensor::ElementType;
 
@@ -30,11 +30,12 @@ fn pulled_back(e: &mut Emitter, g: &str, map: &str, axis: usize, rank: usize) ->
     e.transpose(&product, &perm)
 }
 
-/// The identity matrix.
-fn identity(e: &mut Emitter, n: usize) -> String {
+/// The identity matrix of `n` rows, to be made into one of `m` columns.
+fn identity(e: &mut Emitter, n: usize, m: usize) -> Result<String> {
+    e.admit(&[n, n.max(m)])?;
     let shape = e.ints(&[n as i64, n as i64]);
     let zeros = e.filled(&shape, 0.0);
-    e.op("EyeLike", &[&zeros])
+    Ok(e.op("EyeLike", &[&zeros]))
 }
 
 fn resize(e: &mut Emitter, site: &Site<'_>) -> Result {
@@ -47,7 +48,8 @@ fn resize(e: &mut Emitter, site: &Site<'_>) -> Result {
     if site.node.string("keep_aspect_ratio_policy").is_some_and(|p| p != "stretch") {
         return Err("keep_aspect_ratio_policy is not supported; give the sizes outright".into());
     }
-    let (dims, out) = (e.dims(&x)?, e.dims(site.output())?);
+    let dims = e.dims(&x)?;
+    let out = e.dims_of(site.output(), dims.len())?;
     let changed: Vec<usize> = (0..dims.len()).filter(|&a| dims[a] != out[a]).collect();
     let scales = scales(e, site, dims.len())?;
     let mut g = site.g()?.to_owned();
@@ -65,7 +67,7 @@ fn resize(e: &mut Emitter, site: &Site<'_>) -> Result {
 /// The scale of every axis, where the node gives scales and not sizes.
 fn scales(e: &Emitter, site: &Site<'_>, rank: usize) -> Result<Option<Vec<f32>>> {
     let Some(name) = site.node.input(2) else { return Ok(None) };
-    if e.dims(name)?.first() == Some(&crate::grad::emit::Dim::Fixed(0)) {
+    if e.dims(name)?.first() == Some(&Dim::Fixed(0)) {
         return Ok(None);
     }
     let listed = e.constant_floats(name).map_err(|_| Reason("its scales are not constant".to_owned()))?;
@@ -97,7 +99,7 @@ fn repeated(e: &mut Emitter, site: &Site<'_>, g: &str, coordinates: &str, change
     let mut factors = Vec::new();
     for axis in 2..4 {
         let (n, m) = (e.fixed(x, axis)?, e.fixed(site.output(), axis)?);
-        if m % n != 0 {
+        if n == 0 || m == 0 || m % n != 0 {
             return Ok(None);
         }
         factors.push((m / n) as i64);
@@ -111,7 +113,7 @@ fn repeated(e: &mut Emitter, site: &Site<'_>, g: &str, coordinates: &str, change
 fn axis_map(e: &mut Emitter, site: &Site<'_>, n: usize, m: usize, scale: Option<f32>) -> Result<String> {
     let element = e.element();
     e.enter_element(ElementType::F32);
-    let eye = identity(e, n);
+    let eye = identity(e, n, m)?;
     let picture = e.reshape(&eye, &[1, 1, n as i64, n as i64]);
     let mut node = match scale {
         Some(scale) => {
@@ -140,6 +142,12 @@ fn pad(e: &mut Emitter, site: &Site<'_>) -> Result {
         Some(axes) => e.constant_ints(axes)?.iter().map(|&a| axis_of(a, rank)).collect::<Result<_>>()?,
         None => (0..rank).collect(),
     };
+    let in_range = |p: &i64| p.unsigned_abs() <= LARGEST as u64;
+    if pads.len() != 2 * axes.len() || !pads.iter().all(in_range) {
+        return Err(
+            format!("expected two pads up to {LARGEST} for each of {} axes, found {}", axes.len(), pads.len()).into()
+        );
+    }
     let (mut before, mut after) = (vec![0i64; rank], vec![0i64; rank]);
     for (i, &axis) in axes.iter().enumerate() {
         before[axis] = pads[i];
@@ -153,8 +161,8 @@ fn pad(e: &mut Emitter, site: &Site<'_>) -> Result {
     }
     let mut g = site.g()?.to_owned();
     for axis in (0..rank).filter(|&a| before[a] != 0 || after[a] != 0) {
-        let n = e.fixed(site.input(0)?, axis)?;
-        let eye = identity(e, n);
+        let (n, m) = (e.fixed(site.input(0)?, axis)?, e.fixed(site.output(), axis)?);
+        let eye = identity(e, n, m)?;
         let amounts = e.ints(&[0, before[axis], 0, after[axis]]);
         let map = e.emit(Node::new("Pad", &[&eye, &amounts], &[]).with_string("mode", &mode));
         g = pulled_back(e, &g, &map, axis, rank);
@@ -164,7 +172,7 @@ fn pad(e: &mut Emitter, site: &Site<'_>) -> Result {
 
 /// The same blocks taken apart again. SpaceToDepth knows one order of channels (DCR); CRD is a permutation.
 fn depth_to_space(e: &mut Emitter, site: &Site<'_>) -> Result {
-    let block = site.node.int("blocksize").ok_or("it has no blocksize")?;
+    let block = site.count("blocksize", None)?;
     if site.node.string("mode").unwrap_or("DCR") == "DCR" {
         return Ok(vec![Some(e.emit(Node::new("SpaceToDepth", &[site.g()?], &[]).with_int("blocksize", block)))]);
     }
@@ -176,7 +184,7 @@ fn depth_to_space(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 fn space_to_depth(e: &mut Emitter, site: &Site<'_>) -> Result {
-    let block = site.node.int("blocksize").ok_or("it has no blocksize")?;
+    let block = site.count("blocksize", None)?;
     let node = Node::new("DepthToSpace", &[site.g()?], &[]).with_int("blocksize", block);
     Ok(vec![Some(e.emit(node.with_string("mode", "DCR")))])
 }
