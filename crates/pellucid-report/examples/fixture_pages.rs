@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     diagnosis.findings[0].title.clone_from(&name);
     diagnosis.verdict.push(name.clone());
     (diagnosis.run.model, diagnosis.run.data) = (name.clone(), name.clone());
-    diagnosis.run.command = format!("pellucid debug {name}");
+    diagnosis.run.record.command = format!("pellucid debug {name}");
     diagnosis.run.warnings.push(name.clone());
     write("report-long.html", &render(&diagnosis, &options, &fixture::Painter)?)?;
 
