@@ -436,6 +436,11 @@ fn run_sample(args: &Args, sample: &SampleArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The explainer that only tests compile.
+#[cfg(test)]
+#[path = "../../../pellucid/tests/plugged_in/brightness.rs"]
+mod brightness;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -443,10 +448,12 @@ mod tests {
 
     #[test]
     fn the_list_of_explainers_says_of_each_what_it_shows() {
-        let rows = pellucid::diffusion::explainers();
+        let mut rows = pellucid::diffusion::explainers();
+        rows.push(ExplainerRow::of::<brightness::Brightness>());
         let names = explainer_names(&rows);
         let listed: Vec<PossibleValue> = names.possible_values().unwrap().collect();
         assert_eq!(listed.len(), rows.len());
+        assert_eq!(listed.last().map(PossibleValue::get_name), Some("brightness"), "one row is enough");
         assert!(listed.iter().all(|name| name.get_help().is_some_and(|help| !help.to_string().is_empty())));
     }
 }

@@ -27,5 +27,9 @@ pub use pellucid_diffusion::explain::{
     Amount, Axis, Curve, Explainer, Findings, Outcome, Row as ExplainerRow, StepFigure, StepFindings, Subject, Track,
     all as explainers, choose as choose_explainers,
 };
+pub use pellucid_diffusion::network::Capability;
 pub use pellucid_diffusion::sampler::{Sampler, all as samplers, named as sampler};
-pub use pellucid_diffusion::{Pipeline, PipelineOptions, Timesteps, Trajectory, TrajectorySettings, file_name};
+pub use pellucid_diffusion::{
+    DiffusionError, Pipeline, PipelineOptions, Prompts, Timesteps, Trajectory, TrajectorySettings, file_name,
+};
+pub use pellucid_saliency::{Figure, Grid, Role, SaliencyMap};
