@@ -205,8 +205,8 @@ def main():
         ours, _ = pellucid(arguments, "rise", PASS_STEPS, PASS_MASKS, "--reliability", 1, "--rise", "x0")
         theirs = rival(arguments, PASS_STEPS, PASS_MASKS, False)["seconds"]["masks"]
         count = PASS_STEPS * PASS_MASKS
-        passes.append(theirs / ours["DF-RISE"])
-        print(f"masked passes a second: pellucid {count / ours['DF-RISE']:.0f}, diffusers {count / theirs:.0f}", flush=True)
+        passes.append(theirs / ours["rise"])
+        print(f"masked passes a second: pellucid {count / ours['rise']:.0f}, diffusers {count / theirs:.0f}", flush=True)
     for _ in range(arguments.rounds):
         ours, memory = pellucid(arguments, "explain", STEPS, MASKS, "--reliability", 1)
         theirs = rival(arguments, STEPS, MASKS, True)

@@ -13,12 +13,12 @@
 
 use ndarray::{Array2, ArrayView3};
 use pellucid_diffusion::auc::{Control, faithfulness};
-use pellucid_diffusion::cam::{Cam, Score};
+use pellucid_diffusion::explain::cam::{Cam, Score};
+use pellucid_diffusion::explain::cross_attention::{WordMaps, word_maps};
+use pellucid_diffusion::explain::rise::{MaskKind, Mode, Reading, RiseSettings, Target, rise_readings};
 use pellucid_diffusion::lime::lime;
-use pellucid_diffusion::rise::{MaskKind, Mode, Reading, RiseSettings, Target, rise_readings};
 use pellucid_diffusion::similarity::Similarity;
 use pellucid_diffusion::trajectory::{Trajectory, TrajectorySettings};
-use pellucid_diffusion::words::{WordMaps, word_maps};
 use pellucid_diffusion::{Pipeline, PipelineOptions};
 use pellucid_runtime::progress::Silent;
 use pellucid_saliency::evaluate::{DistanceGames, Lead, Standing, Unit};
@@ -98,7 +98,7 @@ fn prompt_figures(
     let Some(inside) = object(trajectory.picture.view(), (pipeline.latent[1], pipeline.latent[2])) else {
         return Ok(None);
     };
-    let words = word_maps(pipeline, &trajectory, &Silent)?.map_err(|n| n.reason)?;
+    let words = word_maps(pipeline, &trajectory, &Silent)?;
     let mut figures = Figures::new();
     for at in STEPS {
         let mut maps = maps(pipeline, cam, &trajectory, &words, at)?;

@@ -79,8 +79,8 @@ pub enum DiffusionError {
         /// What was expected and found.
         reason: String,
     },
-    /// A file of the trajectory's cache cannot be read or written.
-    #[error("{path}: cannot {action} the trajectory's cache: {reason}; free some space, or choose another folder")]
+    /// A file of the cache cannot be read or written.
+    #[error("{path}: cannot {action} the cache: {reason}; free some space, or choose another folder")]
     Cache {
         /// The file.
         path: PathBuf,
@@ -89,6 +89,9 @@ pub enum DiffusionError {
         /// What the system says.
         reason: String,
     },
+    /// The network cannot do what was asked of it, or there is nothing to show.
+    #[error(transparent)]
+    Cannot(#[from] crate::network::Cannot),
     /// The user asked to stop.
     #[error("stopped; what is finished is kept, and the same command goes on from there")]
     Interrupted,
@@ -118,4 +121,26 @@ pub enum DiffusionError {
     /// The runtime's library.
     #[error(transparent)]
     Library(#[from] pellucid_runtime::LibraryError),
+}
+
+impl DiffusionError {
+    /// Whether nothing should go on after this, even what does not depend on what failed: the user asked to stop, or asked for
+    /// what cannot be; a bound that the user set is reached; or nothing can be kept.
+    pub fn ends_the_run(&self) -> bool {
+        use pellucid_graph::grad::GradientError;
+        use pellucid_runtime::{GradientsError, ObserveError, RuntimeError};
+        let is_memory = |e: &RuntimeError| matches!(e, RuntimeError::Memory { .. });
+        match self {
+            Self::Interrupted | Self::Setting { .. } | Self::Cache { .. } | Self::Library(_) => true,
+            Self::Runtime(e) | Self::Gradients(GradientsError::Runtime(e)) => is_memory(e),
+            Self::Observe(e) | Self::Gradients(GradientsError::Observe(e)) => match e {
+                ObserveError::Runtime(e) => is_memory(e),
+                ObserveError::Large { .. } => true,
+                _ => false,
+            },
+            Self::Graph(GradientError::Memory { .. }) => true,
+            Self::Gradients(GradientsError::Gradient { source, .. }) => matches!(source, GradientError::Memory { .. }),
+            _ => false,
+        }
+    }
 }

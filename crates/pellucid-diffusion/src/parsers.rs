@@ -4,7 +4,7 @@ pub use crate::tokens::TextTokenizer;
 
 use crate::config::SchedulerConfig;
 use crate::error::DiffusionError;
-use crate::plain::Description;
+use crate::pipeline::single_file::Description;
 use crate::trajectory::Step;
 use pellucid_guard::Budget;
 use std::path::Path;

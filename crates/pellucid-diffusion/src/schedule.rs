@@ -232,6 +232,29 @@ impl NoiseSchedule {
     }
 }
 
+/// What a step's signal-to-noise ratio leaves to decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Below 0.01: layout.
+    Coarse,
+    /// 0.01 to 1: content.
+    Content,
+    /// Above 1: clean-up.
+    Cleanup,
+}
+
+impl Stage {
+    /// The stage of a timestep.
+    pub fn at(schedule: &NoiseSchedule, t: usize) -> Self {
+        match schedule.snr(t) {
+            r if r < 0.01 => Self::Coarse,
+            r if r <= 1.0 => Self::Content,
+            _ => Self::Cleanup,
+        }
+    }
+}
+
 /// The quantile of |x̂0| (linear interpolation), between 1 and the largest bound.
 fn dynamic_bound(mut magnitudes: Vec<f32>, threshold: Thresholding) -> f32 {
     magnitudes.sort_unstable_by(f32::total_cmp);

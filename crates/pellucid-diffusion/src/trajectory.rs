@@ -5,10 +5,10 @@
 //! are the same, and only if it is what was written; anything else is said and computed again.
 
 use crate::error::DiffusionError;
+use crate::inversion::PictureStart;
 use crate::noise::gaussian;
 use crate::pipeline::{Pipeline, Prompt, guide};
 use crate::schedule::Timesteps;
-use crate::start::PictureStart;
 use ndarray::{Array3, Array4, ArrayD, Axis, Dimension, Ix4, IxDyn};
 use pellucid_guard::seal::{self, Found};
 use pellucid_runtime::progress::Progress;

@@ -4,11 +4,10 @@
 #![allow(clippy::unwrap_used)]
 
 use ndarray::{Array4, ArrayD, Axis, Ix4, IxDyn};
-use pellucid_diffusion::cam::{Cam, Score};
-use pellucid_diffusion::multistep::solve;
-use pellucid_diffusion::words::word_maps;
+use pellucid_diffusion::explain::cam::{Cam, Score};
+use pellucid_diffusion::explain::cross_attention::word_maps;
+use pellucid_diffusion::sampler::dpm_solver::solve;
 use pellucid_diffusion::{Pipeline, PipelineOptions, Prediction, Prompt, Timesteps, Trajectory, TrajectorySettings};
-use pellucid_graph::blocks::{BlockKind, Part};
 use pellucid_runtime::progress::Silent;
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
@@ -112,7 +111,7 @@ fn two_text_encoders_sample_as_stable_diffusion_xl() {
         ..TrajectorySettings::default()
     };
     let trajectory = Trajectory::compute(&mut pipeline, &prompt, &settings, None, &Silent).unwrap();
-    let maps = word_maps(&mut pipeline, &trajectory, &Silent).unwrap().ok().unwrap();
+    let maps = word_maps(&mut pipeline, &trajectory, &Silent).unwrap();
     assert_eq!(maps.words.len(), 4);
     assert!(!Cam::new(&mut pipeline).unwrap().maps(&trajectory, 0, &Score::Cond).unwrap().blocks.is_empty());
 }
@@ -132,7 +131,7 @@ fn encoding_equals_the_mean_of_diffusers() {
 fn the_published_set_of_blocks_has_43_modules() {
     let mut pipeline = open("tiny_diffusion");
     let blocks = Cam::new(&mut pipeline).unwrap().blocks;
-    let published = blocks.iter().filter(|b| !(b.part == Part::Mid && b.kind == BlockKind::Attention)).count();
-    let names: Vec<String> = blocks.iter().map(|b| b.name()).collect();
+    let published = blocks.iter().filter(|b| b.is_published).count();
+    let names: Vec<String> = blocks.into_iter().map(|b| b.name).collect();
     assert_eq!(published, 43, "{names:?}");
 }

@@ -222,7 +222,7 @@ fn levels_of_noise_that_cannot_be_told_apart_are_refused() {
 
 #[test]
 fn a_latent_of_one_place_is_explained_as_any_other() {
-    use pellucid_diffusion::rise::{RiseSettings, rise};
+    use pellucid_diffusion::explain::rise::{RiseSettings, rise};
     let folder = TempDir::new().unwrap();
     denoiser(None, 99, false).write(folder.path().join("m.onnx")).unwrap();
     let text = "model = \"m.onnx\"\nshape = [1, 1, 1]\n[inputs]\nsample = \"sample\"\ntime = \"timestep\"\n";
@@ -234,6 +234,6 @@ fn a_latent_of_one_place_is_explained_as_any_other() {
     let map = ndarray::array![[1.0]];
     let games = pellucid_diffusion::auc::faithfulness(&mut pipeline, &trajectory, 0, &map).unwrap();
     assert!(games.has_moves(1));
-    let recovered = pellucid_diffusion::recovery::recovery(&pipeline.schedule, &trajectory);
+    let recovered = pellucid_diffusion::explain::recovery::recovery(&trajectory);
     assert_eq!(recovered.maps.len(), 2);
 }

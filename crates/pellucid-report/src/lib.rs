@@ -31,8 +31,8 @@ mod repair;
 
 pub use album::{NoThumbnails, ThumbnailSource};
 pub use diffusion::{
-    Curve, DiffusionPage, FaithfulnessPage, FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel, Map, RisePanel,
-    Spread, StepPanel, Trust, Verdict, render_diffusion, render_faithfulness,
+    Caption, Choice, Curve, DiffusionPage, ExplainerPanel, FaithfulnessPage, FaithfulnessPanel, FaithfulnessRow,
+    GameLine, GamesPanel, Map, Spread, StepMaps, StepPanel, Verdict, render_diffusion, render_faithfulness,
 };
 pub use disk::write_atomically;
 pub use error::ReportError;

@@ -1,4 +1,4 @@
-// The page draws a map as the command does, to the byte: the pictures in heat.json were drawn by `pellucid-saliency`.
+// The page draws a map as the command does, to the byte: the pictures in heat.json were drawn by `pellucid_saliency::render`.
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { type MapData, bytes, colourTable, enlarge, enlargement, paint, veil } from "../../src/shared/heat";

@@ -4,13 +4,18 @@ use crate::args::{self, Args, Global};
 use crate::output;
 use crate::progress::Bars;
 use anyhow::{Context, Result, bail};
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
-use pellucid::diffusion::{ExplainSettings, Explained, FaithfulnessSettings, Solver, StepFigures};
-use pellucid::diffusion_methods::cam::Score;
-use pellucid::diffusion_methods::rise::{MaskKind, Mode, Reading, RiseSettings, Target};
+use pellucid::diffusion::{
+    Amount, ExplainRun, ExplainSettings, ExplainerRow, FaithfulnessSettings, Pipeline, PipelineOptions, RunPlace,
+    Timesteps, TrajectorySettings, WrittenExplanation,
+};
+use pellucid::diffusion_methods::explain::cam::Score;
+use pellucid::diffusion_methods::explain::rise::{MaskKind, Mode, Reading, RiseSettings, Target};
 use pellucid::diffusion_methods::similarity::Similarity;
-use pellucid::diffusion_methods::{PictureStart, Pipeline, PipelineOptions, Spacing, Timesteps, TrajectorySettings};
+use pellucid::diffusion_methods::{PictureStart, Spacing};
 use pellucid::saliency::evaluate::{GameStanding, Standing};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -25,13 +30,16 @@ pub struct DiffusionArgs {
 pub enum DiffusionCommand {
     /// Sample prompts and write the pictures
     Sample(SampleArgs),
-    /// Explain prompts step by step: words, DF-RISE, DF-CAM, recovery; writes a report
+    /// Explain prompts step by step; writes a report
     Explain(ExplainArgs),
-    /// Only the words' maps
+    /// As explain --explainers attention
+    #[command(hide = true)]
     Attention(ExplainArgs),
-    /// Only DF-RISE
+    /// As explain --explainers rise
+    #[command(hide = true)]
     Rise(ExplainArgs),
-    /// Only DF-CAM
+    /// As explain --explainers cam
+    #[command(hide = true)]
     Cam(ExplainArgs),
     /// Whether the maps are faithful: deletion and insertion, against controls
     Auc(ExplainArgs),
@@ -58,6 +66,9 @@ pub struct ExplainArgs {
     pub what: PromptArgs,
     #[command(flatten)]
     pub way: TrajectoryArgs,
+    /// Which explainers run, separated by commas; all of them by default, and always those that the trajectory is enough for
+    #[arg(long, value_delimiter = ',', value_parser = explainer_names(&pellucid::diffusion::explainers()), value_name = "NAME,…")]
+    pub explainers: Vec<String>,
     #[command(flatten)]
     pub rise: RiseArgs,
     /// What DF-CAM differentiates
@@ -130,16 +141,20 @@ pub struct SampleArgs {
     /// Where to write the pictures
     #[arg(long, default_value = "runs/diffusion", value_name = "FOLDER")]
     pub out: PathBuf,
-    /// What solves the reverse process: DDIM, or DPM-Solver++ (2M), which needs fewer steps
-    #[arg(long, default_value = "ddim", help_heading = "Sampling")]
-    pub solver: SolverName,
+    /// What solves the reverse process
+    #[arg(long, alias = "solver", default_value = "ddim", value_parser = sampler_names(), help_heading = "Sampling")]
+    pub sampler: String,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum SolverName {
-    Ddim,
-    #[value(name = "dpm++")]
-    DpmSolver,
+/// The explainers of `rows`, as they are chosen and listed.
+fn explainer_names(rows: &[ExplainerRow]) -> PossibleValuesParser {
+    let made = rows.iter().filter_map(|row| row.explainer(None).ok());
+    PossibleValuesParser::new(made.map(|e| PossibleValue::new(e.id()).help(e.summary())).collect::<Vec<_>>())
+}
+
+fn sampler_names() -> PossibleValuesParser {
+    let samplers = pellucid::diffusion::samplers().iter();
+    PossibleValuesParser::new(samplers.map(|s| PossibleValue::new(s.id()).help(s.summary())).collect::<Vec<_>>())
 }
 
 /// Which pipeline, which prompts.
@@ -250,11 +265,11 @@ impl TrajectoryArgs {
 pub fn run(args: &Args, diffusion: &DiffusionArgs) -> Result<ExitCode> {
     match &diffusion.command {
         DiffusionCommand::Sample(sample) => run_sample(args, sample),
-        DiffusionCommand::Explain(a) => run_explain(args, a, |_| ()),
-        DiffusionCommand::Attention(a) => run_explain(args, a, |s| (s.rise, s.cam) = (None, None)),
-        DiffusionCommand::Rise(a) => run_explain(args, a, |s| (s.words, s.cam) = (false, None)),
-        DiffusionCommand::Cam(a) => run_explain(args, a, |s| (s.words, s.rise) = (false, None)),
-        DiffusionCommand::Auc(a) => run_explain(args, a, |s| s.faithfulness = s.faithfulness.or(Some(a.games(5)))),
+        DiffusionCommand::Explain(a) => run_explain(args, a, a.chosen(), None),
+        DiffusionCommand::Attention(a) => run_explain(args, a, vec!["attention"], None),
+        DiffusionCommand::Rise(a) => run_explain(args, a, vec!["rise"], None),
+        DiffusionCommand::Cam(a) => run_explain(args, a, vec!["cam"], None),
+        DiffusionCommand::Auc(a) => run_explain(args, a, a.chosen(), Some(5)),
     }
 }
 
@@ -294,50 +309,60 @@ impl ExplainArgs {
         self.faithfulness.or(self.lime.then_some(5)).filter(|steps| *steps > 0)
     }
 
-    fn games(&self, steps: usize) -> FaithfulnessSettings {
-        FaithfulnessSettings { steps, lime: self.lime }
+    /// The explainers named; all of them where none is.
+    fn chosen(&self) -> Vec<&str> {
+        let all = pellucid::diffusion::explainers();
+        let all = all.iter().filter_map(|row| row.explainer(None).ok()).map(|e| e.id());
+        match self.explainers.as_slice() {
+            [] => all.collect(),
+            named => named.iter().map(String::as_str).collect(),
+        }
     }
 
-    /// Validated settings.
-    fn settings(&self, prompts: usize) -> Result<ExplainSettings> {
+    /// Where results go.
+    fn place(&self, prompts: usize) -> Result<RunPlace> {
         if let Some(name) = &self.name
             && (prompts != 1 || name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']))
         {
             bail!("--name '{name}' is not a plain folder name for one prompt");
         }
-        Ok(ExplainSettings {
-            trajectory: self.way.settings()?,
-            rise: Some(self.rise.settings(self.way.seed)?),
-            cam: Some(match self.cam_score {
-                CamScore::Cond => Score::Cond,
-                CamScore::Sum => Score::Sum,
-            }),
-            words: true,
-            faithfulness: self.measured_steps().map(|steps| self.games(steps)),
-            runs: self.runs.clone(),
-            name: self.name.clone(),
-            force: self.force,
-            command: args::own_command_line(),
-        })
+        Ok(RunPlace::in_folder(&self.runs).with_name(self.name.clone()).with_force(self.force))
+    }
+
+    /// Validated settings of the explainers called `names`; `measured` steps have the games played where no flag says how many.
+    fn settings(&self, names: &[&str], measured: Option<usize>) -> Result<ExplainSettings> {
+        let score = match self.cam_score {
+            CamScore::Cond => Score::Cond,
+            CamScore::Sum => Score::Sum,
+        };
+        let own = BTreeMap::from([
+            ("rise".to_owned(), serde_json::to_value(self.rise.settings(self.way.seed)?)?),
+            ("cam".to_owned(), serde_json::to_value(score)?),
+        ]);
+        let games = self.measured_steps().or(measured).map(|s| FaithfulnessSettings::at(s).with_lime(self.lime));
+        let settings = ExplainSettings::default().with_trajectory(self.way.settings()?).with_faithfulness(games);
+        Ok(settings.with_explainers(names, &own)?)
     }
 }
 
-fn run_explain(args: &Args, explain: &ExplainArgs, choose: impl Fn(&mut ExplainSettings)) -> Result<ExitCode> {
+fn run_explain(args: &Args, explain: &ExplainArgs, names: Vec<&str>, measured: Option<usize>) -> Result<ExitCode> {
     let texts = explain.what.texts()?;
-    let mut settings = explain.settings(texts.len())?;
-    choose(&mut settings);
+    let place = explain.place(texts.len())?;
+    let settings = explain.settings(&names, measured)?.with_cache(place.cache());
     let mut pipeline = explain.what.open(&args.global)?;
     let bars = Bars::new(args.global.quiet);
     let mut done = Vec::new();
     for text in &texts {
+        let run = ExplainRun::open(&pipeline, text, &settings, &place)?;
         let explained = pellucid::diffusion::explain(&mut pipeline, text, &settings, &bars)?;
-        output::warnings(&explained.explanation.warnings);
+        let written = run.write(&mut pipeline, &explained, &args::own_command_line())?;
+        output::warnings(&written.explanation.warnings);
         if !args.global.json {
-            output::lines(&describe(&explained))?;
+            output::lines(&describe(&written))?;
         }
-        done.push(explained);
+        done.push(written);
     }
-    let study = pellucid::diffusion::study(&pipeline, &done, &settings.runs, settings.force)?;
+    let study = pellucid::diffusion::study(&pipeline, &done, &place.runs, place.force)?;
     if args.global.json {
         output::json(&serde_json::json!({ "explained": done, "study": study }))?;
     } else if let Some(study) = study {
@@ -363,26 +388,29 @@ fn standing(s: &Standing) -> String {
     format!("  {:26} {}{verdict}", s.map, areas.join("  "))
 }
 
-fn describe(explained: &Explained) -> Vec<String> {
-    let e = &explained.explanation;
+fn describe(written: &WrittenExplanation) -> Vec<String> {
+    let e = &written.explanation;
     let mut lines = vec![format!("prompt       {}", e.prompt)];
     lines.extend(e.notes.iter().map(|n| format!("note         {n}")));
-    let mean = |of: fn(&StepFigures) -> Option<f64>| {
-        let values: Vec<f64> = e.steps.iter().filter_map(of).collect();
+    let mean = |figure: &str| {
+        let number = |amount: &Amount| if let Amount::Number(v) = amount { Some(*v) } else { None };
+        let values: Vec<f64> = e.steps.iter().filter_map(|s| s.figures.get(figure).and_then(number)).collect();
         (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
     };
-    if let (Some(reliability), Some(identity)) = (mean(|s| s.reliability), mean(|s| s.identity_correlation)) {
-        lines.push(format!(
-            "DF-RISE      reliability {reliability:.2}, identity control {identity:.2} (means over steps)"
-        ));
+    for explainer in &e.explainers {
+        let figures = explainer.figures.iter().filter_map(|(id, title)| Some(format!("{title} {:.2}", mean(id)?)));
+        let figures = figures.collect::<Vec<_>>().join(", ");
+        if !figures.is_empty() {
+            lines.push(format!("{:12} {figures} (means over steps)", explainer.title));
+        }
     }
     if let Some(steps) = e.standings.iter().map(|s| s.units).max() {
         lines.push(format!("faithfulness over {steps} steps"));
         lines.extend(e.standings.iter().map(standing));
     }
-    let seconds: f64 = explained.timings.iter().map(|t| t.1).sum();
+    let seconds: f64 = written.timings.iter().map(|t| t.1).sum();
     lines.push(format!("time         {seconds:.0} s"));
-    lines.push(format!("report       {}", explained.report.display()));
+    lines.push(format!("report       {}", written.report.display()));
     lines
 }
 
@@ -391,14 +419,13 @@ fn run_sample(args: &Args, sample: &SampleArgs) -> Result<ExitCode> {
     let mut pipeline = sample.what.open(&args.global)?;
     let bars = Bars::new(args.global.quiet);
     let settings = sample.way.settings()?;
-    let solver = match sample.solver {
-        SolverName::Ddim => Solver::Ddim,
-        SolverName::DpmSolver if settings.start.is_some() => bail!("--picture goes with --solver ddim"),
-        SolverName::DpmSolver => Solver::DpmSolver,
-    };
+    let sampler = pellucid::diffusion::sampler(&sample.sampler)?;
+    if settings.start.is_some() && !sampler.can_start_from_picture() {
+        bail!("--picture does not go with --sampler {}", sampler.id());
+    }
     let mut done = Vec::new();
     for text in &texts {
-        done.push(pellucid::diffusion::sample(&mut pipeline, text, &settings, solver, &sample.out, &bars)?);
+        done.push(pellucid::diffusion::sample(&mut pipeline, text, &settings, sampler, &sample.out, &bars)?);
     }
     done.iter().for_each(|d| output::warnings(&d.warnings));
     if args.global.json {
@@ -407,4 +434,26 @@ fn run_sample(args: &Args, sample: &SampleArgs) -> Result<ExitCode> {
         output::lines(&done.iter().map(|d| format!("{:40}  {}", d.prompt, d.picture.display())).collect::<Vec<_>>())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The explainer that only tests compile.
+#[cfg(test)]
+#[path = "../../../pellucid/tests/plugged_in/brightness.rs"]
+mod brightness;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::builder::TypedValueParser;
+
+    #[test]
+    fn the_list_of_explainers_says_of_each_what_it_shows() {
+        let mut rows = pellucid::diffusion::explainers();
+        rows.push(ExplainerRow::of::<brightness::Brightness>());
+        let names = explainer_names(&rows);
+        let listed: Vec<PossibleValue> = names.possible_values().unwrap().collect();
+        assert_eq!(listed.len(), rows.len());
+        assert_eq!(listed.last().map(PossibleValue::get_name), Some("brightness"), "one row is enough");
+        assert!(listed.iter().all(|name| name.get_help().is_some_and(|help| !help.to_string().is_empty())));
+    }
 }

@@ -74,6 +74,43 @@ fn many_prompts_give_one_verdict_with_intervals_over_prompts() {
 }
 
 #[test]
+fn explainers_are_chosen_by_name_and_the_old_commands_are_still_there() {
+    let stage = Stage::new();
+    let pipeline = repository("zoo/models/tiny_diffusion").display().to_string();
+    let pipeline = pipeline.as_str();
+    let quick = ["a cat", "--steps", "2", "--masks", "10", "--json", "--force", "--name", "r"];
+    let ids = |words: &[&str], more: &[&str]| {
+        let ran = stage.run(&[words, &[pipeline], &quick[..], more].concat()).fine().json();
+        let explainers = ran["explained"][0]["explainers"].as_array().unwrap().clone();
+        explainers.iter().map(|e| e["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let explain = ["diffusion", "explain"];
+    assert_eq!(ids(&explain, &[]), ["rise", "cam", "attention", "recovery"]);
+    assert_eq!(ids(&explain, &["--explainers", "attention,cam"]), ["cam", "attention", "recovery"]);
+    for one in ["rise", "cam", "attention"] {
+        assert_eq!(ids(&["diffusion", one], &[]), [one, "recovery"]);
+    }
+    let unknown = [&explain[..], &[pipeline, "a cat", "--explainers", "rise,lrp"]].concat();
+    stage.run(&unknown).refused(&["lrp", "rise", "cam", "attention"]);
+}
+
+#[test]
+fn a_sampler_is_chosen_by_name_old_flag_or_new() {
+    let stage = Stage::new();
+    let pipeline = repository("zoo/models/tiny_diffusion").display().to_string();
+    let sample = ["diffusion", "sample", &pipeline, "a cat", "--steps", "2"];
+    let picture = |flag: &str, out: &str| {
+        stage.run(&[&sample[..], &[flag, "dpm++", "--out", out]].concat()).fine();
+        std::fs::read(stage.at(out).join("a-cat-seed0.png")).unwrap()
+    };
+    assert!(picture("--sampler", "new") == picture("--solver", "old"));
+    stage.write("cat.png", "no picture");
+    stage
+        .run(&[&sample[..], &["--sampler", "dpm++", "--picture", "cat.png"]].concat())
+        .refused(&["--picture", "dpm++"]);
+}
+
+#[test]
 fn lime_is_played_where_it_is_asked_for() {
     let stage = Stage::new();
     let pipeline = repository("zoo/models/tiny_diffusion").display().to_string();
@@ -90,7 +127,11 @@ fn a_model_without_text_is_explained_without_words_and_the_page_says_why() {
     let model = repository("zoo/models/tiny_ddpm").display().to_string();
     let quick = ["diffusion", "explain", &model, "1", "--steps", "2", "--masks", "10", "--json"];
     let explained = stage.run(&quick).fine().json()["explained"][0].clone();
-    assert_eq!(explained["words"].as_array().unwrap().len(), 0);
+    assert!(explained["words"].is_null());
+    let outcomes = explained["explainers"].as_array().unwrap().iter();
+    let outcomes: Vec<_> =
+        outcomes.map(|e| (e["id"].as_str().unwrap(), e["outcome"]["kind"].as_str().unwrap())).collect();
+    assert_eq!(outcomes, [("rise", "found"), ("cam", "found"), ("attention", "absent"), ("recovery", "found")]);
     let page = std::fs::read_to_string(stage.at(explained["report"].as_str().unwrap())).unwrap();
     assert!(page.contains("No word maps: the prompt has no words") && !page.contains("data-tile=\"attention\""));
 }

@@ -2,7 +2,7 @@
 //! there are: the script and the tiles drawn here ([`super::tiles`]) both follow it, and neither knows an explainer by name.
 
 use super::lines::{AXIS_LEFT, AXIS_RIGHT};
-use super::{DiffusionPage, Map, StepPanel, picture_address};
+use super::{Caption, Choice, DiffusionPage, ExplainerPanel, Map, StepMaps, picture_address};
 use base64::Engine;
 use pellucid_saliency::colour;
 use serde::Serialize;
@@ -13,7 +13,7 @@ const STRENGTH: u32 = 75;
 
 /// All that the script is given.
 #[derive(Serialize)]
-pub(super) struct Data {
+pub(super) struct Data<'a> {
     /// The table of colours: 768 bytes in base64.
     colormap: String,
     pub(super) veil: Veil,
@@ -23,10 +23,10 @@ pub(super) struct Data {
     axis: [f64; 2],
     /// The step that is shown first; without the script, the only one.
     pub(super) start: usize,
-    pub(super) choices: Vec<Choice>,
-    pub(super) tiles: Vec<Tile>,
-    pub(super) grid: Option<Grid>,
-    pub(super) steps: Vec<Step>,
+    pub(super) choices: Vec<&'a Choice>,
+    pub(super) tiles: Vec<Tile<'a>>,
+    pub(super) grid: Option<Grid<'a>>,
+    pub(super) steps: Vec<Step<'a>>,
 }
 
 /// What is laid over the picture where a map has nothing to show.
@@ -43,59 +43,34 @@ pub(super) struct Sides {
     grid: u32,
 }
 
-/// A list to choose from.
 #[derive(Serialize)]
-pub(super) struct Choice {
-    id: &'static str,
-    label: &'static str,
-    options: Vec<String>,
-    /// Place of the option that is chosen first.
-    value: usize,
-}
-
-#[derive(Serialize)]
-pub(super) struct Tile {
-    pub(super) id: &'static str,
-    pub(super) title: &'static str,
+pub(super) struct Tile<'a> {
+    pub(super) id: &'a str,
+    pub(super) title: &'a str,
     /// Said in the page, which the script leaves as it is.
     #[serde(skip)]
-    pub(super) meaning: String,
+    pub(super) meaning: &'a str,
     /// `clean` or `noisy`: the picture shown, or that the map lies on.
     pub(super) picture: &'static str,
     /// Choices that maps and captions depend on; the last varies fastest.
-    by: Vec<&'static str>,
-    captions: Vec<Caption>,
-}
-
-/// What is said under the picture whatever the step.
-#[derive(Default, Serialize)]
-pub(super) struct Caption {
-    pub(super) reading: String,
-    pub(super) trust: String,
+    by: Vec<&'a str>,
+    captions: &'a [Caption],
 }
 
 /// The choice whose options are all shown side by side, and the tile that each is shown in.
 #[derive(Serialize)]
-pub(super) struct Grid {
-    choice: &'static str,
-    tile: &'static str,
+pub(super) struct Grid<'a> {
+    choice: &'a str,
+    tile: &'a str,
 }
 
 #[derive(Serialize)]
-pub(super) struct Step {
+pub(super) struct Step<'a> {
     pub(super) r#where: String,
     clean: String,
     noisy: String,
     /// By tile; a tile without an entry shows its picture alone.
-    pub(super) maps: BTreeMap<&'static str, StepMaps>,
-}
-
-#[derive(Default, Serialize)]
-pub(super) struct StepMaps {
-    /// What is said of this step; empty where the caption says it.
-    pub(super) reading: String,
-    /// One for each combination of the tile's choices.
-    maps: Vec<Map>,
+    pub(super) maps: BTreeMap<&'a str, &'a StepMaps>,
 }
 
 /// What a tile shows at the step and with the choices that the page opens with.
@@ -106,8 +81,8 @@ pub(super) struct Opening<'a> {
     pub(super) trust: &'a str,
 }
 
-impl Data {
-    pub(super) fn of(page: &DiffusionPage) -> Data {
+impl<'a> Data<'a> {
+    pub(super) fn of(page: &'a DiffusionPage) -> Self {
         let table = colour::table();
         Data {
             colormap: base64::engine::general_purpose::STANDARD.encode(table.as_flattened()),
@@ -116,15 +91,15 @@ impl Data {
             strength: STRENGTH,
             axis: [AXIS_LEFT, AXIS_RIGHT],
             start: page.steps.len() / 3,
-            choices: choices(page),
+            choices: page.explainers.iter().flat_map(|e| &e.choices).collect(),
             tiles: tiles(page),
-            grid: (!page.words.is_empty()).then_some(Grid { choice: "word", tile: "attention" }),
-            steps: page.steps.iter().enumerate().map(|(at, step)| self::step(page, at, step)).collect(),
+            grid: page.explainers.iter().find_map(grid),
+            steps: (0..page.steps.len()).map(|at| step(page, at)).collect(),
         }
     }
 
-    pub(super) fn opening(&self, tile: &Tile) -> Opening<'_> {
-        let size = |id: &&str| self.choices.iter().find(|choice| choice.id == *id);
+    pub(super) fn opening(&self, tile: &Tile<'_>) -> Opening<'_> {
+        let size = |id: &&str| self.choices.iter().find(|choice| choice.id.as_str() == *id);
         let place = tile.by.iter().filter_map(size).fold(0, |place, c| place * c.options.len() + c.value);
         let own = self.steps.get(self.start).and_then(|step| step.maps.get(tile.id));
         let caption = self.tiles.iter().find(|t| t.id == tile.id).and_then(|t| t.captions.get(place));
@@ -137,96 +112,42 @@ impl Data {
     }
 }
 
-fn choices(page: &DiffusionPage) -> Vec<Choice> {
-    let with = |first: &str, rest: &[String]| std::iter::once(first.to_owned()).chain(rest.iter().cloned()).collect();
-    let mut choices = Vec::new();
-    if !page.words.is_empty() {
-        // A content word says more than an article: begin with the longest.
-        let longest = (0..page.words.len()).rev().max_by_key(|&k| page.words[k].chars().count()).unwrap_or(0);
-        choices.push(Choice { id: "word", label: "Word", options: page.words.clone(), value: longest });
-        choices.push(Choice {
-            id: "layer",
-            label: "Layer",
-            options: with("mean of all layers", &page.layers),
-            value: 0,
-        });
+fn grid(panel: &ExplainerPanel) -> Option<Grid<'_>> {
+    let choice = panel.choices.iter().find(|choice| choice.is_side_by_side)?;
+    Some(Grid { choice: &choice.id, tile: &panel.id })
+}
+
+fn tile(panel: &ExplainerPanel) -> Tile<'_> {
+    Tile {
+        id: &panel.id,
+        title: &panel.title,
+        meaning: &panel.meaning,
+        picture: "clean",
+        by: panel.choices.iter().rev().map(|choice| choice.id.as_str()).collect(),
+        captions: &panel.captions,
     }
-    if !page.blocks.is_empty() {
-        choices.push(Choice {
-            id: "block",
-            label: "DF-CAM block",
-            options: with("all blocks", &page.blocks),
-            value: 0,
-        });
-    }
-    choices
 }
 
 /// The tiles, in the order in which they stand.
-fn tiles(page: &DiffusionPage) -> Vec<Tile> {
-    let plain = |id, title, picture, meaning: &str| Tile {
-        id,
-        title,
-        meaning: meaning.to_owned(),
-        picture,
-        by: Vec::new(),
-        captions: Vec::new(),
-    };
-    let caption = |reading: &str, trust: &str| Caption { reading: reading.to_owned(), trust: trust.to_owned() };
+fn tiles(page: &DiffusionPage) -> Vec<Tile<'_>> {
+    let plain =
+        |id, title, meaning| Tile { id, title, meaning, picture: id, by: Vec::new(), captions: Default::default() };
     let mut tiles = vec![
-        plain("clean", "Clean picture x̂0", "clean", "What the model believes the picture is"),
-        plain("noisy", "Noisy latent", "noisy", "What the step is given, decoded"),
+        plain("clean", "Clean picture x̂0", "What the model believes the picture is"),
+        plain("noisy", "Noisy latent", "What the step is given, decoded"),
     ];
-    if page.steps.iter().any(|s| s.rise.is_some()) {
-        let captions = vec![caption("", &page.trust.rise)];
-        tiles.push(Tile { captions, ..plain("rise", "DF-RISE", "clean", &page.rise) });
-    }
-    let by = if page.blocks.is_empty() { Vec::new() } else { vec!["block"] };
-    let mut captions = vec![caption("", &page.trust.cam)];
-    captions.extend(page.blocks.iter().map(|block| caption(block, "")));
-    tiles.push(Tile { by, captions, ..plain("cam", "DF-CAM", "clean", &page.cam) });
-    if !page.words.is_empty() {
-        let trust = |k: usize| page.trust.words.get(k).map_or("", String::as_str);
-        let mean = page.words.iter().enumerate().map(|(k, word)| caption(&format!("“{word}”"), trust(k)));
-        let each = page
-            .layers
-            .iter()
-            .flat_map(|layer| page.words.iter().map(move |word| caption(&format!("“{word}”, {layer}"), "")));
-        let captions = mean.chain(each).collect();
-        let tile = plain("attention", "Word", "clean", "Where the word's attention lies");
-        tiles.push(Tile { by: vec!["layer", "word"], captions, ..tile });
-    }
-    tiles.push(plain("recovery", "Recovery", "clean", "How far each place has come"));
+    tiles.extend(page.explainers.iter().map(tile));
     tiles
 }
 
-fn step(page: &DiffusionPage, at: usize, step: &StepPanel) -> Step {
-    let percent = format!("{:.0} %", 100.0 * step.level);
-    let mut maps = BTreeMap::new();
-    let rise = step.rise.as_ref().map_or_else(
-        || StepMaps { reading: String::new(), maps: vec![Map::default()] },
-        |rise| StepMaps {
-            reading: format!(
-                "reliability {:.2}, identity {:.2}, {} masks",
-                rise.reliability, rise.identity, rise.masks
-            ),
-            maps: vec![rise.map.clone()],
-        },
-    );
-    maps.insert("rise", rise);
-    let cam = std::iter::once(&step.cam).chain(&step.blocks).cloned().collect();
-    maps.insert("cam", StepMaps { reading: String::new(), maps: cam });
-    // Every layer has a place for every word, so that places can be counted.
-    let of_words = |maps: &[Map]| (0..page.words.len()).map(|k| maps.get(k).cloned().unwrap_or_default()).collect();
-    let attention: Vec<Vec<Map>> =
-        std::iter::once(&step.words).chain(&step.layers).map(|maps| of_words(maps)).collect();
-    maps.insert("attention", StepMaps { reading: String::new(), maps: attention.concat() });
-    let recovery = StepMaps { reading: format!("{percent} on average"), maps: vec![step.recovery.clone()] };
-    maps.insert("recovery", recovery);
+fn step(page: &DiffusionPage, at: usize) -> Step<'_> {
+    let step = &page.steps[at];
+    let comma = if step.status.is_empty() { "" } else { ", " };
+    let count = page.steps.len();
     Step {
-        r#where: format!("step {} of {}, t = {}, {}, denoised {percent}", at + 1, page.steps.len(), step.t, step.stage),
+        r#where: format!("step {} of {count}, t = {}, {}{comma}{}", at + 1, step.t, step.stage, step.status),
         clean: picture_address(&step.clean),
         noisy: picture_address(&step.noisy),
-        maps,
+        maps: page.explainers.iter().filter_map(|e| Some((e.id.as_str(), e.steps.get(at)?))).collect(),
     }
 }

@@ -42,43 +42,22 @@ pub struct DiffusionPage {
     pub picture: Vec<u8>,
     /// Steps, from noise to picture.
     pub steps: Vec<StepPanel>,
-    /// Words of the prompt; empty where there are no word maps.
-    pub words: Vec<String>,
-    /// Layers that the word maps come from.
-    pub layers: Vec<String>,
-    /// Blocks that DF-CAM's maps come from.
-    pub blocks: Vec<String>,
-    /// What DF-RISE compares, in words.
-    pub rise: String,
-    /// What DF-CAM differentiates, in words.
-    pub cam: String,
+    /// Panels of the explainers, in the order in which they stand.
+    pub explainers: Vec<ExplainerPanel>,
     /// Curves over steps.
     pub curves: Vec<Curve>,
     /// Deletion and insertion, where they were played.
     pub faithfulness: Option<FaithfulnessPanel>,
-    /// For each kind of map the few words on how far to trust it.
-    pub trust: Trust,
-    /// The step at which each place is settled, on the latent's grid.
-    pub settled: Map,
     /// Facts of the run: term and value.
     pub facts: Vec<(String, String)>,
+    /// What to keep in mind when reading the maps, a paragraph each.
+    pub cautions: Vec<String>,
     /// How the run went.
     pub record: RunRecord,
     /// What is left out and why, and what the user should know.
     pub notes: Vec<String>,
     /// Version that made the page.
     pub version: String,
-}
-
-/// What deletion and insertion say of the maps in the panels, in a few words; empty where they were not played.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Trust {
-    /// Of DF-RISE.
-    pub rise: String,
-    /// Of DF-CAM over all blocks.
-    pub cam: String,
-    /// Of each word's attention, or of all words together where each was not measured.
-    pub words: Vec<String>,
 }
 
 /// One step.
@@ -88,37 +67,63 @@ pub struct StepPanel {
     pub t: usize,
     /// `coarse`, `content` or `clean-up`.
     pub stage: String,
-    /// Mean recovery, 0…1.
-    pub level: f64,
+    /// How far the step is, in words; empty where nobody knows.
+    pub status: String,
     /// x̂0 decoded, PNG.
     pub clean: Vec<u8>,
     /// The noisy latent decoded, PNG.
     pub noisy: Vec<u8>,
-    /// DF-RISE and its figures.
-    pub rise: Option<RisePanel>,
-    /// DF-CAM over all blocks.
-    pub cam: Map,
-    /// DF-CAM per block; empty grids for constant maps.
-    pub blocks: Vec<Map>,
-    /// Recovery.
-    pub recovery: Map,
-    /// Mean over layers, per word.
-    pub words: Vec<Map>,
-    /// Per layer and word.
-    pub layers: Vec<Vec<Map>>,
 }
 
-/// DF-RISE at a step.
+/// What an explainer shows.
 #[derive(Debug, Clone, Default)]
-pub struct RisePanel {
-    /// The map.
-    pub map: Map,
-    /// Split-half Spearman correlation.
-    pub reliability: f64,
-    /// Spearman correlation with the identity control.
-    pub identity: f64,
-    /// Masks used.
-    pub masks: usize,
+pub struct ExplainerPanel {
+    /// A stable key.
+    pub id: String,
+    /// Heading.
+    pub title: String,
+    /// What the maps show, in a sentence; where there are none because the explainer failed, why.
+    pub meaning: String,
+    /// Choices that the maps depend on; the first varies fastest in lists of maps and captions.
+    pub choices: Vec<Choice>,
+    /// What is said under the picture whatever the step, one for each combination of the choices.
+    pub captions: Vec<Caption>,
+    /// Its maps, step by step.
+    pub steps: Vec<StepMaps>,
+}
+
+/// A list to choose from.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Choice {
+    /// A stable key, which no other panel's choice has.
+    pub id: String,
+    /// What stands before the list.
+    pub label: String,
+    /// What can be chosen.
+    pub options: Vec<String>,
+    /// Place of the option that is chosen first.
+    pub value: usize,
+    /// Whether all options are shown side by side too.
+    #[serde(skip)]
+    pub is_side_by_side: bool,
+}
+
+/// What is said under the picture whatever the step.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Caption {
+    /// What the map is.
+    pub reading: String,
+    /// How far to trust it, in a few words.
+    pub trust: String,
+}
+
+/// An explainer's maps of one step.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct StepMaps {
+    /// What is said of this step; empty where the caption says it.
+    pub reading: String,
+    /// One for each combination of the choices; empty grids where there is nothing to show.
+    pub maps: Vec<Map>,
 }
 
 /// A small map scaled to 0…255, row by row; empty where there is nothing to show.
@@ -185,7 +190,8 @@ pub fn render_diffusion(page: &DiffusionPage) -> Result<String, ReportError> {
         if let Some(panel) = &page.faithfulness {
             faithfulness::panel(h, panel);
         }
-        run_facts(h, &page.facts, &page.record, &READING);
+        let reading: Vec<&str> = std::iter::once(READING).chain(page.cautions.iter().map(String::as_str)).collect();
+        run_facts(h, &page.facts, &page.record, &reading);
     });
     Ok(document(&format!("{} – {}, step by step", page.prompt, page.model), body, &page.version, Some(&json)))
 }
@@ -255,7 +261,7 @@ fn summary(h: &mut Html, page: &DiffusionPage) {
     });
 }
 
-/// The strip, the tiles, and the places that the script's islands take over.
+/// The filmstrip, the tiles, and the places that the script's islands take over.
 fn workbench(h: &mut Html, page: &DiffusionPage, data: &Data) {
     let island = |h: &mut Html, class: &str, name: &str| {
         h.within("div", &[("class", class), ("data-island", name)], |_| {});
@@ -268,7 +274,7 @@ fn workbench(h: &mut Html, page: &DiffusionPage, data: &Data) {
             "Move the slider, or use the arrow keys. All panels show the same step.",
         );
         island(h, "timeline js-only", "scrubber");
-        strip(h, page);
+        filmstrip(h, page);
         island(h, "controls js-only", "choices");
         if let Some(step) = data.steps.get(data.start) {
             h.element("p", &[("class", "aside no-js")], &format!("The panels below show {}.", step.r#where));
@@ -286,7 +292,7 @@ fn workbench(h: &mut Html, page: &DiffusionPage, data: &Data) {
 }
 
 /// Every step's x̂0, small: the page without JavaScript, and a way to jump with it.
-fn strip(h: &mut Html, page: &DiffusionPage) {
+fn filmstrip(h: &mut Html, page: &DiffusionPage) {
     h.within("ol", &[("class", "film"), ("aria-label", "Clean picture at each step")], |h| {
         for (at, step) in page.steps.iter().enumerate() {
             h.within("li", &[("data-step", &at.to_string())], |h| {
@@ -327,12 +333,8 @@ fn curves(h: &mut Html, page: &DiffusionPage) {
 }
 
 /// How to read the page on one prompt.
-const READING: [&str; 3] = [
-    "Every panel reads one cached trajectory, and every step is the stateless DDIM step with explicit timesteps.",
-    "DF-RISE masks the latent at random and asks what the step still agrees on. Reliability compares two halves of the masks. \
-     The identity figure compares the map with one made without the network: near 1, the map says nothing about the network.",
-    "Attention says where a word is looked up, not what it causes.",
-];
+const READING: &str =
+    "Every panel reads one cached trajectory, and every step is the stateless DDIM step with explicit timesteps.";
 
 fn run_facts(h: &mut Html, facts: &[(String, String)], record: &RunRecord, reading: &[&str]) {
     h.within("section", &[("class", "panel")], |h| {
@@ -356,16 +358,17 @@ mod tests {
 
     fn page() -> DiffusionPage {
         let map = Map::scaled(&[0.0, 1.0, 2.0, 3.0], 2);
-        let step = StepPanel {
-            t: 500,
-            stage: "content".to_owned(),
-            cam: map.clone(),
-            words: vec![map.clone()],
-            ..StepPanel::default()
+        let step = StepPanel { t: 500, stage: "content".to_owned(), ..StepPanel::default() };
+        let word = Choice { id: "word".to_owned(), options: vec!["cat".to_owned()], ..Choice::default() };
+        let words = ExplainerPanel {
+            id: "attention".to_owned(),
+            choices: vec![word],
+            steps: vec![StepMaps { maps: vec![map], ..StepMaps::default() }; 2],
+            ..ExplainerPanel::default()
         };
         DiffusionPage {
             prompt: "</script><b>a cat".to_owned(),
-            words: vec!["cat".to_owned()],
+            explainers: vec![words],
             steps: vec![step.clone(), step],
             curves: vec![Curve {
                 title: "Level".to_owned(),
@@ -400,9 +403,9 @@ mod tests {
     }
 
     #[test]
-    fn a_page_without_words_says_so_and_has_no_word_panels() {
+    fn a_page_without_words_says_so_and_has_no_panel_for_them() {
         let html = render_diffusion(&DiffusionPage {
-            words: Vec::new(),
+            explainers: Vec::new(),
             notes: vec!["no cross-attention".to_owned()],
             ..page()
         })

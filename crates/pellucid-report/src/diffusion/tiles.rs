@@ -14,7 +14,7 @@ use pellucid_vision::picture::Picture;
 const SIDE: u32 = 128;
 
 /// The tiles, side by side.
-pub(super) fn tiles(h: &mut Html, page: &DiffusionPage, data: &Data) {
+pub(super) fn tiles(h: &mut Html, page: &DiffusionPage, data: &Data<'_>) {
     h.within("div", &[("class", "tiles")], |h| {
         for tile in &data.tiles {
             self::tile(h, page, data, tile);
@@ -22,7 +22,7 @@ pub(super) fn tiles(h: &mut Html, page: &DiffusionPage, data: &Data) {
     });
 }
 
-fn tile(h: &mut Html, page: &DiffusionPage, data: &Data, tile: &Tile) {
+fn tile(h: &mut Html, page: &DiffusionPage, data: &Data<'_>, tile: &Tile<'_>) {
     let opening = data.opening(tile);
     h.within("figure", &[("class", "step-tile"), ("data-tile", tile.id)], |h| {
         h.within("div", &[("class", "shown")], |h| {
@@ -32,7 +32,7 @@ fn tile(h: &mut Html, page: &DiffusionPage, data: &Data, tile: &Tile) {
         });
         h.within("figcaption", &[], |h| {
             h.element("b", &[], tile.title);
-            h.element("span", &[("class", "meaning")], &tile.meaning);
+            h.element("span", &[("class", "meaning")], tile.meaning);
             h.within("div", &[("class", "said")], |h| {
                 for (class, text) in [("reading", opening.reading), ("trusted", opening.trust)] {
                     if !text.is_empty() {
@@ -45,7 +45,7 @@ fn tile(h: &mut Html, page: &DiffusionPage, data: &Data, tile: &Tile) {
 }
 
 /// The tile's picture as PNG; `None` where there is none to draw on.
-fn drawn(page: &DiffusionPage, data: &Data, tile: &Tile, opening: &Opening<'_>) -> Option<Vec<u8>> {
+fn drawn(page: &DiffusionPage, data: &Data<'_>, tile: &Tile<'_>, opening: &Opening<'_>) -> Option<Vec<u8>> {
     let step = page.steps.get(data.start)?;
     let png = if tile.picture == "noisy" { &step.noisy } else { &step.clean };
     let Some(map) = &opening.map else { return (!png.is_empty()).then(|| png.clone()) };

@@ -3,8 +3,8 @@
 use ndarray::Array2;
 use pellucid_classifier::results::RunRecord;
 use pellucid_report::{
-    Curve, DiffusionPage, FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel, Map, RisePanel, Spread, StepPanel,
-    Trust, Verdict,
+    Caption, Choice, Curve, DiffusionPage, ExplainerPanel, FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel,
+    Map, Spread, StepMaps, StepPanel, Verdict,
 };
 use pellucid_vision::picture::Picture;
 
@@ -46,6 +46,67 @@ fn spread(value: f64) -> Spread {
     Spread { value, low: value - 0.04, high: value + 0.05 }
 }
 
+fn panel(id: &str, title: &str, meaning: &str, steps: impl Fn(usize) -> StepMaps) -> ExplainerPanel {
+    let [id, title, meaning] = [id, title, meaning].map(str::to_owned);
+    ExplainerPanel { id, title, meaning, steps: (0..STEPS).map(steps).collect(), ..ExplainerPanel::default() }
+}
+
+fn caption(reading: &str, trust: &str) -> Caption {
+    Caption { reading: reading.to_owned(), trust: trust.to_owned() }
+}
+
+fn choice(id: &str, label: &str, options: &[String]) -> Choice {
+    Choice { id: id.to_owned(), label: label.to_owned(), options: options.to_vec(), ..Choice::default() }
+}
+
+/// One panel of a map, one with a choice, one with two, and one whose maps are said of at every step.
+fn explainers(words: &[String]) -> Vec<ExplainerPanel> {
+    // At the last step the map is the same everywhere.
+    let rise = panel("rise", "DF-RISE", "What the step depends on (latent, mean)", |at| match at + 1 {
+        STEPS => StepMaps { maps: vec![Map::default()], ..StepMaps::default() },
+        _ => StepMaps { reading: "reliability 0.91, identity 0.34, 300 masks".to_owned(), maps: vec![map(at, 0)] },
+    });
+    let cam = panel("cam", "DF-CAM", "Which activations carry what the prompt changes", |at| StepMaps {
+        maps: vec![map(at, 2), map(at, 3), Map::default()],
+        ..StepMaps::default()
+    });
+    let blocks = ["all blocks", "mid_block", "up_blocks.0"].map(str::to_owned);
+    let layers: Vec<String> =
+        (0..3).map(|k| format!("/down_blocks.{k}/attentions.0/transformer_blocks.0/attn2")).collect();
+    let attention = panel("attention", "Word", "Where the word's attention lies", |at| {
+        let of_layer = |l: usize| (0..words.len()).map(move |k| map(at, k + l));
+        let mean = (0..words.len()).map(|k| map(at, k));
+        StepMaps { maps: mean.chain((0..3).flat_map(of_layer)).collect(), ..StepMaps::default() }
+    });
+    let mean = words.iter().map(|word| caption(&format!("“{word}”"), "Beats random order"));
+    let each = layers.iter().flat_map(|l| words.iter().map(move |w| caption(&format!("“{w}”, {l}"), "")));
+    let longest = (0..words.len()).rev().max_by_key(|&k| words[k].chars().count()).unwrap_or(0);
+    let word = Choice { value: longest, is_side_by_side: true, ..choice("word", "Word", words) };
+    let all_layers: Vec<String> = std::iter::once("mean of all layers".to_owned()).chain(layers.clone()).collect();
+    let recovery = panel("recovery", "Recovery", "How far each place has come", |at| StepMaps {
+        reading: format!("{:.0} % on average", 100.0 * at as f64 / (STEPS - 1) as f64),
+        maps: vec![map(at, 1)],
+    });
+    vec![
+        ExplainerPanel { captions: vec![caption("", "Beats random order")], ..rise },
+        ExplainerPanel {
+            choices: vec![choice("block", "DF-CAM block", &blocks)],
+            captions: vec![
+                caption("", "Does not beat random order"),
+                caption("mid_block", ""),
+                caption("up_blocks.0", ""),
+            ],
+            ..cam
+        },
+        ExplainerPanel {
+            captions: mean.chain(each).collect(),
+            choices: vec![word, choice("layer", "Layer", &all_layers)],
+            ..attention
+        },
+        recovery,
+    ]
+}
+
 /// The page, with every part that a page can have; the prompt and the words are `name` where it is given.
 pub fn page(name: Option<&str>) -> DiffusionPage {
     let png = |picture: Picture| picture.to_png().expect("encodes");
@@ -53,21 +114,12 @@ pub fn page(name: Option<&str>) -> DiffusionPage {
         Some(name) => vec![name.to_owned(), "of".to_owned()],
         None => ["a", "frog", "left", "of", "a", "mushroom"].map(str::to_owned).to_vec(),
     };
-    let layers: Vec<String> =
-        (0..3).map(|k| format!("/down_blocks.{k}/attentions.0/transformer_blocks.0/attn2")).collect();
     let step = |at: usize| StepPanel {
         t: 981 - at * 80,
         stage: ["coarse", "content", "clean-up"][at * 3 / STEPS].to_owned(),
-        level: at as f64 / (STEPS - 1) as f64,
+        status: format!("denoised {:.0} %", 100.0 * at as f64 / (STEPS - 1) as f64),
         clean: png(clean(at)),
         noisy: png(clean(at.saturating_sub(2))),
-        // At the last step the map is the same everywhere.
-        rise: (at + 1 < STEPS).then(|| RisePanel { map: map(at, 0), reliability: 0.91, identity: 0.34, masks: 300 }),
-        cam: map(at, 2),
-        blocks: vec![map(at, 3), Map::default()],
-        recovery: map(at, 1),
-        words: (0..words.len()).map(|k| map(at, k)).collect(),
-        layers: (0..3).map(|l| (0..words.len()).map(|k| map(at, k + l)).collect()).collect(),
     };
     let line = |name: &str, is_control| GameLine { name: name.to_owned(), values: vec![0.0, 0.6, 1.0], is_control };
     let game = |at: usize| GamesPanel {
@@ -92,11 +144,7 @@ pub fn page(name: Option<&str>) -> DiffusionPage {
         prompt: name.unwrap_or("a frog left of a mushroom").to_owned(),
         picture: png(clean(STEPS - 1)),
         steps: (0..STEPS).map(step).collect(),
-        words: words.clone(),
-        layers,
-        blocks: vec!["mid_block".to_owned(), "up_blocks.0".to_owned()],
-        rise: "What the step depends on (latent, mean)".to_owned(),
-        cam: "Which activations carry what the prompt changes".to_owned(),
+        explainers: explainers(&words),
         curves: vec![
             Curve {
                 title: "Level of denoising".to_owned(),
@@ -118,18 +166,13 @@ pub fn page(name: Option<&str>) -> DiffusionPage {
             rows: vec![row(name.unwrap_or("DF-RISE"), Some(verdict)), row("random order", None)],
             steps: vec![game(1), game(6), game(11)],
         }),
-        trust: Trust {
-            rise: "Beats random order".to_owned(),
-            cam: "Does not beat random order".to_owned(),
-            words: vec!["Beats random order".to_owned(); words.len()],
-        },
-        settled: map(0, 0),
+        facts: vec![("Guidance".to_owned(), "3".to_owned()), ("Name".to_owned(), name.unwrap_or("none").to_owned())],
+        cautions: vec![name.unwrap_or("Read it with care.").to_owned()],
         record: RunRecord {
             command: "pellucid diffusion explain emoji_diffusion".to_owned(),
             date: "2025-03-01T12:00:00Z".to_owned(),
             ..RunRecord::default()
         },
-        facts: vec![("Guidance".to_owned(), "3".to_owned()), ("Name".to_owned(), name.unwrap_or("none").to_owned())],
         notes: vec![name.unwrap_or("A note.").to_owned()],
         version: "0.1.0".to_owned(),
     }

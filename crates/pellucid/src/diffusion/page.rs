@@ -1,146 +1,131 @@
 //! From results to the report's page.
 
-use super::explain::{Computed, Explained, Explanation};
-use super::faithful::{ALL_WORDS, IDENTITY, MapFaithfulness, RANDOM, Study, word_name};
+use super::faithful::RANDOM;
+use super::results::{Answer, Explained, Explanation, MapFaithfulness, WrittenExplanation};
 use crate::{Error, VERSION};
-use ndarray::Array2;
 use pellucid_classifier::results::RunRecord;
-use pellucid_diffusion::cam::Score;
-use pellucid_diffusion::recovery::Stage;
-use pellucid_diffusion::rise::MaskKind;
-use pellucid_diffusion::{Pipeline, Timesteps, picture};
+use pellucid_diffusion::explain::{Axis, Outcome, StepFindings, Track};
+use pellucid_diffusion::{Pipeline, Stage, Timesteps, picture};
 use pellucid_report::{
-    Curve, DiffusionPage, FaithfulnessPage, FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel, Map, RisePanel,
-    Spread, StepPanel, Trust, Verdict,
+    Caption, Choice, Curve, DiffusionPage, ExplainerPanel, FaithfulnessPage, FaithfulnessPanel, FaithfulnessRow,
+    GameLine, GamesPanel, Map, Spread, StepMaps, StepPanel, Verdict,
 };
+use pellucid_saliency::SaliencyMap;
 use pellucid_saliency::evaluate::{Game, Lead, Standing};
 use pellucid_saliency::stats::Interval;
 
 /// Longest side of a picture in the page.
 const SIDE: u32 = 256;
 
-pub(super) fn page(
-    pipeline: &mut Pipeline,
-    all: &Computed,
-    explanation: &Explanation,
-    record: &RunRecord,
-) -> Result<DiffusionPage, Error> {
-    let mut steps = Vec::with_capacity(all.trajectory.steps.len());
-    for at in 0..all.trajectory.steps.len() {
-        steps.push(step(pipeline, all, at)?);
-    }
+pub(super) fn page(pipeline: &mut Pipeline, all: &Explained, record: &RunRecord) -> Result<DiffusionPage, Error> {
+    let explanation = &all.explanation;
+    let steps = (0..all.trajectory.steps.len()).map(|at| step(pipeline, all, at)).collect::<Result<Vec<_>, _>>()?;
+    let cautions = all.found().map(|(_, found)| found.caution.clone()).filter(|caution| !caution.is_empty());
     Ok(DiffusionPage {
         model: explanation.model.clone(),
         prompt: explanation.prompt.clone(),
         picture: picture(all.trajectory.picture.view()).thumbnail(SIDE).to_png()?,
         steps,
-        words: explanation.words.clone(),
-        layers: explanation.layers.iter().map(|l| l.name.clone()).collect(),
-        blocks: explanation.blocks.clone(),
-        rise: explanation
-            .rise
-            .as_ref()
-            .map(|r| format!("What the step depends on ({})", r.reading))
-            .unwrap_or_default(),
-        cam: explanation.cam.as_ref().map(|c| cam_meaning(c).to_owned()).unwrap_or_default(),
-        curves: curves(all, explanation),
-        faithfulness: faithfulness(explanation),
-        trust: trust(explanation),
-        settled: map(&all.recovery.settled),
+        explainers: all.answers.iter().filter_map(|answer| panel(answer, all)).collect(),
+        curves: curves(all),
+        faithfulness: faithfulness(all),
         facts: facts(pipeline, explanation),
+        cautions: cautions.collect(),
         record: record.clone(),
         notes: explanation.notes.iter().chain(&explanation.warnings).cloned().collect(),
         version: VERSION.to_owned(),
     })
 }
 
-fn cam_meaning(score: &Score) -> &'static str {
-    match score {
-        Score::Cond => "Which activations carry what the prompt changes",
-        Score::Sum => "Which activations raise the output's sum",
-        Score::Region(_) => "Which activations raise the output in a region",
-    }
-}
-
-fn step(pipeline: &mut Pipeline, all: &Computed, at: usize) -> Result<StepPanel, Error> {
+fn step(pipeline: &mut Pipeline, all: &Explained, at: usize) -> Result<StepPanel, Error> {
     let step = &all.trajectory.steps[at];
     let noisy = pipeline.decode(&step.latent)?;
     let noisy = noisy.index_axis(ndarray::Axis(0), 0);
-    let cam = all.cam.get(at);
-    let size = all.recovery.settled.dim();
-    let words = all.words.as_ref();
-    let count = words.map_or(0, |w| w.words.len());
+    let status = all.found().filter_map(|(_, found)| found.steps.get(at)).map(|step| step.status.as_str());
     Ok(StepPanel {
         t: step.t,
-        stage: match all.recovery.stages[at] {
+        stage: match all.explanation.steps[at].stage {
             Stage::Coarse => "coarse",
             Stage::Content => "content",
             Stage::Cleanup => "clean-up",
         }
         .to_owned(),
-        level: all.recovery.levels[at],
+        status: status.filter(|status| !status.is_empty()).collect::<Vec<_>>().join(", "),
         clean: picture(step.decoded.view()).thumbnail(SIDE).to_png()?,
         noisy: picture(noisy).thumbnail(SIDE).to_png()?,
-        rise: all.rise.get(at).map(|r| RisePanel {
-            map: map(&r.map),
-            reliability: r.reliability,
-            identity: r.identity_correlation,
-            masks: r.masks,
-        }),
-        cam: cam.and_then(|c| c.overall.as_ref()).map(map).unwrap_or_default(),
-        blocks: cam
-            .map(|c| c.blocks.iter().map(|b| b.as_ref().map(map).unwrap_or_default()).collect())
-            .unwrap_or_default(),
-        recovery: Map::between(&flat(&all.recovery.maps[at]), size.1, 0.0, 1.0),
-        words: words.map(|w| (0..count).map(|k| map(&w.mean(at, k, size))).collect()).unwrap_or_default(),
-        layers: words.map(|w| w.maps[at].iter().map(|l| l.iter().map(map).collect()).collect()).unwrap_or_default(),
     })
 }
 
-fn flat(map: &Array2<f32>) -> Vec<f32> {
-    map.iter().copied().collect()
-}
-
-fn map(values: &Array2<f32>) -> Map {
-    Map::scaled(&flat(values), values.ncols())
-}
-
-fn curves(all: &Computed, explanation: &Explanation) -> Vec<Curve> {
-    let steps = &explanation.steps;
-    let level = Curve {
-        title: "Level of denoising".to_owned(),
-        meaning: "How much of the first step's error is gone, averaged over places.".to_owned(),
-        lines: vec![("recovery".to_owned(), steps.iter().map(|s| s.level).collect())],
-        range: Some((0.0, 1.0)),
+/// The panel of an explainer; `None` where there is nothing to show.
+fn panel(answer: &Answer, all: &Explained) -> Option<ExplainerPanel> {
+    let (id, title) = (answer.id.clone(), answer.title.clone());
+    let found = match &answer.outcome {
+        Outcome::Found(found) => found,
+        Outcome::Absent(_) => return None,
+        Outcome::Failed(error) => {
+            let nothing = StepMaps { maps: vec![Map::default()], ..StepMaps::default() };
+            let steps = vec![nothing; all.trajectory.steps.len()];
+            let meaning = format!("No {}: {error}", answer.maps);
+            return Some(ExplainerPanel { id, title, meaning, steps, ..ExplainerPanel::default() });
+        }
     };
-    let mut curves = vec![level];
-    if !all.rise.is_empty() {
-        curves.push(Curve {
-            title: "DF-RISE: can the map be trusted?".to_owned(),
-            meaning: "Agreement of two halves of the masks (high is good), and with a map made without the network (near 1, the \
-                      map says nothing about it)."
-                .to_owned(),
-            lines: vec![
-                ("reliability".to_owned(), all.rise.iter().map(|r| r.reliability).collect()),
-                ("identity control".to_owned(), all.rise.iter().map(|r| r.identity_correlation).collect()),
-            ],
-            range: Some((-1.0, 1.0)),
-        });
+    let shown = || found.tracks.iter().filter(|track| track.is_shown);
+    let maps = |step: &StepFindings| StepMaps {
+        reading: step.reading.clone(),
+        maps: found.tracks.iter().zip(&step.maps).filter(|(track, _)| track.is_shown).map(map).collect(),
+    };
+    Some(ExplainerPanel {
+        id,
+        title,
+        meaning: found.meaning.clone(),
+        choices: found.axes.iter().map(choice).collect(),
+        captions: shown()
+            .map(|track| Caption { reading: track.caption.clone(), trust: trust(track, &all.explanation.standings) })
+            .collect(),
+        steps: found.steps.iter().map(maps).collect(),
+    })
+}
+
+fn choice(axis: &Axis) -> Choice {
+    Choice {
+        id: axis.id.clone(),
+        label: axis.label.clone(),
+        options: axis.options.clone(),
+        value: axis.start,
+        is_side_by_side: axis.is_side_by_side,
     }
-    if let Some(words) = &all.words {
-        let share = |k: usize| {
-            let at = |step: usize| f64::from(words.mean(step, k, all.recovery.settled.dim()).mean().unwrap_or(0.0));
-            (0..steps.len()).map(at).collect()
-        };
-        curves.push(Curve {
-            title: "Attention per word".to_owned(),
-            meaning: "Share of all attention that each word gets; the rest goes to the tokens that frame the prompt."
-                .to_owned(),
-            lines: words.words.iter().enumerate().map(|(k, w)| (w.clone(), share(k))).collect(),
-            range: None,
-        });
+}
+
+fn map((track, map): (&Track, &Option<SaliencyMap>)) -> Map {
+    let Some(map) = map else { return Map::default() };
+    let values: Vec<f32> = map.values.iter().copied().collect();
+    match track.range {
+        Some((low, high)) => Map::between(&values, map.values.ncols(), low, high),
+        None => Map::scaled(&values, map.values.ncols()),
     }
-    curves
+}
+
+/// How far to trust a map, in the few words that fit under its picture; empty where nothing was measured.
+fn trust(track: &Track, standings: &[Standing]) -> String {
+    let of = |map: &str| standings.iter().find(|s| s.map == map).and_then(verdict).map(|v| v.text);
+    let own = track.measured.as_ref().and_then(|how| of(&how.name));
+    let judged = || track.judge.as_ref().and_then(|judge| Some(format!("{}{}", judge.before, of(&judge.name)?)));
+    own.or_else(judged).unwrap_or_default()
+}
+
+/// What asks nothing of the network first: it says where in the process a step is.
+fn curves(all: &Explained) -> Vec<Curve> {
+    let mut answers: Vec<_> = all.settings.explainers.iter().zip(&all.answers).collect();
+    answers.sort_by_key(|(explainer, _)| !explainer.needs().is_empty());
+    let curves =
+        answers.into_iter().filter_map(|(_, answer)| answer.outcome.findings()).flat_map(|found| &found.curves);
+    let curve = |c: &pellucid_diffusion::explain::Curve| Curve {
+        title: c.title.clone(),
+        meaning: c.meaning.clone(),
+        lines: c.lines.clone(),
+        range: c.range,
+    };
+    curves.map(curve).collect()
 }
 
 fn spread(interval: Interval) -> Spread {
@@ -199,7 +184,8 @@ fn rows(standings: &[Standing]) -> Vec<FaithfulnessRow> {
     standings.iter().map(row).collect()
 }
 
-fn faithfulness(explanation: &Explanation) -> Option<FaithfulnessPanel> {
+fn faithfulness(all: &Explained) -> Option<FaithfulnessPanel> {
+    let explanation = &all.explanation;
     let played = &explanation.faithfulness;
     let units = explanation.standings.iter().map(|s| s.units).max()?;
     let mut steps: Vec<(usize, usize)> = played.iter().map(|p| (p.step, p.t)).collect();
@@ -209,14 +195,20 @@ fn faithfulness(explanation: &Explanation) -> Option<FaithfulnessPanel> {
         has_intervals: units > 1,
         chance: chance(&explanation.standings),
         rows: rows(&explanation.standings),
-        steps: steps.into_iter().map(|(step, t)| games_at(played, step, t)).collect(),
+        steps: steps.into_iter().map(|(step, t)| games_at(played, &drawn(all), step, t)).collect(),
     })
 }
 
-/// The curves of a step: those of the maps that the panels show, and of the controls that they have to beat.
-fn games_at(played: &[MapFaithfulness], step: usize, t: usize) -> GamesPanel {
+/// Whose curves are drawn: maps, the order at random, and the other controls that a map has to beat.
+fn drawn(all: &Explained) -> Vec<&str> {
+    let tracks = all.found().flat_map(|(_, found)| &found.tracks);
+    let measured: Vec<_> = tracks.filter_map(|track| track.measured.as_ref()).filter(|how| how.is_drawn).collect();
+    let of = |is_gate: bool| measured.iter().filter(move |how| how.is_gate == is_gate).map(|how| how.name.as_str());
+    of(false).chain([RANDOM]).chain(of(true)).collect()
+}
+
+fn games_at(played: &[MapFaithfulness], drawn: &[&str], step: usize, t: usize) -> GamesPanel {
     let lines = |game: Game| {
-        let shown = ["DF-RISE", "DF-CAM", ALL_WORDS, RANDOM, IDENTITY];
         let find = |name: &&str| played.iter().find(|p| p.step == step && p.map == *name);
         let line = |p: &MapFaithfulness| {
             let distances = &p.games.curve(game).distances;
@@ -224,31 +216,20 @@ fn games_at(played: &[MapFaithfulness], step: usize, t: usize) -> GamesPanel {
             let values = distances.iter().map(|d| d / ends).collect();
             GameLine { name: p.map.clone(), values, is_control: p.is_control }
         };
-        shown.iter().filter_map(find).map(line).collect()
+        drawn.iter().filter_map(find).map(line).collect()
     };
     GamesPanel { step, t, deletion: lines(Game::Deletion), insertion: lines(Game::Insertion) }
-}
-
-fn trust(explanation: &Explanation) -> Trust {
-    let of = |map: &str| explanation.standings.iter().find(|s| s.map == map).and_then(verdict).map(|v| v.text);
-    let together = of(ALL_WORDS).map(|text| format!("All words together: {text}")).unwrap_or_default();
-    let word = |word: &String| of(&word_name(word)).unwrap_or_else(|| together.clone());
-    Trust {
-        rise: of("DF-RISE").unwrap_or_default(),
-        cam: of("DF-CAM").unwrap_or_default(),
-        words: explanation.words.iter().map(word).collect(),
-    }
 }
 
 /// The page on many prompts.
 pub(super) fn study(
     pipeline: &Pipeline,
-    explained: &[Explained],
-    study: &Study,
+    explained: &[WrittenExplanation],
+    standings: &[Standing],
     record: &RunRecord,
 ) -> FaithfulnessPage {
     let first = &explained[0].explanation;
-    let address = |e: &Explained| {
+    let address = |e: &WrittenExplanation| {
         let folder = e.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
         (e.explanation.prompt.clone(), format!("../{folder}/report.html"))
     };
@@ -261,8 +242,8 @@ pub(super) fn study(
         panel: FaithfulnessPanel {
             over: format!("{} prompts", explained.len()),
             has_intervals: true,
-            chance: chance(&study.standings),
-            rows: rows(&study.standings),
+            chance: chance(standings),
+            rows: rows(standings),
             steps: Vec::new(),
         },
         prompts: explained.iter().map(address).collect(),
@@ -294,18 +275,11 @@ fn facts(pipeline: &Pipeline, explanation: &Explanation) -> Vec<(String, String)
             },
         ),
         ("Seed".to_owned(), settings.seed.to_string()),
-        ("Attention layers".to_owned(), explanation.layers.len().to_string()),
         ("Prediction".to_owned(), pipeline.schedule.prediction.to_string()),
         ("Scheduler of the pipeline".to_owned(), pipeline.scheduler.class.clone()),
     ];
-    if let Some(rise) = &explanation.rise {
-        let masks = match rise.masks {
-            MaskKind::Pixel => "per place".to_owned(),
-            MaskKind::Grid { cells } => format!("{cells} × {cells} cells"),
-        };
-        facts.push(("DF-RISE".to_owned(), format!("{}, masks {masks}, at most {}", rise.reading, rise.count)));
-    }
-    facts.push(("DF-CAM blocks".to_owned(), explanation.blocks.len().to_string()));
-    facts.push(("ONNX Runtime".to_owned(), pipeline.runtime.version()));
+    facts.extend(explanation.explainers.iter().flat_map(|e| e.facts.iter().cloned()));
+    let engine = pipeline.network.engine();
+    facts.push((engine.name, engine.version));
     facts
 }

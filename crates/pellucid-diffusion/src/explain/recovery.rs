@@ -1,36 +1,13 @@
-//! How far each place has come ([methods B4]): recovery of x̂0 towards the final latent, the level of denoising, and stages by
-//! signal-to-noise ratio.
-//!
-//! [methods B4]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#b4
+//! How far each place has come (`docs/methods.md#b4`): recovery of x̂0 towards the final latent, the level of denoising.
 
-use crate::schedule::NoiseSchedule;
+use super::{Amount, Curve, Explainer, Findings, StepFigure, StepFindings, Subject, Track};
+use crate::error::DiffusionError;
+use crate::network::Capability;
 use crate::similarity::gaussian_kernel;
 use crate::trajectory::Trajectory;
 use ndarray::{Array2, Axis};
+use pellucid_saliency::{Grid, SaliencyMap};
 use serde::{Deserialize, Serialize};
-
-/// What a step's signal-to-noise ratio leaves to decide.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stage {
-    /// Below 0.01: layout.
-    Coarse,
-    /// 0.01 to 1: content.
-    Content,
-    /// Above 1: clean-up.
-    Cleanup,
-}
-
-impl Stage {
-    /// The stage of a timestep.
-    pub fn at(schedule: &NoiseSchedule, t: usize) -> Self {
-        match schedule.snr(t) {
-            r if r < 0.01 => Self::Coarse,
-            r if r <= 1.0 => Self::Content,
-            _ => Self::Cleanup,
-        }
-    }
-}
 
 /// Recovery over a trajectory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,15 +18,13 @@ pub struct Recovery {
     pub levels: Vec<f64>,
     /// τ: the first step (from 0) after which R stays at least 0.8; the number of steps where it never does.
     pub settled: Array2<f32>,
-    /// Stage of each step.
-    pub stages: Vec<Stage>,
 }
 
 /// R must stay at least this high.
 const SETTLED: f32 = 0.8;
 
 /// Recovery of every step of `trajectory`.
-pub fn recovery(schedule: &NoiseSchedule, trajectory: &Trajectory) -> Recovery {
+pub fn recovery(trajectory: &Trajectory) -> Recovery {
     let last = trajectory.last.index_axis(Axis(0), 0);
     let error = |at: usize| {
         let difference = &trajectory.steps[at].clean.index_axis(Axis(0), 0) - &last;
@@ -68,8 +43,7 @@ pub fn recovery(schedule: &NoiseSchedule, trajectory: &Trajectory) -> Recovery {
     let settled = Array2::from_shape_fn(first.dim(), |place| {
         maps.iter().rposition(|m| m[place] < SETTLED).map_or(0, |last| last + 1) as f32
     });
-    let stages = trajectory.steps.iter().map(|s| Stage::at(schedule, s.t)).collect();
-    Recovery { maps, levels, settled, stages }
+    Recovery { maps, levels, settled }
 }
 
 /// Gaussian with σ = 1; places outside do not count.
@@ -90,6 +64,64 @@ fn smooth(map: &Array2<f32>) -> Array2<f32> {
         })
     };
     along(&along(map, true), false)
+}
+
+/// Recovery at every step, which the trajectory alone says.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecoveryExplainer {}
+
+impl Explainer for RecoveryExplainer {
+    fn id(&self) -> &'static str {
+        "recovery"
+    }
+
+    fn title(&self) -> &'static str {
+        "Recovery"
+    }
+
+    fn summary(&self) -> &'static str {
+        "how far each place has come"
+    }
+
+    fn maps(&self) -> &'static str {
+        "recovery maps"
+    }
+
+    fn needs(&self) -> &'static [Capability] {
+        &[]
+    }
+
+    fn settings(&self) -> serde_json::Value {
+        serde_json::json!({})
+    }
+
+    fn run(&self, subject: &mut Subject<'_>) -> Result<Findings, DiffusionError> {
+        let Recovery { maps, levels, settled } = recovery(subject.trajectory);
+        let curve = Curve {
+            title: "Level of denoising".to_owned(),
+            meaning: "How much of the first step's error is gone, averaged over places.".to_owned(),
+            lines: vec![("recovery".to_owned(), levels.clone())],
+            range: Some((0.0, 1.0)),
+        };
+        let of_step = |(map, level): (Array2<f32>, f64)| {
+            let percent = format!("{:.0} %", 100.0 * level);
+            StepFindings {
+                maps: vec![Some(SaliencyMap::new("recovery", self.title(), map, Grid::Latent))],
+                figures: vec![StepFigure { id: "level", title: "level", amount: Amount::Number(level) }],
+                reading: format!("{percent} on average"),
+                status: format!("denoised {percent}"),
+            }
+        };
+        Ok(Findings {
+            meaning: "How far each place has come".to_owned(),
+            tracks: vec![Track { range: Some((0.0, 1.0)), ..Track::shown("").array("recovery") }],
+            steps: maps.into_iter().zip(levels).map(of_step).collect(),
+            whole: vec![SaliencyMap::new("settled", "Step at which each place is settled", settled, Grid::Latent)],
+            curves: vec![curve],
+            ..Findings::default()
+        })
+    }
 }
 
 #[cfg(test)]

@@ -27,17 +27,25 @@
 //! table of levels and a product before its first layer make it a model of the variance-preserving process that
 //! everything else here works on.
 
+use super::decoder::Decoder;
+use super::text::{Conditioner, Told};
+use super::{Kind, Pipeline, PipelineOptions, admit_latent, declared_shape, hash_files, read};
 use crate::config::{Prediction, SchedulerConfig, check_betas};
 use crate::error::DiffusionError;
+use crate::network::OnnxNetwork;
+use crate::schedule::NoiseSchedule;
 use pellucid_graph::{ElementType, Model, Node, Tensor, Value};
-use pellucid_guard::{Budget, Limit, OverBudget, bounded, printable};
+use pellucid_guard::{Budget, Limit, bounded, printable};
+use pellucid_runtime::Runtime;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub(super) const KIND: Kind = Kind { expected: "denoiser.toml for a denoiser alone", find, open };
+
 /// The name of the file in a folder.
-pub(crate) const FILE: &str = "denoiser.toml";
+const FILE: &str = "denoiser.toml";
 /// Levels of noise between the least and the largest.
 const LEVELS: usize = 1000;
 
@@ -45,15 +53,15 @@ const LEVELS: usize = 1000;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Description {
-    pub(crate) model: PathBuf,
+    model: PathBuf,
     prediction: Option<Output>,
     #[serde(default = "unit_range", deserialize_with = "exactly")]
-    pub(crate) range: [f32; 2],
+    range: [f32; 2],
     #[serde(default, deserialize_with = "exactly_if_any")]
-    pub(crate) shape: Option<[usize; 3]>,
-    pub(crate) inputs: Inputs,
+    shape: Option<[usize; 3]>,
+    inputs: Inputs,
     #[serde(default)]
-    pub(crate) constants: BTreeMap<String, f64>,
+    constants: BTreeMap<String, f64>,
     sigma: Option<Sigma>,
     schedule: Option<toml::Table>,
 }
@@ -72,10 +80,10 @@ enum Output {
 /// Names of the model's inputs.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Inputs {
+struct Inputs {
     sample: String,
     time: String,
-    pub(crate) condition: Option<String>,
+    condition: Option<String>,
 }
 
 /// Noise levels.
@@ -110,12 +118,36 @@ fn karras() -> f64 {
 }
 
 /// The description that `path` names: the file itself, or the one in that folder.
-pub(crate) fn file_at(path: &Path) -> Option<PathBuf> {
+fn find(path: &Path) -> Option<PathBuf> {
     let is_file = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("toml"));
     if is_file {
         return Some(path.to_path_buf());
     }
     Some(path.join(FILE)).filter(|file| file.is_file())
+}
+
+fn open(file: &Path, options: &PipelineOptions) -> Result<Pipeline, DiffusionError> {
+    let described = Description::read(file, &options.budget)?;
+    let scheduler = described.scheduler(file)?;
+    let folder = file.parent().map(Path::to_path_buf).unwrap_or_default();
+    let runtime = Runtime::load(options.library.as_deref())?;
+    let path = folder.join(&described.model);
+    let mut model = read(&path, options)?;
+    described.adapt(file, &mut model)?;
+    let latent = described.latent(file, declared_shape(&model)?, &options.budget)?;
+    let data = model.data_files().into_iter().map(|name| model.folder().join(name));
+    let files = [file.to_path_buf(), path].into_iter().chain(data).collect();
+    Ok(Pipeline {
+        hash: hash_files(&folder, files)?,
+        folder: if file.ends_with(FILE) { folder } else { file.with_extension("") },
+        options: options.clone(),
+        schedule: NoiseSchedule::new(&scheduler),
+        scheduler,
+        latent,
+        conditioner: Conditioner::Number(described.told(&model)),
+        network: Box::new(OnnxNetwork::new(runtime, options.clone(), model, latent, None)),
+        decoder: Decoder::of_range(latent, described.range),
+    })
 }
 
 /// Least and largest level of noise: beyond them ᾱ is 1 or 0 to the precision that steps are computed in.
@@ -195,12 +227,7 @@ impl Description {
     }
 
     /// Channels, height and width of `model`'s pictures: what the file says, and it must agree with what the model fixes.
-    pub(crate) fn latent(
-        &self,
-        file: &Path,
-        declared: [Option<usize>; 3],
-        budget: &Budget,
-    ) -> Result<[usize; 3], DiffusionError> {
+    fn latent(&self, file: &Path, declared: [Option<usize>; 3], budget: &Budget) -> Result<[usize; 3], DiffusionError> {
         let wrong = |reason: String| DiffusionError::Config { file: file.to_path_buf(), reason };
         let fixed = || declared.map(|n| n.map_or_else(|| "any".to_owned(), |n| n.to_string())).join(", ");
         let shape = match (self.shape, declared) {
@@ -218,8 +245,20 @@ impl Description {
         Ok(shape)
     }
 
+    /// What `model` is told besides picture and time.
+    fn told(&self, model: &Model) -> Told {
+        let element = |name: &String| {
+            let input = model.graph.inputs.iter().find(|v| v.name() == name.as_str());
+            (name.clone(), input.and_then(Value::element))
+        };
+        Told {
+            constants: self.constants.iter().map(|(name, value)| (element(name), *value)).collect(),
+            prompt: self.inputs.condition.as_ref().map(element),
+        }
+    }
+
     /// `model` with the inputs `sample` and `timestep` that a denoiser has here.
-    pub(crate) fn adapt(&self, file: &Path, model: &mut Model) -> Result<(), DiffusionError> {
+    fn adapt(&self, file: &Path, model: &mut Model) -> Result<(), DiffusionError> {
         let graph = &model.graph;
         let names = || graph.inputs.iter().map(Value::name).collect::<Vec<_>>().join(", ");
         let wrong = |reason: String| DiffusionError::Config { file: file.to_path_buf(), reason };
@@ -294,15 +333,6 @@ fn not_in_json(value: &toml::Value) -> Option<String> {
         toml::Value::Table(values) => values.values().find_map(not_in_json),
         _ => None,
     }
-}
-
-/// Arrays of a latent's size that a step holds at once: the latent, both predictions, x̂0, the picture, and what becomes
-/// of them.
-const HELD: usize = 8;
-
-/// Whether the arrays of one step fit the bound on memory.
-pub(crate) fn admit_latent([channels, height, width]: [usize; 3], budget: &Budget) -> Result<u64, OverBudget> {
-    budget.admit_array(Limit::Memory, &[HELD, channels, height, width], size_of::<f32>())
 }
 
 impl Sigma {

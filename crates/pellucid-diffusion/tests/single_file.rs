@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use ndarray::{Array1, Array4, Ix4};
-use pellucid_diffusion::cam::{Cam, Score};
-use pellucid_diffusion::rise::{RiseSettings, rise};
+use pellucid_diffusion::explain::cam::{Cam, Score};
+use pellucid_diffusion::explain::rise::{RiseSettings, rise};
 use pellucid_diffusion::{Pipeline, PipelineOptions, Timesteps, Trajectory, TrajectorySettings, picture};
 use pellucid_graph::{ElementType, Graph, Model, Node, Tensor, Value};
 use pellucid_runtime::progress::Silent;

@@ -6,7 +6,9 @@
 //!
 //! [methods B1]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#b1
 
+use super::{Amount, Curve, Explainer, Findings, StepFigure, StepFindings, Subject, Track};
 use crate::error::DiffusionError;
+use crate::network::Capability;
 use crate::pipeline::Pipeline;
 use crate::similarity::{Reference, Similarity};
 use crate::trajectory::{Step, Trajectory};
@@ -15,6 +17,7 @@ use pellucid_runtime::progress::Progress;
 use pellucid_saliency::render::{self, Alignment};
 use pellucid_saliency::stats::random::stream;
 use pellucid_saliency::stats::spearman;
+use pellucid_saliency::{Figure, Grid, SaliencyMap};
 use rand::Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -95,6 +98,7 @@ impl std::fmt::Display for Reading {
 
 /// How DF-RISE runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct RiseSettings {
     /// What is read from each masked pass.
     pub reading: Reading,
@@ -337,6 +341,118 @@ pub fn rise_readings(
         }
     }
     Ok(reads.iter().map(|r| r.finish(at, step.t, used)).collect())
+}
+
+/// DF-RISE at every step.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RiseExplainer(pub RiseSettings);
+
+/// What the map is called where faithfulness is measured, and the map without the network.
+const NAME: &str = "DF-RISE";
+const IDENTITY: &str = "identity control";
+
+impl Explainer for RiseExplainer {
+    fn id(&self) -> &'static str {
+        "rise"
+    }
+
+    fn title(&self) -> &'static str {
+        NAME
+    }
+
+    fn summary(&self) -> &'static str {
+        "what a step depends on, by masking its latent at random"
+    }
+
+    fn maps(&self) -> &'static str {
+        "DF-RISE maps"
+    }
+
+    fn needs(&self) -> &'static [Capability] {
+        &[Capability::Passes]
+    }
+
+    fn settings(&self) -> serde_json::Value {
+        serde_json::to_value(&self.0).unwrap_or_default()
+    }
+
+    /// A step that is in the store is read from there.
+    fn run(&self, subject: &mut Subject<'_>) -> Result<Findings, DiffusionError> {
+        let Self(settings) = self;
+        let Subject { pipeline, trajectory, store, progress } = subject;
+        progress.start("DF-RISE, masked passes", (trajectory.steps.len() * settings.count) as u64);
+        let mut maps = Vec::with_capacity(trajectory.steps.len());
+        for at in 0..trajectory.steps.len() {
+            let (size, t) = ((pipeline.latent[1], pipeline.latent[2]), trajectory.steps[at].t);
+            let fits = |m: &RiseMap| (m.step, m.t, m.map.dim(), m.identity.dim()) == (at, t, size, size);
+            let compute = || rise(pipeline, trajectory, at, settings, *progress);
+            let map: RiseMap = store.load_or_compute(&format!("rise-{at:04}"), *progress, fits, compute)?;
+            // Masks that reliability made unnecessary count as done.
+            progress.advance((settings.count - map.masks.min(settings.count)) as u64);
+            maps.push(map);
+        }
+        progress.finish();
+        Ok(findings(settings, maps))
+    }
+}
+
+fn findings(settings: &RiseSettings, maps: Vec<RiseMap>) -> Findings {
+    let curve = Curve {
+        title: "DF-RISE: can the map be trusted?".to_owned(),
+        meaning:
+            "Agreement of two halves of the masks (high is good), and with a map made without the network (near 1, the \
+                  map says nothing about it)."
+                .to_owned(),
+        lines: vec![
+            ("reliability".to_owned(), maps.iter().map(|r| r.reliability).collect()),
+            (IDENTITY.to_owned(), maps.iter().map(|r| r.identity_correlation).collect()),
+        ],
+        range: Some((-1.0, 1.0)),
+    };
+    let masks = match settings.masks {
+        MaskKind::Pixel => "per place".to_owned(),
+        MaskKind::Grid { cells } => format!("{cells} × {cells} cells"),
+    };
+    let fact = format!("{}, masks {masks}, at most {}", settings.reading, settings.count);
+    Findings {
+        meaning: format!("What the step depends on ({})", settings.reading),
+        caution: "DF-RISE masks the latent at random and asks what the step still agrees on. Reliability compares two halves \
+                  of the masks. The identity figure compares the map with one made without the network: near 1, the map says \
+                  nothing about the network."
+            .to_owned(),
+        tracks: vec![
+            Track::shown("").array("rise").picture("rise").measured(NAME),
+            Track::hidden().array("rise_identity").gate(IDENTITY),
+        ],
+        steps: maps.into_iter().map(of_step).collect(),
+        curves: vec![curve],
+        facts: vec![(NAME.to_owned(), fact)],
+        ..Findings::default()
+    }
+}
+
+fn of_step(map: RiseMap) -> StepFindings {
+    let (reliability, identity) = (map.reliability, map.identity_correlation);
+    let figure = |id, title, amount| StepFigure { id, title, amount };
+    let titles = ["agreement of two halves of the masks", "correlation with the map made without the network"];
+    StepFindings {
+        figures: vec![
+            figure("reliability", "reliability", Amount::Number(reliability)),
+            figure("identity_correlation", IDENTITY, Amount::Number(identity)),
+            figure("masks", "masks", Amount::Count(map.masks as u64)),
+        ],
+        reading: format!("reliability {reliability:.2}, identity {identity:.2}, {} masks", map.masks),
+        maps: vec![
+            Some(
+                SaliencyMap::new("rise", NAME, map.map, Grid::Latent)
+                    .with_figure(Figure::new("reliability", titles[0], reliability))
+                    .with_figure(Figure::new("identity_correlation", titles[1], identity)),
+            ),
+            Some(SaliencyMap::new("rise_identity", IDENTITY, map.identity, Grid::Latent).control()),
+        ],
+        status: String::new(),
+    }
 }
 
 /// Adds a round of masks to a reading's sums, in the masks' order.

@@ -1,6 +1,7 @@
-//! The U-Net as a function of latents, timestep and conditions: names, types and shapes of its inputs are read from the
-//! file, and large batches are cut to what memory takes.
+//! A compiled ONNX file as a function of latents, timestep and conditions: names, types and shapes of its inputs are read
+//! from the file, and large batches are cut to what memory takes.
 
+use super::Conditions;
 use crate::error::DiffusionError;
 use ndarray::{Array1, Array4, ArrayD, Axis, Ix4, IxDyn, RemoveAxis, Slice, concatenate};
 use pellucid_graph::{ElementType, Model, Node, Value};
@@ -8,12 +9,9 @@ use pellucid_guard::printable;
 use pellucid_runtime::{Array, Runtime, RuntimeError, Session, SessionOptions};
 use std::path::PathBuf;
 
-/// What the denoiser is told besides latent and timestep, each with a batch of one: input name → array.
-pub type Conditions = Vec<(String, Array)>;
-
 /// The inputs of a U-Net by their part.
 #[derive(Debug, Clone)]
-pub struct DenoiserInputs {
+pub(crate) struct DenoiserInputs {
     /// The latent's input.
     pub sample: String,
     /// The timestep's input, its type and whether it has one number per sample (else one, or a scalar).
@@ -91,7 +89,7 @@ impl DenoiserInputs {
 
 /// The compiled U-Net.
 #[derive(Debug)]
-pub struct Denoiser {
+pub(super) struct Denoiser {
     session: Session,
     model: PathBuf,
     /// Its inputs.

@@ -4,12 +4,14 @@
 //! Lu et al. 2022 (arXiv 2211.01095), data prediction, midpoint; the last step is of first order and ends at ᾱ = 1, as
 //! diffusers' `DPMSolverMultistepScheduler` does by default.
 
+use super::{SampledPicture, Sampler};
 use crate::error::DiffusionError;
 use crate::pipeline::{Pipeline, Prompt};
 use crate::schedule::NoiseSchedule;
 use crate::trajectory::{TrajectorySettings, check_finite, noise};
-use ndarray::{Array3, Array4, Axis};
+use ndarray::{Array4, Axis};
 use pellucid_runtime::progress::Progress;
+use std::path::Path;
 
 /// Signal, noise, and λ = ln(signal / noise) of a timestep.
 #[derive(Clone, Copy)]
@@ -28,21 +30,42 @@ impl Level {
     }
 }
 
-/// Samples `prompt` with DPM-Solver++ and gives the picture: 3 × h × w in [−1, 1].
-///
-/// # Errors
-/// [`DiffusionError::NotFinite`] names the step where NaN first appears; [`DiffusionError::Interrupted`] where the user
-/// stopped it.
-pub fn sample_multistep(
-    pipeline: &mut Pipeline,
-    prompt: &Prompt,
-    settings: &TrajectorySettings,
-    progress: &dyn Progress,
-) -> Result<Array3<f32>, DiffusionError> {
-    let (timesteps, _) = settings.timesteps.resolve(&pipeline.scheduler)?;
-    let start = noise(pipeline.latent, settings.seed);
-    let latent = solve(pipeline, prompt, settings.guidance, &timesteps, start, progress)?;
-    Ok(pipeline.decode(&latent)?.index_axis(Axis(0), 0).to_owned())
+/// DPM-Solver++ (2M): fewer steps for the same picture, none of them kept.
+#[derive(Debug, Clone, Copy)]
+pub struct DpmSolver;
+
+impl Sampler for DpmSolver {
+    fn id(&self) -> &'static str {
+        "dpm++"
+    }
+
+    fn summary(&self) -> &'static str {
+        "DPM-Solver++ (2M), which needs fewer steps"
+    }
+
+    fn can_start_from_picture(&self) -> bool {
+        false
+    }
+
+    fn sample(
+        &self,
+        pipeline: &mut Pipeline,
+        prompt: &Prompt,
+        settings: &TrajectorySettings,
+        _cache: Option<&Path>,
+        progress: &dyn Progress,
+    ) -> Result<SampledPicture, DiffusionError> {
+        if settings.start.is_some() {
+            let expected = "one that starts from a picture: ddim".to_owned();
+            return Err(DiffusionError::Setting { name: "sampler", found: format!("'{}'", self.id()), expected });
+        }
+        let (timesteps, mut warnings) = settings.timesteps.resolve(&pipeline.scheduler)?;
+        warnings.extend(prompt.warnings.iter().cloned());
+        let start = noise(pipeline.latent, settings.seed);
+        let latent = solve(pipeline, prompt, settings.guidance, &timesteps, start, progress)?;
+        let picture = pipeline.decode(&latent)?.index_axis(Axis(0), 0).to_owned();
+        Ok(SampledPicture { picture, steps: timesteps.len(), reused: 0, warnings })
+    }
 }
 
 /// The clean latent that DPM-Solver++ reaches from `x` at the first of `timesteps`.

@@ -1,0 +1,178 @@
+//! What an explainer gives: maps of every step in the same order, and what each is for.
+
+use pellucid_saliency::SaliencyMap;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What an explainer found.
+#[derive(Debug, Clone, Default)]
+pub struct Findings {
+    /// What its maps show, in a sentence without its full stop.
+    pub meaning: String,
+    /// What to keep in mind when reading them, in sentences; empty where there is nothing.
+    pub caution: String,
+    /// Choices that the shown maps depend on; the first varies fastest in `tracks`.
+    pub axes: Vec<Axis>,
+    /// What each of the maps of a step is. Those that are shown stand first, one for each combination of the choices.
+    pub tracks: Vec<Track>,
+    /// Steps, from noise to picture.
+    pub steps: Vec<StepFindings>,
+    /// Maps of the whole trajectory.
+    pub whole: Vec<SaliencyMap>,
+    /// Numbers over the steps, to be drawn.
+    pub curves: Vec<Curve>,
+    /// Facts of how it ran: term and value.
+    pub facts: Vec<(String, String)>,
+}
+
+/// A choice: a word, a layer, a block.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Axis {
+    /// A stable key.
+    pub id: String,
+    /// What a person reads before the options.
+    pub label: String,
+    /// What can be chosen.
+    pub options: Vec<String>,
+    /// The option that is chosen first.
+    pub start: usize,
+    /// Whether all options are also shown side by side.
+    pub is_side_by_side: bool,
+    /// The options as JSON, and the key that they have there.
+    pub listed: Option<(String, Value)>,
+}
+
+/// One of the maps that an explainer gives at every step.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Track {
+    /// Whether it is in the explainer's panel.
+    pub is_shown: bool,
+    /// What is said under it whatever the step.
+    pub caption: String,
+    /// The values that are drawn as none and all; those of each map where `None`.
+    pub range: Option<(f32, f32)>,
+    /// Its name among the arrays of a run; left out of them where `None`.
+    pub array: Option<String>,
+    /// Its name among the pictures of a run; left out of them where `None`.
+    pub picture: Option<String>,
+    /// How it takes part where faithfulness is measured, if it does.
+    pub measured: Option<Measured>,
+    /// Which other map's standing says how far to trust it, where it has none of its own.
+    pub judge: Option<Judge>,
+}
+
+/// How a map takes part where faithfulness is measured; a control where the maps themselves are controls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Measured {
+    /// What it is called there.
+    pub name: String,
+    /// For a control: whether every map has to beat it.
+    pub is_gate: bool,
+    /// Whether its curves are drawn.
+    pub is_drawn: bool,
+}
+
+/// A map that stands for another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judge {
+    /// What it is called where faithfulness is measured.
+    pub name: String,
+    /// What is said before its verdict.
+    pub before: String,
+}
+
+impl Track {
+    /// A map of the panel, with what is said under it.
+    pub fn shown(caption: impl Into<String>) -> Self {
+        Self { is_shown: true, caption: caption.into(), ..Self::default() }
+    }
+
+    /// A map that the panel does not show.
+    pub fn hidden() -> Self {
+        Self::default()
+    }
+
+    /// The same, filed as an array called `name`.
+    #[must_use]
+    pub fn array(self, name: impl Into<String>) -> Self {
+        Self { array: Some(name.into()), ..self }
+    }
+
+    /// The same, drawn into a picture called `name` behind the step's number.
+    #[must_use]
+    pub fn picture(self, name: impl Into<String>) -> Self {
+        Self { picture: Some(name.into()), ..self }
+    }
+
+    /// The same, measured as `name`, with its curves.
+    #[must_use]
+    pub fn measured(self, name: impl Into<String>) -> Self {
+        Self { measured: Some(Measured { name: name.into(), is_gate: false, is_drawn: true }), ..self }
+    }
+
+    /// The same, measured as `name` without its curves.
+    #[must_use]
+    pub fn measured_quietly(self, name: impl Into<String>) -> Self {
+        Self { measured: Some(Measured { name: name.into(), is_gate: false, is_drawn: false }), ..self }
+    }
+
+    /// The same as a control that every map has to beat.
+    #[must_use]
+    pub fn gate(self, name: impl Into<String>) -> Self {
+        Self { measured: Some(Measured { name: name.into(), is_gate: true, is_drawn: true }), ..self }
+    }
+}
+
+/// What an explainer says of one step.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StepFindings {
+    /// One map a track; `None` where there is nothing to show.
+    pub maps: Vec<Option<SaliencyMap>>,
+    /// Numbers about the step.
+    pub figures: Vec<StepFigure>,
+    /// What is said under the panel's picture.
+    pub reading: String,
+    /// How far the step is, in words; empty where the explainer does not know.
+    pub status: String,
+}
+
+/// A number about a step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepFigure {
+    /// Its key in JSON, which no other explainer has.
+    pub id: &'static str,
+    /// For people.
+    pub title: &'static str,
+    /// The number.
+    pub amount: Amount,
+}
+
+/// A number, or how many.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Amount {
+    /// How many.
+    Count(u64),
+    /// A number.
+    Number(f64),
+}
+
+/// Numbers over steps, drawn as lines in one chart.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Curve {
+    /// Heading.
+    pub title: String,
+    /// What it means, in a sentence.
+    pub meaning: String,
+    /// Lines: name and one number per step.
+    pub lines: Vec<(String, Vec<f64>)>,
+    /// Least and greatest value of the axis; from the numbers where `None`.
+    pub range: Option<(f64, f64)>,
+}
+
+impl Findings {
+    /// The maps of a track, one a step.
+    pub fn maps(&self, track: usize) -> impl Iterator<Item = Option<&SaliencyMap>> {
+        self.steps.iter().map(move |step| step.maps.get(track).and_then(Option::as_ref))
+    }
+}
