@@ -11,7 +11,7 @@ use crate::tensor::ElementType;
 use std::collections::{BTreeSet, HashMap};
 
 /// Values that the user names because the structure is ambiguous (`--features`, `--logits`, `--feature-map`).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct TapNames {
     /// The input of the decision layer.
     pub features: Option<String>,

@@ -4,13 +4,15 @@
 //! - [`boundary`]: parsers of others that can panic, called so that a panic is that file's error;
 //! - [`bounded`]: files read whole, if they are no larger than they may be;
 //! - [`seal`]: cache files that carry a hash of their content, so that nothing damaged is ever used;
-//! - [`printable`]: names from files, fit for a terminal.
+//! - [`printable`]: names from files, fit for a terminal;
+//! - [`builders!`]: the one form of settings' builders.
 //!
 //! The lowest crate: it knows no format and no engine.
 
 pub mod boundary;
 pub mod bounded;
 pub mod budget;
+mod builders;
 pub mod printable;
 pub mod seal;
 

@@ -4,19 +4,23 @@ mod npz;
 
 pub use npz::{NpzError, read_arrays, read_arrays_within, write_arrays};
 
-use crate::{Error, OpenOptions, classifier};
+use crate::{Error, OpenOptions, Warning, classifier};
 use pellucid_graph::Model;
 use pellucid_graph::grad::{self, Index, Objective, Recompute};
-use pellucid_runtime::{Array, Differentiated, GradientOptions, GradientsError, Runtime, SessionOptions, observe};
+use pellucid_runtime::{
+    Array, Differentiated, GradientOptions, GradientSession, GradientsError, Runtime, SessionOptions, observe,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// The input that holds one index per sample, where an objective asks for that.
 const INDEX: &str = "pellucid.index";
 
 /// What to differentiate.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct GradientSettings {
     /// `VALUE[:index…]`: a value, and an index into each axis after the batch (`logits:281`, `map:12:3:3`); the rest is
     /// summed. `logits:281,7` gives one index per sample. An empty text takes the model's first output.
@@ -28,6 +32,13 @@ pub struct GradientSettings {
     /// See [`GradientOptions::cache`].
     pub cache: Option<PathBuf>,
 }
+
+pellucid_guard::builders!(GradientSettings {
+    with_of: of: String,
+    with_wrt: wrt: Vec<String>,
+    with_recompute: recompute: Recompute,
+    with_cache: cache: Option<PathBuf>,
+});
 
 /// Values and gradients of one run.
 #[derive(Debug, Clone)]
@@ -41,7 +52,7 @@ pub struct Gradients {
     /// What was differentiated, in words.
     pub of: String,
     /// What the user should know.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 impl Gradients {
@@ -61,6 +72,8 @@ pub struct Differentiation {
     session: SessionOptions,
     inputs: BTreeMap<String, Array>,
     differentiated: Differentiated,
+    /// The model's inputs.
+    names: Vec<String>,
     of: String,
     cache: Option<PathBuf>,
 }
@@ -77,7 +90,8 @@ impl Differentiation {
     ) -> Result<Self, Error> {
         let model = classifier::read(path.as_ref(), &options.budget)?;
         let runtime = Runtime::load(options.library.as_deref())?;
-        let mut inputs = named(&model, inputs)?;
+        let names: Vec<String> = model.graph.inputs.iter().map(|v| v.name().to_owned()).collect();
+        let mut inputs = named(&names, inputs)?;
         let model = fitted(&runtime, model, &inputs)?;
         let (objective, indices) = objective(&model, &settings.of)?;
         let wrt = wanted(&model, &settings.wrt);
@@ -95,7 +109,7 @@ impl Differentiation {
         let of = if settings.of.is_empty() { objective.values().join(", ") } else { settings.of.clone() };
         let arena = options.session.arena && settings.recompute == Recompute::Nothing;
         let session = SessionOptions { arena, ..options.session.clone() };
-        Ok(Self { runtime, session, inputs, differentiated, of, cache: settings.cache.clone() })
+        Ok(Self { runtime, session, inputs, differentiated, names, of, cache: settings.cache.clone() })
     }
 
     /// Writes the differentiated model to `out`: plain ONNX that returns the model's outputs, the objective and the
@@ -106,18 +120,51 @@ impl Differentiation {
     }
 
     /// Runs it on its inputs. A gradient that holds NaN is an error that names where it began.
+    ///
+    /// # Errors
+    /// Where ONNX Runtime refuses the graph or fails, and where a gradient is not finite.
     pub fn run(self) -> Result<Gradients, Error> {
-        let mut session = self.runtime.compile(self.differentiated, &self.session, self.cache.as_deref())?;
-        let fed: Vec<(&str, &Array)> = self.inputs.iter().map(|(n, a)| (n.as_str(), a)).collect();
+        let inputs = self.inputs.clone();
+        self.compile()?.run(&inputs)
+    }
+
+    /// Compiles it, to be run again and again.
+    ///
+    /// # Errors
+    /// Where ONNX Runtime refuses the graph.
+    pub fn compile(self) -> Result<CompiledGradient, Error> {
+        let session = self.runtime.compile(self.differentiated, &self.session, self.cache.as_deref())?;
+        let own = self.inputs.into_iter().filter(|(name, _)| name == INDEX).collect();
+        let names = self.names;
+        Ok(CompiledGradient { session: Mutex::new(session), of: self.of, own, names })
+    }
+}
+
+/// A compiled gradient. Threads may share it; it runs for one at a time.
+#[derive(Debug)]
+pub struct CompiledGradient {
+    session: Mutex<GradientSession>,
+    of: String,
+    /// What the objective reads besides the model's inputs.
+    own: BTreeMap<String, Array>,
+    /// The model's inputs.
+    names: Vec<String>,
+}
+
+impl CompiledGradient {
+    /// Values and gradients at `inputs`, of any batch size where the objective has no index per sample.
+    ///
+    /// # Errors
+    /// Where a name is unknown or missing, ONNX Runtime fails, or a gradient is not finite.
+    pub fn run(&self, inputs: &BTreeMap<String, Array>) -> Result<Gradients, Error> {
+        let inputs = named(&self.names, inputs)?;
+        let given = inputs.iter().filter(|(name, _)| *name != INDEX).chain(&self.own);
+        let fed: Vec<(&str, &Array)> = given.map(|(n, a)| (n.as_str(), a)).collect();
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         let run = session.run_checked(&fed)?;
-        let warnings = session.warnings().to_vec();
-        Ok(Gradients {
-            outputs: run.outputs,
-            objective: run.objective,
-            gradients: run.gradients,
-            of: self.of,
-            warnings,
-        })
+        let warnings = session.warnings().iter().map(|detail| Warning::Cache { detail: detail.clone() }).collect();
+        let of = self.of.clone();
+        Ok(Gradients { outputs: run.outputs, objective: run.objective, gradients: run.gradients, of, warnings })
     }
 }
 
@@ -151,10 +198,9 @@ fn fitted(runtime: &Runtime, model: Model, inputs: &BTreeMap<String, Array>) -> 
 }
 
 /// Inputs by the model's names; a lone nameless array goes to a lone input.
-fn named(model: &Model, inputs: &BTreeMap<String, Array>) -> Result<BTreeMap<String, Array>, Error> {
-    let names: Vec<String> = model.graph.inputs.iter().map(|v| v.name().to_owned()).collect();
+fn named(names: &[String], inputs: &BTreeMap<String, Array>) -> Result<BTreeMap<String, Array>, Error> {
     let Some(nameless) = inputs.get("") else { return Ok(inputs.clone()) };
-    match names.as_slice() {
+    match names {
         [only] if inputs.len() == 1 => Ok(BTreeMap::from([(only.clone(), nameless.clone())])),
         _ => Err(Error::Unknown {
             kind: "input",

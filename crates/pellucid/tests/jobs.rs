@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used)] // A test that fails here says where.
 
-use pellucid::classifier_methods::results::Diagnosis;
-use pellucid::classifier_methods::scan::ScanError;
-use pellucid::graph::{ElementType, Graph, Model, Node, Tensor, Value};
-use pellucid::vision::picture::Picture;
-use pellucid::{Classifier, DebugSettings, Error, MistakeNames, OpenOptions, Progress, RunDirectory, Silent};
+use pellucid::data::Picture;
+use pellucid::errors::ScanError;
+use pellucid::internals::graph::{ElementType, Graph, Model, Node, Tensor, Value};
+use pellucid::results::Diagnosis;
+use pellucid::{
+    Classifier, DebugSettings, Error, MistakeNames, OpenOptions, Progress, RunDirectory, RunOptions, Scan,
+    ScanSettings, Silent,
+};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -62,8 +65,20 @@ impl Stage {
         Classifier::open(self.at("model.onnx"), &OpenOptions::default()).unwrap()
     }
 
+    fn cached(&self) -> ScanSettings {
+        ScanSettings::default().with_cache(self.at("runs/.cache"))
+    }
+
     fn settings(&self) -> DebugSettings {
-        DebugSettings { runs: self.at("runs"), name: Some("run".to_owned()), ..DebugSettings::default() }
+        DebugSettings::default().with_scan(self.cached())
+    }
+
+    fn run(&self) -> RunOptions {
+        RunOptions::default().with_root(self.at("runs")).with_name("run".to_owned())
+    }
+
+    fn scan(&self, settings: &ScanSettings, progress: &dyn Progress) -> Result<Scan, Error> {
+        pellucid::scan(&self.open(), self.at("data"), settings, progress)
     }
 }
 
@@ -122,31 +137,37 @@ fn progress_hears_of_every_stage_and_every_picture() {
 #[test]
 fn an_interruption_keeps_what_is_done_and_the_next_call_goes_on() {
     let stage = Stage::new();
-    let classifier = stage.open();
-    let error = pellucid::scan(&classifier, stage.at("data"), &stage.settings(), &Recorder::until(40)).unwrap_err();
+    let error = stage.scan(&stage.cached(), &Recorder::until(40)).unwrap_err();
     let Error::Scan(ScanError::Interrupted { done, total: PICTURES }) = error else { panic!("{error}") };
     assert!((40..100).contains(&done), "stopped after {done}");
-    assert!(!stage.at("runs/run").exists());
-    let outcome = pellucid::scan(&classifier, stage.at("data"), &stage.settings(), &Silent).unwrap();
-    assert_eq!((outcome.reused, outcome.computed), (done, PICTURES - done));
-    let fresh = DebugSettings { runs: stage.at("fresh"), ..stage.settings() };
-    assert_eq!(pellucid::scan(&classifier, stage.at("data"), &fresh, &Silent).unwrap().summary, outcome.summary);
-    let exported = |runs: &str| std::fs::read(stage.at(runs).join("run/scan.parquet")).unwrap();
-    assert!(exported("runs") == exported("fresh"), "the same bytes, though the cache is cut up otherwise");
+    let found = stage.scan(&stage.cached(), &Silent).unwrap();
+    assert_eq!((found.reused(), found.computed()), (done, PICTURES - done));
+    let fresh = stage.scan(&ScanSettings::default(), &Silent).unwrap();
+    assert_eq!((fresh.reused(), &fresh.summary), (0, &found.summary));
+    let exported = |scan: &Scan, name: &str| {
+        let written = scan.write_run(&stage.run().with_name(name.to_owned())).unwrap();
+        std::fs::read(written.directory.join("scan.parquet")).unwrap()
+    };
+    assert!(
+        exported(&found, "a") == exported(&fresh, "b"),
+        "the same bytes, from a cache that is cut up and from memory"
+    );
 }
 
 #[test]
 fn the_diagnosis_on_disk_is_the_one_returned() {
     let stage = Stage::new();
     let mut settings = stage.settings();
-    settings.mistakes = MistakeNames { all: true, ..MistakeNames::default() };
+    settings.mistakes = MistakeNames::default().with_all(true);
     let outcome = pellucid::debug(&stage.open(), stage.at("data"), &settings, &Silent).unwrap();
+    assert!(!stage.at("runs/run").exists(), "a result is written where that is asked for");
+    let written = outcome.write_run(&stage.run()).unwrap();
     let text = std::fs::read_to_string(stage.at("runs/run/diagnosis.json")).unwrap();
     let read: Diagnosis = serde_json::from_str(&text).unwrap();
     assert_eq!(text, serde_json::to_string_pretty(&outcome.diagnosis).unwrap());
     assert_eq!((read.verdict, read.findings.len()), (outcome.diagnosis.verdict.clone(), 1));
     assert_eq!(outcome.diagnosis.findings[0].count, PICTURES / 10);
-    assert_eq!(outcome.report, stage.at("runs/run/report.html"));
+    assert_eq!(written.report.unwrap(), stage.at("runs/run/report.html"));
 }
 
 #[test]
@@ -154,7 +175,7 @@ fn what_a_picture_is_called_for_adds_up_to_its_margin() {
     let stage = Stage::new();
     let classifier = stage.open();
     let why = pellucid::why(&classifier, stage.at("data/bright/002.png"), NEURONS).unwrap();
-    let ([answer, runner_up], layer) = ([why.classes[0].0, why.classes[1].0], &classifier.layer);
+    let ([answer, runner_up], layer) = ([why.classes[0].0, why.classes[1].0], classifier.layer());
     let evidence: f32 = why.supporting.iter().chain(&why.opposing).map(|e| e.contribution).sum();
     let constant = layer.bias[answer] - layer.bias[runner_up];
     assert!((evidence + constant - why.margin).abs() < 1e-5, "{evidence} + {constant}, expected {}", why.margin);
@@ -164,8 +185,7 @@ fn what_a_picture_is_called_for_adds_up_to_its_margin() {
 #[test]
 fn a_run_directory_looks_finished_only_between_finish_and_the_next_open() {
     let stage = Stage::new();
-    let classifier = stage.open();
-    pellucid::scan(&classifier, stage.at("data"), &stage.settings(), &Silent).unwrap();
+    stage.scan(&stage.cached(), &Silent).unwrap().write_run(&stage.run()).unwrap();
     let path = stage.at("runs/run/manifest.json");
     let manifest: pellucid::Manifest = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert!(manifest.files.keys().all(|file| stage.at("runs/run").join(file).is_file()));

@@ -26,6 +26,7 @@ use erase::{Erasure, balanced};
 use loss::{Loss, RatioNorm, RatioPenalty};
 use ndarray::Axis;
 use results::{CausalCheck, ClassEdit, Figures, MistakeCluster, NeuronEdit, ProposedGroup, Tried};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Instant;
 use suspects::{Detector, Route, Suspect};
@@ -91,7 +92,7 @@ pub enum RepairError {
 }
 
 /// How a repair is made.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RepairSettings {
     /// The class whose cue is at fault; the one that most mistakes land on where `None`.
     pub class: Option<usize>,

@@ -1,8 +1,8 @@
 //! `pellucid picture`: pictures that do what they should, the same bytes for the same seed, and clear words for the rest.
 
 use crate::stage::{Ran, Stage, repository};
-use pellucid::graph::{ElementType, Graph, Model, Node, Value};
-use pellucid::vision::picture::Picture;
+use pellucid::internals::graph::{ElementType, Graph, Model, Node, Value};
+use pellucid::internals::vision::picture::Picture;
 use std::path::Path;
 
 const RED: &str = "0";
