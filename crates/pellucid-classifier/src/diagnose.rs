@@ -51,10 +51,10 @@ impl Default for DiagnoseSettings {
 }
 
 pellucid_guard::builders!(DiagnoseSettings {
-    with_mistakes: mistakes: Vec<Mistakes>,
-    with_variant: variant: Variant,
+    with_mistakes: mistakes => Vec<Mistakes>,
+    with_variant: variant => Variant,
     with_max_steps: max_steps: usize,
-    with_votes: votes: VoteSettings,
+    with_votes: votes => VoteSettings,
     with_neurons: neurons: usize,
     with_top: top: usize,
     with_samples: samples: usize,

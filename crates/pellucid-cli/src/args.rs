@@ -319,19 +319,17 @@ impl RepairHow {
         if self.count == 0 || self.epochs == 0 {
             bail!("--count and --epochs must be at least 1");
         }
-        let settings = RepairSettings {
-            neurons: self.neurons.clone(),
-            route: self.auto.map_or(Route::Gap, RouteName::route),
-            count: self.count,
-            edits: if self.alone { Vec::new() } else { Edit::ALL.to_vec() },
-            edit: self.edit,
-            strength: self.strength,
-            target: self.target,
-            selection: self.select.selection(),
-            rate: self.learning_rate,
-            epochs: self.epochs,
-            ..RepairSettings::default()
-        };
+        let settings = RepairSettings::default()
+            .with_neurons(self.neurons.clone())
+            .with_route(self.auto.map_or(Route::Gap, RouteName::route))
+            .with_count(self.count)
+            .with_edits(if self.alone { Vec::new() } else { Edit::ALL.to_vec() })
+            .with_edit(self.edit)
+            .with_strength(self.strength)
+            .with_target(self.target)
+            .with_selection(self.select.selection())
+            .with_rate(self.learning_rate)
+            .with_epochs(self.epochs);
         Ok(RepairOptions::default().with_class(self.class.clone()).with_settings(settings).with_views(self.augmented))
     }
 }
@@ -827,27 +825,27 @@ impl AttributeArgs {
 
 impl AscentArgs {
     fn settings(&self, seed: u64) -> IllusionSettings {
-        let mut settings = IllusionSettings {
-            objective: match self.objective {
-                ObjectiveName::Guided => ObjectiveKind::Guided,
-                ObjectiveName::Reference => ObjectiveKind::Reference,
-                ObjectiveName::Unguided => ObjectiveKind::Unguided,
-                ObjectiveName::Channel => ObjectiveKind::Channel,
-            },
-            steps: self.steps,
-            side: self.side,
-            seeds: self.seeds,
-            seed,
-            parameterisation: match self.parameters {
-                ParametersName::Fourier => Parameterisation::Fourier,
-                ParametersName::Phase => Parameterisation::Phase,
-                ParametersName::Pixel => Parameterisation::Pixel,
-            },
-            class_weight: self.class_weight,
-            learning_rate: self.learning_rate,
-            largest_batch: self.batch,
-            ..IllusionSettings::default()
+        let objective = match self.objective {
+            ObjectiveName::Guided => ObjectiveKind::Guided,
+            ObjectiveName::Reference => ObjectiveKind::Reference,
+            ObjectiveName::Unguided => ObjectiveKind::Unguided,
+            ObjectiveName::Channel => ObjectiveKind::Channel,
         };
+        let parameterisation = match self.parameters {
+            ParametersName::Fourier => Parameterisation::Fourier,
+            ParametersName::Phase => Parameterisation::Phase,
+            ParametersName::Pixel => Parameterisation::Pixel,
+        };
+        let mut settings = IllusionSettings::default()
+            .with_objective(objective)
+            .with_steps(self.steps)
+            .with_side(self.side)
+            .with_seeds(self.seeds)
+            .with_seed(seed)
+            .with_parameterisation(parameterisation)
+            .with_class_weight(self.class_weight)
+            .with_learning_rate(self.learning_rate)
+            .with_largest_batch(self.batch);
         if self.no_augment {
             settings.augmentation = None;
         }

@@ -17,7 +17,7 @@ use std::sync::Mutex;
 
 /// Small pictures, which are painted faster, where their size does not matter.
 fn page(diagnosis: &Diagnosis) -> String {
-    let options = ReportOptions::default().with_thumbnail_side(64u32);
+    let options = ReportOptions::default().with_thumbnail_side(64);
     render(diagnosis, &options, &Painter).expect("renders")
 }
 
@@ -313,7 +313,7 @@ fn the_size_limit_holds_and_pictures_shrink_before_they_go() {
 
 #[test]
 fn a_limit_that_the_text_alone_exceeds_is_an_error_with_both_sizes() {
-    let options = ReportOptions::default().with_max_bytes(10_000usize).with_thumbnail_side(64u32);
+    let options = ReportOptions::default().with_max_bytes(10_000).with_thumbnail_side(64);
     let error = render(&small(), &options, &Painter).expect_err("cannot fit");
     assert!(matches!(error, ReportError::TooLarge { bytes, max_bytes: 10_000 } if bytes > 10_000));
     assert!(error.to_string().contains("10000"), "{error}");

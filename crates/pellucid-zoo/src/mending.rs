@@ -63,7 +63,7 @@ pub fn measure(benchmark: Benchmark, model: &Path, data: &Path, runs: &Path, see
         for views in [0, VIEWS] {
             let train = resample(train, whole, views, 2 * seed);
             let splits = Splits { train: &train, views, validation: &validation, test };
-            let how = RepairSettings { seed, ..RepairSettings::default() };
+            let how = RepairSettings::default().with_seed(seed);
             let made = repair::repair(classifier.layer(), splits, classes, &scanned.data.groups, &how)?.repair;
             // Both are found on validation, which has no views.
             if views == 0 {

@@ -37,14 +37,14 @@ pub struct OpenOptions {
 }
 
 pellucid_guard::builders!(OpenOptions {
-    with_library: library: Option<PathBuf>,
-    with_session: session: SessionOptions,
-    with_taps: taps: TapNames,
-    with_preprocessing: preprocessing: Option<PathBuf>,
-    with_overrides: overrides: PreprocessingOverrides,
-    with_classes: classes: Option<PathBuf>,
-    with_class_names: class_names: Option<Vec<String>>,
-    with_budget: budget: Budget,
+    with_library: library => Option<PathBuf>,
+    with_session: session => SessionOptions,
+    with_taps: taps => TapNames,
+    with_preprocessing: preprocessing => Option<PathBuf>,
+    with_overrides: overrides => PreprocessingOverrides,
+    with_classes: classes => Option<PathBuf>,
+    with_class_names: class_names => Option<Vec<String>>,
+    with_budget: budget => Budget,
 });
 
 /// A classifier ready to be studied. It holds its compiled sessions: asking again costs a pass through the network. Clones

@@ -32,9 +32,9 @@ pub struct MistakeNames {
 }
 
 pellucid_guard::builders!(MistakeNames {
-    with_class: class: Vec<String>,
-    with_predicted_as: predicted_as: Vec<String>,
-    with_group: group: Vec<String>,
+    with_class: class => Vec<String>,
+    with_predicted_as: predicted_as => Vec<String>,
+    with_group: group => Vec<String>,
     with_all: all: bool,
 });
 
@@ -55,9 +55,9 @@ pub struct DebugSettings {
 }
 
 pellucid_guard::builders!(DebugSettings {
-    with_scan: scan: ScanSettings,
-    with_mistakes: mistakes: MistakeNames,
-    with_diagnose: diagnose: DiagnoseSettings,
+    with_scan: scan => ScanSettings,
+    with_mistakes: mistakes => MistakeNames,
+    with_diagnose: diagnose => DiagnoseSettings,
     with_pictures: pictures: usize,
     with_seed: seed: u64,
 });

@@ -34,10 +34,10 @@ pub struct GradientSettings {
 }
 
 pellucid_guard::builders!(GradientSettings {
-    with_of: of: String,
-    with_wrt: wrt: Vec<String>,
-    with_recompute: recompute: Recompute,
-    with_cache: cache: Option<PathBuf>,
+    with_of: of => String,
+    with_wrt: wrt => Vec<String>,
+    with_recompute: recompute => Recompute,
+    with_cache: cache => Option<PathBuf>,
 });
 
 /// Values and gradients of one run.
@@ -80,8 +80,11 @@ pub struct Differentiation {
 
 impl Differentiation {
     /// Differentiates the model at `path` for `inputs` (by name; one array may go without where the model has one input,
-    /// under the empty name). Fails if a name is unknown, an index is out of range, or a node between has no rule, which
-    /// is then named; and if recomputing cannot keep the memory bound.
+    /// under the empty name).
+    ///
+    /// # Errors
+    /// If a name is unknown, an index is out of range, or a node between has no rule, which is then named; and if recomputing
+    /// cannot keep the memory bound.
     pub fn new(
         path: impl AsRef<Path>,
         inputs: &BTreeMap<String, Array>,
@@ -115,6 +118,9 @@ impl Differentiation {
     /// Writes the differentiated model to `out`: plain ONNX that returns the model's outputs, the objective and the
     /// gradients (named as [`Gradients::arrays`] names them). Weights that lie in other files stay there, so such a model
     /// must be written into their folder.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
     pub fn write(&self, out: impl AsRef<Path>) -> Result<(), Error> {
         Ok(self.differentiated.gradient.model.write(out)?)
     }
@@ -169,6 +175,9 @@ impl CompiledGradient {
 }
 
 /// Differentiates and runs in one go: see [`Differentiation`].
+///
+/// # Errors
+/// As [`Differentiation::new`] and [`Differentiation::run`].
 pub fn gradient(
     path: impl AsRef<Path>,
     inputs: &BTreeMap<String, Array>,
@@ -280,6 +289,9 @@ pub struct GradientReach {
 
 /// Says which values the gradient of the model's outputs can reach. `shapes` gives the full shape of inputs whose
 /// dimensions other than the batch are free.
+///
+/// # Errors
+/// Where the file cannot be read, ONNX Runtime is not there or refuses it, or its shapes cannot be observed.
 pub fn gradient_reach(
     path: impl AsRef<Path>,
     shapes: &BTreeMap<String, Vec<usize>>,
@@ -334,6 +346,9 @@ impl Default for Tolerances {
 /// Compares the model's values, and the gradients of `of`, with `reference`: arrays named as inputs are fed, those named
 /// as values are compared, and those named `gradient.<value>` are compared with gradients. A name that the model does not
 /// have is an error.
+///
+/// # Errors
+/// Also where the file cannot be read, or ONNX Runtime is not there, refuses it or fails.
 pub fn compare(
     path: impl AsRef<Path>,
     reference: &BTreeMap<String, Array>,

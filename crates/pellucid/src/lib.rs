@@ -94,6 +94,13 @@ pub mod engine {
     pub use pellucid_runtime::{Device, Doubt, FoundLibrary, Heap, ParseDeviceError, SessionOptions, find_library};
 }
 
+/// Objectives of a program's own, differentiated: expressions over a model's values, whose gradients one session gives.
+pub mod objective {
+    pub use pellucid_graph::grad::{Index, Objective, Unary};
+    pub use pellucid_graph::{Model, ModelError};
+    pub use pellucid_runtime::{GradientOptions, GradientRun, GradientSession, GradientsError, Runtime};
+}
+
 /// Maps of one picture, and how they are made.
 pub mod attribution {
     pub use pellucid_classifier::attribution::{

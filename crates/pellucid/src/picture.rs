@@ -71,17 +71,17 @@ pub struct PictureSettings {
 }
 
 pellucid_guard::builders!(PictureSettings {
-    with_scan: scan: ScanSettings,
-    with_neurons: neurons: Vec<usize>,
-    with_layer: layer: Option<String>,
-    with_classes: classes: Vec<String>,
-    with_pairs: pairs: Vec<(usize, String)>,
+    with_scan: scan => ScanSettings,
+    with_neurons: neurons => Vec<usize>,
+    with_layer: layer => Option<String>,
+    with_classes: classes => Vec<String>,
+    with_pairs: pairs => Vec<(usize, String)>,
     with_served: served: usize,
-    with_guide: guide: Option<PathBuf>,
-    with_templates: templates: Option<PathBuf>,
-    with_vocabulary: vocabulary: Option<PathBuf>,
-    with_start: start: Option<OnePicture>,
-    with_illusion: illusion: IllusionSettings,
+    with_guide: guide => Option<PathBuf>,
+    with_templates: templates => Option<PathBuf>,
+    with_vocabulary: vocabulary => Option<PathBuf>,
+    with_start: start => Option<OnePicture>,
+    with_illusion: illusion => IllusionSettings,
 });
 
 /// What [`picture`] made.

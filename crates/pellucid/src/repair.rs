@@ -48,8 +48,8 @@ pub struct RepairOptions {
 }
 
 pellucid_guard::builders!(RepairOptions {
-    with_class: class: Option<String>,
-    with_settings: settings: RepairSettings,
+    with_class: class => Option<String>,
+    with_settings: settings => RepairSettings,
     with_views: views: usize,
 });
 

@@ -171,11 +171,11 @@ impl Default for RunOptions {
 }
 
 pellucid_guard::builders!(RunOptions {
-    with_root: root: PathBuf,
-    with_name: name: Option<String>,
+    with_root: root => PathBuf,
+    with_name: name => Option<String>,
     with_force: force: bool,
-    with_report: report: ReportOptions,
-    with_command: command: String,
+    with_report: report => ReportOptions,
+    with_command: command => String,
 });
 
 /// Where a run was written.

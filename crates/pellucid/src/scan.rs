@@ -28,8 +28,8 @@ pub struct ScanSettings {
 }
 
 pellucid_guard::builders!(ScanSettings {
-    with_split: split: Option<String>,
-    with_cache: cache: Option<PathBuf>,
+    with_split: split => Option<String>,
+    with_cache: cache => Option<PathBuf>,
 });
 
 /// A scanned data set.

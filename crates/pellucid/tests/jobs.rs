@@ -2,85 +2,14 @@
 
 #![allow(clippy::unwrap_used)] // A test that fails here says where.
 
-use pellucid::data::Picture;
+mod common;
+
+use common::{NEURONS, PICTURES, Stage};
 use pellucid::errors::ScanError;
-use pellucid::internals::graph::{ElementType, Graph, Model, Node, Tensor, Value};
 use pellucid::results::Diagnosis;
-use pellucid::{
-    Classifier, DebugSettings, Error, MistakeNames, OpenOptions, Progress, RunDirectory, RunOptions, Scan,
-    ScanSettings, Silent,
-};
-use std::path::PathBuf;
+use pellucid::{Error, MistakeNames, Progress, RunDirectory, Scan, ScanSettings, Silent};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use tempfile::TempDir;
-
-const NEURONS: usize = 4;
-const PICTURES: usize = 300;
-
-/// A classifier of bright and dark with neurons red, green, blue and their sum, and pictures of both kinds, of which every
-/// tenth lies in the wrong folder.
-struct Stage(TempDir);
-
-impl Stage {
-    fn new() -> Self {
-        let stage = Self(TempDir::new().unwrap());
-        let nodes = vec![
-            Node::new("Conv", &["x", "k"], &["map"]),
-            Node::new("GlobalAveragePool", &["map"], &["p"]),
-            Node::new("Flatten", &["p"], &["f"]),
-            Node::new("Gemm", &["f", "w", "b"], &["z"]),
-        ];
-        let kernel = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.5, 0.5, 0.5];
-        let weight = [2.0, -1.0, 2.0, -1.5, 1.0, -2.0, 0.5, -0.5];
-        let constants = vec![
-            Tensor::f32("k", &[NEURONS, 3, 1, 1], &kernel),
-            Tensor::f32("w", &[NEURONS, 2], &weight),
-            Tensor::f32("b", &[2], &[-3.0, 1.5]),
-        ];
-        let input = Value::tensor("x", ElementType::F32, &[None, Some(3), Some(4), Some(4)]);
-        let graph = Graph::new(vec![input], nodes, constants, &["z"]).unwrap();
-        Model::new("model.onnx", graph, 17).write(stage.at("model.onnx")).unwrap();
-        let preprocessing = r#"{"width": 4, "height": 4, "resize": "exact", "filter": "bilinear",
-            "scale": 0.00392156862745098, "mean": [0, 0, 0], "std": [1, 1, 1], "source": "the test"}"#;
-        std::fs::write(stage.at("model.preprocess.json"), preprocessing).unwrap();
-        for i in 0..PICTURES {
-            let bright = i % 2 == 0;
-            let class = if bright != (i % 10 == 0) { "bright" } else { "dark" };
-            let level = if bright { 200 } else { 30 };
-            let picture =
-                Picture::from_fn(4, 4, |x, y| [level + (i % 50) as u8, level + (i / 50) as u8, level + (x * y) as u8]);
-            std::fs::create_dir_all(stage.at("data").join(class)).unwrap();
-            std::fs::write(stage.at("data").join(class).join(format!("{i:03}.png")), picture.to_png().unwrap())
-                .unwrap();
-        }
-        stage
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn open(&self) -> Classifier {
-        Classifier::open(self.at("model.onnx"), &OpenOptions::default()).unwrap()
-    }
-
-    fn cached(&self) -> ScanSettings {
-        ScanSettings::default().with_cache(self.at("runs/.cache"))
-    }
-
-    fn settings(&self) -> DebugSettings {
-        DebugSettings::default().with_scan(self.cached())
-    }
-
-    fn run(&self) -> RunOptions {
-        RunOptions::default().with_root(self.at("runs")).with_name("run".to_owned())
-    }
-
-    fn scan(&self, settings: &ScanSettings, progress: &dyn Progress) -> Result<Scan, Error> {
-        pellucid::scan(&self.open(), self.at("data"), settings, progress)
-    }
-}
 
 /// Writes down what it is told; interrupts after `until` steps of a stage.
 struct Recorder {

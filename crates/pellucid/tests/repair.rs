@@ -18,6 +18,7 @@ use tempfile::TempDir;
 struct Stage(TempDir);
 
 /// A repair, and where it was written.
+#[derive(Debug)]
 struct Outcome {
     result: RepairRun,
     directory: PathBuf,
@@ -123,7 +124,7 @@ impl Stage {
 
 /// Without the edits beside the one that is shipped.
 fn quick(options: RepairOptions) -> RepairOptions {
-    let settings = RepairSettings { edits: Vec::new(), ..options.settings.clone() };
+    let settings = options.settings.clone().with_edits(Vec::new());
     options.with_settings(settings)
 }
 
@@ -192,7 +193,7 @@ fn views_are_trained_on_beside_the_pictures_and_cached() {
 #[test]
 fn the_report_shows_groups_and_suspects_and_names_no_file() {
     let stage = Stage::new();
-    let settings = stage.settings().with_pictures(1usize);
+    let settings = stage.settings().with_pictures(1);
     let options = quick(RepairOptions::default());
     let made = repair(&open(stage.at("model.onnx")), stage.at("birds"), &settings, &options, &Silent).unwrap();
     let done = &made.result.repair;
@@ -321,7 +322,7 @@ fn a_group_of_one_picture_is_measured_and_breaks_nothing() {
 fn a_bad_list_and_a_bad_class_are_refused_in_words() {
     let stage = Stage::new();
     let with = |neurons: Vec<usize>| {
-        let settings = RepairSettings { neurons, route: Route::Named, edit: Edit::Zero, ..RepairSettings::default() };
+        let settings = RepairSettings::default().with_neurons(neurons).with_route(Route::Named).with_edit(Edit::Zero);
         let options = quick(RepairOptions::default().with_settings(settings).with_class("redbird".to_owned()));
         match *stage.repair_with(&options).unwrap_err() {
             Error::Repair(error) => error,

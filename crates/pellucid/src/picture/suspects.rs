@@ -73,16 +73,14 @@ fn picture_all(
     }
     let onnx = classifier.onnx("pictures of neurons")?;
     let scores = Scores::new(classifier, table);
-    let illusion = IllusionSettings {
-        objective: ObjectiveKind::Channel,
-        steps: STEPS,
-        augmentation: Some(Augmentation { fill: FRAME, ..Augmentation::default() }),
-        seeds: 1,
-        seed,
-        session: onnx.session().clone(),
-        memory: onnx.memory(),
-        ..IllusionSettings::default()
-    };
+    let illusion = IllusionSettings::default()
+        .with_objective(ObjectiveKind::Channel)
+        .with_steps(STEPS)
+        .with_augmentation(Augmentation { fill: FRAME, ..Augmentation::default() })
+        .with_seeds(1)
+        .with_seed(seed)
+        .with_session(onnx.session().clone())
+        .with_memory(onnx.memory());
     let studied = Studied {
         model: onnx.tapped(),
         preprocessing: classifier.preprocessing(),
