@@ -158,8 +158,8 @@ $(RIVALS_READY):
 parity: build $(RIVALS_READY) ## Compare gradients with PyTorch's at the networks' published size (about 40 minutes; 16 GiB for the largest, which are left out with less).
 	@$(RIVALS)/venv/bin/python benches/parity/parity.py --pellucid $(RELEASE)/pellucid --optimum $(RIVALS)/optimum $(PARITY)
 
-.PHONY: bench bench-classifier bench-gradients bench-pictures bench-diffusion bench-repair
-bench: bench-classifier bench-gradients bench-pictures bench-diffusion bench-repair ## Compare speed and memory with PyTorch, side by side (about 40 minutes).
+.PHONY: bench bench-classifier bench-gradients bench-pictures bench-diffusion bench-repair bench-why
+bench: bench-classifier bench-gradients bench-pictures bench-diffusion bench-repair bench-why ## Compare speed and memory with PyTorch, side by side (about 40 minutes).
 
 bench-classifier: setup pictures $(RIVALS_READY) ## The part of bench on scans and counterfactuals.
 	@$(RIVALS)/venv/bin/python benches/rivals/classifier.py --pellucid $(RELEASE)/pellucid $(BENCH)
@@ -173,6 +173,10 @@ bench-diffusion: build $(RIVALS_READY) ## The part of bench on diffusion models.
 bench-repair: build $(RIVALS_READY) ## The part of bench on repairs.
 	$(CARGO) build --release -p pellucid-classifier --example repair_timing
 	@$(RIVALS)/venv/bin/python benches/rivals/repair.py --pellucid $(RELEASE)/examples/repair_timing $(BENCH)
+
+bench-why: setup ## The part of bench on questions to an open classifier.
+	$(CARGO) build --release -p pellucid --example why_timing
+	@$(RELEASE)/examples/why_timing 40 zoo/models/squeezenet1_1/squeezenet1_1.onnx zoo/models/efficientnet_lite0/efficientnet_lite0.onnx
 
 bench-gradients: build $(RIVALS_READY) ## The part of bench on gradients.
 	@$(RIVALS)/venv/bin/python benches/gradients/bench.py --pellucid $(RELEASE)/pellucid $(BENCH)

@@ -60,7 +60,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let parts = [(samples, 0.95), (samples / 4, 0.9), (samples / 4, 0.5)];
     let [training, validation, test] = [0, 1, 2].map(|k| table(&layer, parts[k].0, parts[k].1, k as u64));
     let names: Vec<String> = (0..classes).map(|c| c.to_string()).collect();
-    let settings = RepairSettings { edits: Vec::new(), ..RepairSettings::default() };
+    let settings = RepairSettings::default().with_edits(Vec::new());
     let splits = Splits { train: &training, views: 0, validation: &validation, test: &test };
     let start = Instant::now();
     let done = repair(&layer, splits, &names, &[], &settings)?.repair;

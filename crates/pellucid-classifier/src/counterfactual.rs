@@ -9,6 +9,7 @@ use crate::layer::{DecisionLayer, argmax, margin};
 use crate::sparse;
 use ndarray::{Array1, Array2, ArrayView1, Axis, Zip, linalg::general_mat_mul, s};
 use rayon::prelude::*;
+use serde::Serialize;
 use std::fmt;
 
 /// Steps after which a sample that has not flipped is reported as unreached.
@@ -18,7 +19,8 @@ pub const MAX_STEPS: usize = 10_000;
 const BLOCK: usize = 16;
 
 /// Which search.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Variant {
     /// Published loss and optimiser, with f + w kept inside the range that the scan observed, neuron by neuron: a
     /// neuron at its minimum cannot be excessive. The default, since unbounded changes name silent neurons.

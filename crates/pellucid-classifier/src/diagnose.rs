@@ -17,9 +17,11 @@ use crate::statistics;
 use crate::votes::{self, Tally, VoteSettings};
 use ndarray::{Array2, Axis};
 use pellucid_vision::dataset::Dataset;
+use serde::Serialize;
 
 /// What is examined, and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct DiagnoseSettings {
     /// Which mistakes; empty takes the worst class in both directions.
     pub mistakes: Vec<Mistakes>,
@@ -50,6 +52,16 @@ impl Default for DiagnoseSettings {
         }
     }
 }
+
+pellucid_guard::builders!(DiagnoseSettings {
+    with_mistakes: mistakes => Vec<Mistakes>,
+    with_variant: variant => Variant,
+    with_max_steps: max_steps: usize,
+    with_votes: votes => VoteSettings,
+    with_neurons: neurons: usize,
+    with_top: top: usize,
+    with_samples: samples: usize,
+});
 
 /// Everything the findings are made from.
 #[derive(Debug, Clone)]

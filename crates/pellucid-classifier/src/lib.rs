@@ -16,6 +16,7 @@ pub mod illusion;
 pub mod importance;
 pub mod layer;
 pub mod maps;
+pub mod network;
 pub use pellucid_runtime::progress;
 pub mod repair;
 pub mod results;

@@ -1,8 +1,8 @@
 //! Heat maps of neurons on pictures: the neuron's channel of the last feature map.
 
+use crate::network::{self, Network, NetworkError, Taps};
 use crate::results::Finding;
 use pellucid_guard::Budget;
-use pellucid_runtime::{Runtime, RuntimeError, TapSession, TappedModel};
 use pellucid_saliency::render::min_max;
 use pellucid_vision::dataset::Dataset;
 use pellucid_vision::loader;
@@ -10,32 +10,28 @@ use pellucid_vision::preprocess::Preprocessing;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::scan::ScanSettings;
-
 /// Draws the heat map of every top-activating picture of `findings`, each picture run once. A neuron without a map of
 /// its own (layers between feature map and head), or whose map is constant, keeps an empty one.
+///
+/// # Errors
+/// What the network says.
 pub fn draw(
-    runtime: &Runtime,
-    model: &TappedModel,
+    network: &dyn Network,
     data: &Arc<Dataset>,
     preprocessing: &Preprocessing,
     limits: &Budget,
-    settings: &ScanSettings,
     findings: &mut [Finding],
-) -> Result<(), RuntimeError> {
-    let Some(map) = model.map.as_ref().filter(|m| m.is_direct()) else { return Ok(()) };
-    let Some(mut session) = model.map_session(runtime, &settings.session, settings.memory, settings.largest_batch)?
-    else {
-        return Ok(());
-    };
+) -> Result<(), NetworkError> {
+    let Some(map) = network.feature_map().filter(|m| m.is_direct()) else { return Ok(()) };
     let wanted = wanted_maps(findings);
     let indices: Vec<usize> = wanted.keys().copied().collect();
     let mut drawn: BTreeMap<(usize, usize), (Vec<f32>, [usize; 2])> = BTreeMap::new();
-    for batch in loader::batches(data.clone(), preprocessing.clone(), indices, session.batching().size, *limits, None) {
+    for batch in loader::batches(data.clone(), preprocessing.clone(), indices, network.batch(), *limits, None) {
         if batch.indices.is_empty() {
             continue;
         }
-        let outputs = run_one(&mut session, batch.inputs.into_dyn())?;
+        let given = network::forward(network, &batch.inputs.into_dyn(), Taps::WithMap)?;
+        let outputs = given.map.unwrap_or_default();
         for (row, index) in batch.indices.iter().enumerate() {
             for &j in &wanted[index] {
                 let Some(maps) = map.neuron(&outputs, j) else { continue };
@@ -66,8 +62,4 @@ fn wanted_maps(findings: &[Finding]) -> BTreeMap<usize, BTreeSet<usize>> {
         }
     }
     wanted
-}
-
-fn run_one(session: &mut TapSession, pictures: ndarray::ArrayD<f32>) -> Result<ndarray::ArrayD<f32>, RuntimeError> {
-    Ok(session.run(&pictures)?.into_iter().next().unwrap_or_default())
 }

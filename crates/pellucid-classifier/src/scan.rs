@@ -10,22 +10,22 @@
 //!
 //! [methods A1]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a1
 
+use crate::network::{self, Forward, Network, NetworkError, Taps};
 use crate::progress::Progress;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float32Type;
 use arrow_array::{Array as _, ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray};
 use arrow_schema::{ArrowError, DataType, Field, Schema};
 use bytes::Bytes;
-use ndarray::{Array2, ArrayD};
+use ndarray::Array2;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use pellucid_guard::Budget;
 use pellucid_guard::seal::{self, Found};
-use pellucid_runtime::{Runtime, RuntimeError, SessionOptions, TappedModel};
 use pellucid_vision::dataset::Dataset;
-use pellucid_vision::loader;
+use pellucid_vision::loader::{self, Failure};
 use pellucid_vision::preprocess::Preprocessing;
 use pellucid_vision::training_view::TrainingView;
 use rayon::prelude::*;
@@ -50,7 +50,7 @@ const ROW_GROUP: usize = 8 << 20;
 pub enum ScanError {
     /// The model failed.
     #[error(transparent)]
-    Runtime(#[from] RuntimeError),
+    Network(#[from] NetworkError),
     /// The disk failed or is full.
     #[error(
         "cannot write the scan to {path}: {reason}; what was finished before is kept, and the same command goes on from there"
@@ -92,10 +92,8 @@ pub enum ScanError {
 /// What is scanned, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct ScanSource<'a> {
-    /// The classifier.
-    pub model: &'a TappedModel,
-    /// Hash of the model's files.
-    pub model_hash: &'a str,
+    /// The classifier's network.
+    pub network: &'a dyn Network,
     /// The pictures.
     pub data: &'a Arc<Dataset>,
     /// How pictures become tensors.
@@ -108,45 +106,63 @@ pub struct ScanSource<'a> {
     pub only: Option<&'a [usize]>,
 }
 
-/// How a scan runs.
-#[derive(Debug, Clone)]
-pub struct ScanSettings {
-    /// Device and threads.
-    pub session: SessionOptions,
-    /// Bound on activations, in bytes.
-    pub memory: u64,
-    /// Largest batch.
-    pub largest_batch: usize,
+/// A picture that a scan went on without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ScanWarning {
+    /// It could not be read.
+    Unreadable(Failure),
+    /// The network gave NaN or infinity.
+    NotFinite {
+        /// The picture's name.
+        file: String,
+        /// How pictures become inputs, in words.
+        preprocessing: String,
+    },
 }
 
-impl Default for ScanSettings {
-    fn default() -> Self {
-        // A batch of 16 is as fast as larger ones on CPUs and keeps memory low.
-        Self { session: SessionOptions::default(), memory: pellucid_runtime::DEFAULT_MEMORY, largest_batch: 16 }
+impl std::fmt::Display for ScanWarning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreadable(failure) => f.write_str(&failure.reason),
+            Self::NotFinite { file, preprocessing } => {
+                write!(
+                    f,
+                    "{file}: the model gives a value that is not finite; check the preprocessing ({preprocessing})"
+                )
+            }
+        }
     }
 }
 
 /// What a scan did: where the rows are, and what could not be read.
 #[derive(Debug, Clone)]
 pub struct ScanReport {
-    /// The cache folder.
-    pub folder: PathBuf,
+    /// The cache folder; `None` for a scan that memory holds.
+    pub folder: Option<PathBuf>,
     /// Content hash of each usable picture's file, with its index in the data set, ascending.
     pub rows: Vec<(usize, String)>,
     /// Pictures taken from the cache.
     pub reused: usize,
     /// Pictures computed now.
     pub computed: usize,
-    /// Pictures that could not be used, in words.
-    pub warnings: Vec<String>,
+    /// Pictures that could not be used.
+    pub warnings: Vec<ScanWarning>,
     /// Shards of the cache that were not what was written, one a line with their file; their rows were computed again.
     pub remade: Vec<String>,
     /// Hash over all files, labels and groups.
     pub data_hash: String,
     widths: Widths,
-    shards: Vec<PathBuf>,
+    shards: Vec<Kept>,
     /// Where each of `rows` lies.
     places: Vec<Place>,
+}
+
+/// Where a shard is.
+#[derive(Debug, Clone)]
+enum Kept {
+    File(PathBuf),
+    Memory(RecordBatch),
 }
 
 /// Numbers in a row of logits and in one of features.
@@ -200,34 +216,64 @@ impl FeatureTable {
 /// The folder below `cache` that holds the shards of this source.
 pub fn cache_folder(cache: &Path, source: &ScanSource<'_>) -> PathBuf {
     let mut hasher = blake3::Hasher::new();
-    for part in [source.model_hash, &source.model.taps.features, &source.model.taps.logits] {
-        hasher.update(part.as_bytes()).update(b"\0");
-    }
+    hasher.update(source.network.fingerprint().as_bytes()).update(b"\0");
     // The words that say where a preprocessing came from do not change what it computes.
     let computed = Preprocessing { source: String::new(), ..source.preprocessing.clone() };
     hasher.update(serde_json::to_string(&computed).unwrap_or_default().as_bytes());
     if let Some(view) = source.view {
-        hasher.update(format!("\0{view:?}").as_bytes());
+        hasher.update(b"\0").update(serde_json::to_string(&view).unwrap_or_default().as_bytes());
     }
     // Folders of before shards were sealed are another cache.
     hasher.update(b"\0sealed");
     cache.join(&hasher.finalize().to_hex()[..24])
 }
 
-/// Scans what the cache does not hold yet.
-pub fn scan(
-    runtime: &Runtime,
-    source: &ScanSource<'_>,
-    cache: &Path,
-    settings: &ScanSettings,
-    progress: &dyn Progress,
-) -> Result<ScanReport, ScanError> {
-    let folder = cache_folder(cache, source);
-    let unwritable = |e: std::io::Error| ScanError::Write { path: folder.clone(), reason: e.to_string() };
-    std::fs::create_dir_all(&folder).map_err(unwritable)?;
+/// Scans what the folder below `cache` does not hold yet; without a cache everything, and memory holds the rows.
+///
+/// # Errors
+/// [`ScanError`].
+pub fn scan(source: &ScanSource<'_>, cache: Option<&Path>, progress: &dyn Progress) -> Result<ScanReport, ScanError> {
+    let folder = cache.map(|cache| cache_folder(cache, source));
     let (rows, mut warnings) = hash_pictures(source.data, source.only, source.limits);
-    let widths = Widths { logits: source.model.classes(), features: source.model.features() };
-    let Index { mut shards, mut known, unusable } = index_shards(&folder, widths)?;
+    let layer = source.network.layer();
+    let widths = Widths { logits: layer.classes(), features: layer.features() };
+    let (mut shards, mut known, remade) = match &folder {
+        Some(folder) => found(folder, widths, progress)?,
+        None => (Vec::new(), BTreeMap::new(), Vec::new()),
+    };
+    let mut seen = BTreeSet::new();
+    let missing: Vec<(usize, String)> =
+        rows.iter().filter(|(_, h)| !known.contains_key(h) && seen.insert(h.clone())).cloned().collect();
+    let reused = rows.len() - missing.len();
+    let mut written = |kept: Kept, hashes: Vec<String>| {
+        let shard = shards.len();
+        shards.push(kept);
+        known.extend(hashes.into_iter().enumerate().map(|(row, hash)| (hash, Place { shard, row })));
+    };
+    let failed = compute(source, folder.as_deref(), &missing, progress, &mut written)?;
+    let bad: BTreeSet<&String> = failed.iter().map(|(h, _)| h).collect();
+    let rows: Vec<_> = rows.iter().filter(|(_, h)| !bad.contains(h)).cloned().collect();
+    warnings.extend(failed.iter().map(|(_, w)| w.clone()));
+    if rows.is_empty() {
+        let data = source.data.root.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let first = warnings.first().map_or_else(|| "the data set is empty".to_owned(), ToString::to_string);
+        return Err(ScanError::NothingUsable { data, total: source.data.samples.len(), first });
+    }
+    let data_hash = data_hash(source.data, &rows);
+    let path = || folder.clone().unwrap_or_else(|| source.data.root.clone());
+    let lost = || ScanError::Read { path: path(), reason: "it lacks a row that was computed".to_owned() };
+    let places = rows.iter().map(|(_, hash)| known.get(hash).copied().ok_or_else(lost)).collect::<Result<_, _>>()?;
+    let computed = missing.len() - failed.len();
+    Ok(ScanReport { folder, rows, reused, computed, warnings, remade, data_hash, widths, shards, places })
+}
+
+/// The shards of the cache that can be used, where each row lies, and what is said of the others.
+type Usable = (Vec<Kept>, BTreeMap<String, Place>, Vec<String>);
+
+fn found(folder: &Path, widths: Widths, progress: &dyn Progress) -> Result<Usable, ScanError> {
+    let unwritable = |e: std::io::Error| ScanError::Write { path: folder.to_owned(), reason: e.to_string() };
+    std::fs::create_dir_all(folder).map_err(unwritable)?;
+    let Index { shards, known, unusable } = index_shards(folder, widths)?;
     let mut remade = Vec::new();
     for (path, reason) in unusable {
         // One that cannot be taken away is left out again the next time.
@@ -237,29 +283,7 @@ pub fn scan(
         progress.warn(&words);
         remade.push(words);
     }
-    let mut seen = BTreeSet::new();
-    let missing: Vec<(usize, String)> =
-        rows.iter().filter(|(_, h)| !known.contains_key(h) && seen.insert(h.clone())).cloned().collect();
-    let reused = rows.len() - missing.len();
-    let mut written = |path: PathBuf, hashes: Vec<String>| {
-        let shard = shards.len();
-        shards.push(path);
-        known.extend(hashes.into_iter().enumerate().map(|(row, hash)| (hash, Place { shard, row })));
-    };
-    let failed = compute(runtime, source, &folder, &missing, settings, progress, &mut written)?;
-    let bad: BTreeSet<&String> = failed.iter().map(|(h, _)| h).collect();
-    let rows: Vec<_> = rows.iter().filter(|(_, h)| !bad.contains(h)).cloned().collect();
-    warnings.extend(failed.iter().map(|(_, w)| w.clone()));
-    if rows.is_empty() {
-        let data = source.data.root.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let first = warnings.first().cloned().unwrap_or_else(|| "the data set is empty".to_owned());
-        return Err(ScanError::NothingUsable { data, total: source.data.samples.len(), first });
-    }
-    let data_hash = data_hash(source.data, &rows);
-    let lost = || ScanError::Read { path: folder.clone(), reason: "it lacks a row that was computed".to_owned() };
-    let places = rows.iter().map(|(_, hash)| known.get(hash).copied().ok_or_else(lost)).collect::<Result<_, _>>()?;
-    let computed = missing.len() - failed.len();
-    Ok(ScanReport { folder, rows, reused, computed, warnings, remade, data_hash, widths, shards, places })
+    Ok((shards.into_iter().map(Kept::File).collect(), known, remade))
 }
 
 /// Hash over the readable files of `data`, their labels and groups; [`ScanReport::data_hash`] without a scan.
@@ -267,14 +291,18 @@ pub fn content_hash(data: &Dataset, limits: &Budget) -> String {
     data_hash(data, &hash_pictures(data, None, limits).0)
 }
 
-fn hash_pictures(data: &Dataset, only: Option<&[usize]>, limits: &Budget) -> (Vec<(usize, String)>, Vec<String>) {
+fn hash_pictures(data: &Dataset, only: Option<&[usize]>, limits: &Budget) -> (Vec<(usize, String)>, Vec<ScanWarning>) {
     let wanted: Vec<usize> = only.map_or_else(|| (0..data.len()).collect(), <[usize]>::to_vec);
     let hashes: Vec<_> = wanted.par_iter().map(|&i| data.content_hash(i, limits)).collect();
     let (mut rows, mut warnings) = (Vec::new(), Vec::new());
     for (i, hash) in wanted.into_iter().zip(hashes) {
         match hash {
             Ok(hash) => rows.push((i, hash)),
-            Err(error) => warnings.push(error.to_string()),
+            Err(error) => warnings.push(ScanWarning::Unreadable(Failure {
+                index: i,
+                file: data.samples.get(i).map_or_else(String::new, |s| s.file.clone()),
+                reason: error.to_string(),
+            })),
         }
     }
     (rows, warnings)
@@ -284,7 +312,8 @@ fn data_hash(data: &Dataset, rows: &[(usize, String)]) -> String {
     let mut hasher = blake3::Hasher::new();
     for (i, hash) in rows {
         let sample = &data.samples[*i];
-        hasher.update(format!("{}\0{hash}\0{:?}\0{:?}\n", sample.file, sample.label, sample.group).as_bytes());
+        let row = (&sample.file, hash, sample.label, sample.group);
+        hasher.update(serde_json::to_string(&row).unwrap_or_default().as_bytes()).update(b"\n");
     }
     hasher.finalize().to_hex().to_string()
 }
@@ -292,19 +321,16 @@ fn data_hash(data: &Dataset, rows: &[(usize, String)]) -> String {
 /// Computes `missing`, shard by shard; `written` hears of each shard and the pictures in it. Gives the hashes of pictures
 /// that cannot be used, with the reason.
 fn compute(
-    runtime: &Runtime,
     source: &ScanSource<'_>,
-    folder: &Path,
+    folder: Option<&Path>,
     missing: &[(usize, String)],
-    settings: &ScanSettings,
     progress: &dyn Progress,
-    written: &mut dyn FnMut(PathBuf, Vec<String>),
-) -> Result<Vec<(String, String)>, ScanError> {
+    written: &mut dyn FnMut(Kept, Vec<String>),
+) -> Result<Vec<(String, ScanWarning)>, ScanError> {
     let mut failed = Vec::new();
     if missing.is_empty() {
         return Ok(failed);
     }
-    let mut session = source.model.scan_session(runtime, &settings.session, settings.memory, settings.largest_batch)?;
     progress.start("scan", missing.len() as u64);
     let mut done = 0;
     for chunk in missing.chunks(SHARD) {
@@ -315,26 +341,26 @@ fn compute(
             source.data.clone(),
             source.preprocessing.clone(),
             indices,
-            session.batching().size,
+            source.network.batch(),
             *source.limits,
             source.view,
         ) {
             if progress.interrupted() {
-                shard.write(folder)?;
+                shard.keep(folder)?;
                 return Err(ScanError::Interrupted { done: done + shard.hashes.len(), total: missing.len() });
             }
             for failure in &batch.failures {
-                failed.push((hash_of[&failure.index].clone(), failure.reason.clone()));
+                failed.push((hash_of[&failure.index].clone(), ScanWarning::Unreadable(failure.clone())));
             }
             if !batch.indices.is_empty() {
-                let outputs = session.run(&batch.inputs.into_dyn())?;
-                failed.extend(shard.push(source, &batch.indices, &hash_of, outputs));
+                let given = network::forward(source.network, &batch.inputs.into_dyn(), Taps::Vectors)?;
+                failed.extend(shard.push(source, &batch.indices, &hash_of, &given));
             }
             progress.advance((batch.indices.len() + batch.failures.len()) as u64);
         }
         done += chunk.len();
-        if let Some(path) = shard.write(folder)? {
-            written(path, shard.hashes);
+        if let Some(kept) = shard.keep(folder)? {
+            written(kept, shard.hashes);
         }
     }
     progress.finish();
@@ -356,29 +382,15 @@ impl Shard {
         source: &ScanSource<'_>,
         indices: &[usize],
         hash_of: &BTreeMap<usize, &String>,
-        outputs: Vec<ArrayD<f32>>,
-    ) -> Vec<(String, String)> {
+        given: &Forward,
+    ) -> Vec<(String, ScanWarning)> {
         let mut failed = Vec::new();
-        let [logits, features] = <[ArrayD<f32>; 2]>::try_from(outputs).unwrap_or_default();
-        let expected = [[indices.len(), source.model.classes()], [indices.len(), source.model.features()]];
-        if [logits.shape(), features.shape()] != expected {
-            let (z, f) = (logits.shape(), features.shape());
-            let reason = format!(
-                "the model gives logits of {z:?} and features of {f:?} for {} pictures; expected {:?} and {:?}",
-                indices.len(),
-                expected[0],
-                expected[1]
-            );
-            let named = |i: &usize| (hash_of[i].clone(), format!("{}: {reason}", source.data.samples[*i].file));
-            return indices.iter().map(named).collect();
-        }
         for (row, &index) in indices.iter().enumerate() {
-            let (z, f) = (logits.index_axis(ndarray::Axis(0), row), features.index_axis(ndarray::Axis(0), row));
+            let (z, f) = (given.logits.row(row), given.features.row(row));
             if z.iter().chain(&f).any(|v| !v.is_finite()) {
-                let (file, how) = (&source.data.samples[index].file, source.preprocessing.describe());
-                let reason =
-                    format!("{file}: the model gives a value that is not finite; check the preprocessing ({how})");
-                failed.push((hash_of[&index].clone(), reason));
+                let file = source.data.samples[index].file.clone();
+                let preprocessing = source.preprocessing.describe();
+                failed.push((hash_of[&index].clone(), ScanWarning::NotFinite { file, preprocessing }));
                 continue;
             }
             self.hashes.push(hash_of[&index].clone());
@@ -388,15 +400,20 @@ impl Shard {
         failed
     }
 
-    /// Writes the shard, if it has rows, whole or not at all, so that a kill leaves no half shard behind; gives its path.
-    fn write(&self, folder: &Path) -> Result<Option<PathBuf>, ScanError> {
+    /// Keeps the shard, if it has rows: in `folder`, whole or not at all, so that a kill leaves no half shard behind.
+    fn keep(&self, folder: Option<&Path>) -> Result<Option<Kept>, ScanError> {
         if self.hashes.is_empty() {
             return Ok(None);
         }
+        let Some(folder) = folder else {
+            let failed = |e: ArrowError| ScanError::Write { path: "memory".into(), reason: e.to_string() };
+            return self.record().map(|record| Some(Kept::Memory(record))).map_err(failed);
+        };
         let stem = blake3::hash(self.hashes.join("\n").as_bytes()).to_hex()[..24].to_owned();
         let failed = |reason: String| ScanError::Write { path: folder.join(format!("{stem}.parquet")), reason };
         let bytes = self.record().map_err(|e| e.to_string()).and_then(|record| parquet_of(&record)).map_err(failed)?;
-        seal::write(folder, &stem, ENDING, &bytes).map(Some).map_err(|e| failed(e.to_string()))
+        let path = seal::write(folder, &stem, ENDING, &bytes).map_err(|e| failed(e.to_string()))?;
+        Ok(Some(Kept::File(path)))
     }
 
     fn record(&self) -> Result<RecordBatch, ArrowError> {
@@ -417,18 +434,25 @@ struct Place {
     row: usize,
 }
 
-/// Reads the `wanted` rows of the shard at `path`; `each` gets every place of theirs, with logits and features.
+/// Reads the `wanted` rows of a shard; `each` gets every place of theirs, with logits and features.
 fn read_rows(
-    path: &Path,
+    kept: &Kept,
     widths: Widths,
     wanted: &BTreeMap<usize, Vec<usize>>,
     mut each: impl FnMut(usize, &[f32], &[f32]),
 ) -> Result<(), ScanError> {
+    let path = match kept {
+        Kept::File(path) => path.as_path(),
+        Kept::Memory(_) => Path::new("memory"),
+    };
     let failed = |reason: String| ScanError::Read { path: path.to_owned(), reason };
     let changed = || failed("it was changed or removed after it was checked".to_owned());
-    let record = match checked(path, widths).map_err(|e| failed(e.to_string()))? {
-        Found::Whole(sealed) => parsed(sealed.bytes, widths).map_err(failed)?,
-        Found::Absent | Found::Damaged(_) => return Err(changed()),
+    let record = match kept {
+        Kept::Memory(record) => record.clone(),
+        Kept::File(path) => match checked(path, widths).map_err(|e| failed(e.to_string()))? {
+            Found::Whole(sealed) => parsed(sealed.bytes, widths).map_err(failed)?,
+            Found::Absent | Found::Damaged(_) => return Err(changed()),
+        },
     };
     let (logits, features) = (record.column(1).as_fixed_size_list(), record.column(2).as_fixed_size_list());
     for (&row, places) in wanted {

@@ -7,10 +7,11 @@ use crate::results::Interval;
 use crate::statistics::quantile;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// How votes are counted.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct VoteSettings {
     /// Neurons that a sample names per direction.
     pub k: usize,

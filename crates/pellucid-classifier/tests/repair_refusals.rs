@@ -62,7 +62,7 @@ impl Stage {
 }
 
 fn named(neurons: &[usize]) -> RepairSettings {
-    RepairSettings { class: Some(0), neurons: neurons.to_vec(), route: Route::Named, ..RepairSettings::default() }
+    RepairSettings::default().with_class(0usize).with_neurons(neurons.to_vec()).with_route(Route::Named)
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn all_neurons_are_refused_however_often_they_are_named() {
 
 #[test]
 fn the_users_list_wins_over_what_would_be_found() {
-    let settings = RepairSettings { neurons: vec![4, 4, 1], class: Some(0), ..RepairSettings::default() };
+    let settings = RepairSettings::default().with_neurons(vec![4, 4, 1]).with_class(0usize);
     let suspects = Stage::new().repair(&settings).unwrap().repair.suspects;
     assert_eq!(
         suspects.iter().map(|s| (s.neuron, s.route)).collect::<Vec<_>>(),
@@ -169,7 +169,7 @@ fn data_without_groups_are_repaired_and_the_balanced_edit_says_why_it_is_missing
 #[test]
 fn equal_seeds_give_equal_layers() {
     let stage = Stage::new();
-    let settings = RepairSettings { edit: Edit::Ratio, seed: 5, ..named(&[3]) };
+    let settings = named(&[3]).with_edit(Edit::Ratio).with_seed(5);
     assert_eq!(stage.repair(&settings).unwrap().layer, stage.repair(&settings).unwrap().layer);
 }
 
@@ -179,7 +179,7 @@ fn an_edit_that_cannot_be_made_is_refused_rather_than_shipped_unchanged() {
     for table in [&mut stage.train, &mut stage.validation, &mut stage.test] {
         table.groups.iter_mut().for_each(|g| *g = None);
     }
-    let error = stage.repair(&RepairSettings { edit: Edit::GroupBalanced, ..named(&[3]) }).unwrap_err();
+    let error = stage.repair(&named(&[3]).with_edit(Edit::GroupBalanced)).unwrap_err();
     assert!(matches!(error, RepairError::NotPossible { edit: Edit::GroupBalanced, .. }), "{error}");
     assert!(error.to_string().contains("no groups"), "{error}");
 }
@@ -204,7 +204,7 @@ fn between_two_classes_the_one_that_mistakes_land_on_is_at_fault_and_not_the_wor
     let (train, other) = (table(80), table(40));
     let splits = Splits { train: &train, views: 0, validation: &other, test: &other };
     let names = ["a".to_owned(), "b".to_owned()];
-    let settings = RepairSettings { edit: Edit::Zero, edits: vec![Edit::Zero], ..RepairSettings::default() };
+    let settings = RepairSettings::default().with_edit(Edit::Zero).with_edits(vec![Edit::Zero]);
     let done = repair(&layer, splits, &names, &[], &settings).unwrap().repair;
     assert_eq!((done.class.0, done.suspects[0].neuron), (0, 1), "{:?}", done.suspects);
 }

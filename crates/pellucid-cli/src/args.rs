@@ -2,22 +2,17 @@
 //! settings in one place.
 
 use anyhow::{Context, Result, bail};
+use clap::builder::PossibleValue;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use pellucid::classifier_methods::attribution::{AttributionSettings, Method};
-use pellucid::classifier_methods::counterfactual::Variant;
-use pellucid::classifier_methods::illusion::{IllusionSettings, ObjectiveKind};
-use pellucid::classifier_methods::repair::suspects::Route;
-use pellucid::classifier_methods::repair::train::Selection;
-use pellucid::classifier_methods::repair::{Edit, RepairSettings};
-use pellucid::graph::TapNames;
-use pellucid::graph::grad::Recompute;
-use pellucid::runtime::{Device, SessionOptions};
-use pellucid::vision::canvas::Parameterisation;
-use pellucid::vision::preprocess::{ChannelOrder, Layout, PreprocessingOverrides, ResizeRule};
-use pellucid::vision::resize::Filter;
+use pellucid::attribution::AttributionSettings;
+use pellucid::engine::{Device, Recompute, SessionOptions, TapNames};
+use pellucid::preprocess::{ChannelOrder, Filter, Layout, PreprocessingOverrides, ResizeRule};
+use pellucid::settings::{
+    Edit, IllusionSettings, ObjectiveKind, Parameterisation, RepairSettings, ReportOptions, Route, Selection, Variant,
+};
 use pellucid::{
     Budget, ByteSize, DebugSettings, GradientSettings, Limit, MistakeNames, OpenOptions, PictureSettings, Question,
-    RepairOptions, Tolerances,
+    RepairOptions, RunOptions, ScanSettings,
 };
 use std::path::PathBuf;
 
@@ -138,7 +133,7 @@ impl Command {
 /// A path as the user wrote it, fit for a terminal.
 #[cfg(unix)]
 fn shown(path: &std::path::Path) -> String {
-    pellucid::guard::printable::name(&path.to_string_lossy()).into_owned()
+    pellucid::printable::name(&path.to_string_lossy()).into_owned()
 }
 
 #[derive(Debug, ClapArgs)]
@@ -210,10 +205,10 @@ pub struct CompareArgs {
     #[arg(long, value_name = "VALUE", default_value = "")]
     pub of: String,
     /// Bound on the relative error: the norm of the difference over the norm of the reference
-    #[arg(long, default_value_t = Tolerances::default().relative)]
+    #[arg(long, default_value_t = pellucid::Tolerances::default().relative)]
     pub rtol: f64,
     /// A largest difference up to this passes whatever the relative error
-    #[arg(long, default_value_t = Tolerances::default().absolute)]
+    #[arg(long, default_value_t = pellucid::Tolerances::default().absolute)]
     pub atol: f64,
 }
 
@@ -324,20 +319,18 @@ impl RepairHow {
         if self.count == 0 || self.epochs == 0 {
             bail!("--count and --epochs must be at least 1");
         }
-        let settings = RepairSettings {
-            neurons: self.neurons.clone(),
-            route: self.auto.map_or(Route::Gap, RouteName::route),
-            count: self.count,
-            edits: if self.alone { Vec::new() } else { Edit::ALL.to_vec() },
-            edit: self.edit,
-            strength: self.strength,
-            target: self.target,
-            selection: self.select.selection(),
-            rate: self.learning_rate,
-            epochs: self.epochs,
-            ..RepairSettings::default()
-        };
-        Ok(RepairOptions { class: self.class.clone(), settings, views: self.augmented, out: self.out.clone() })
+        let settings = RepairSettings::default()
+            .with_neurons(self.neurons.clone())
+            .with_route(self.auto.map_or(Route::Gap, RouteName::route))
+            .with_count(self.count)
+            .with_edits(if self.alone { Vec::new() } else { Edit::ALL.to_vec() })
+            .with_edit(self.edit)
+            .with_strength(self.strength)
+            .with_target(self.target)
+            .with_selection(self.select.selection())
+            .with_rate(self.learning_rate)
+            .with_epochs(self.epochs);
+        Ok(RepairOptions::default().with_class(self.class.clone()).with_settings(settings).with_views(self.augmented))
     }
 }
 
@@ -478,12 +471,12 @@ pub struct AttributeArgs {
     #[arg(long, value_name = "J")]
     pub neuron: Option<usize>,
     /// Methods (several may be named)
-    #[arg(long, num_args = 1.., default_values = ["grad-cam", "integrated-gradients", "smooth-grad"])]
-    pub method: Vec<MethodName>,
-    /// Points between gray and the picture (integrated-gradients)
+    #[arg(long, num_args = 1.., value_parser = methods(), default_values = method_ids())]
+    pub method: Vec<String>,
+    /// Points on the way from gray to the picture, for methods that go it
     #[arg(long, default_value_t = 32)]
     pub points: usize,
-    /// Noisy copies (smooth-grad)
+    /// Noisy copies, for methods that take some
     #[arg(long, default_value_t = 16)]
     pub copies: usize,
     /// Seed of noise, of the random order and of the shuffled weights
@@ -496,14 +489,14 @@ pub struct AttributeArgs {
     pub open: OpenArgs,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum MethodName {
-    /// The last feature map, weighted by gradients
-    GradCam,
-    /// Gradients along the way from gray to the picture
-    IntegratedGradients,
-    /// The mean gradient on noisy copies
-    SmoothGrad,
+fn method_ids() -> Vec<&'static str> {
+    pellucid::attribution_methods().iter().map(|m| m.id()).collect()
+}
+
+/// The methods that the library has, with its words for them.
+fn methods() -> clap::builder::PossibleValuesParser {
+    let values = pellucid::attribution_methods().iter().map(|m| PossibleValue::new(m.id()).help(m.about()));
+    values.collect::<Vec<_>>().into()
 }
 
 /// How pictures are optimised.
@@ -750,17 +743,17 @@ impl Global {
 impl OpenArgs {
     /// Validated options.
     pub fn options(&self, global: &Global) -> OpenOptions {
-        OpenOptions {
-            library: global.onnxruntime.clone(),
-            session: global.session(),
-            budget: global.budget(),
-            taps: TapNames {
+        OpenOptions::default()
+            .with_library(global.onnxruntime.clone())
+            .with_session(global.session())
+            .with_budget(global.budget())
+            .with_taps(TapNames {
                 features: self.features.clone(),
                 logits: self.logits.clone(),
                 feature_map: self.feature_map.clone(),
-            },
-            preprocessing: self.preprocessing.clone(),
-            overrides: PreprocessingOverrides {
+            })
+            .with_preprocessing(self.preprocessing.clone())
+            .with_overrides(PreprocessingOverrides {
                 size: self.size,
                 resize: self.resize,
                 filter: self.filter.map(|f| match f {
@@ -782,97 +775,77 @@ impl OpenArgs {
                 scale: self.scale,
                 mean: self.mean,
                 std: self.std,
-            },
-            classes: self.classes.clone(),
-            ..OpenOptions::default()
-        }
+            })
+            .with_classes(self.classes.clone())
     }
 }
 
 impl GradientArgs {
     /// Validated settings.
     pub fn settings(&self) -> GradientSettings {
-        GradientSettings {
-            of: self.of.clone(),
-            wrt: self.wrt.clone(),
-            recompute: self.recompute.unwrap_or_default(),
-            cache: self.cache.clone(),
-        }
+        GradientSettings::default()
+            .with_of(self.of.clone())
+            .with_wrt(self.wrt.clone())
+            .with_recompute(self.recompute.unwrap_or_default())
+            .with_cache(self.cache.clone())
     }
 }
 
 impl PictureArgs {
     /// Validated settings.
-    pub fn settings(&self) -> Result<PictureSettings> {
-        let run = self.run.settings()?;
-        let layer = self.layer.is_some();
-        Ok(PictureSettings {
-            runs: run.runs,
-            name: run.name,
-            force: run.force,
-            neurons: if layer { self.channel.clone() } else { self.neuron.clone() },
-            layer: self.layer.clone(),
-            classes: self.class.clone(),
-            pairs: self.pair.clone(),
-            served: self.served,
-            guide: self.guide.clone(),
-            templates: self.templates.clone(),
-            vocabulary: self.vocabulary.clone(),
-            data: self.data.clone(),
-            split: run.split,
-            start: self.ascent.start.clone(),
-            illusion: self.ascent.settings(run.seed),
-            command: run.command,
-        })
+    pub fn settings(&self) -> PictureSettings {
+        let neurons = if self.layer.is_some() { &self.channel } else { &self.neuron };
+        PictureSettings::default()
+            .with_scan(self.run.scan())
+            .with_neurons(neurons.clone())
+            .with_layer(self.layer.clone())
+            .with_classes(self.class.clone())
+            .with_pairs(self.pair.clone())
+            .with_served(self.served)
+            .with_guide(self.guide.clone())
+            .with_templates(self.templates.clone())
+            .with_vocabulary(self.vocabulary.clone())
+            .with_start(self.ascent.start.clone().map(Into::into))
+            .with_illusion(self.ascent.settings(self.run.seed))
     }
 }
 
 impl AttributeArgs {
     /// Validated settings.
-    pub fn settings(&self) -> (Question, Vec<Method>, AttributionSettings) {
+    pub fn settings(&self) -> (Question, Vec<&str>, AttributionSettings) {
         let question = match (&self.class, self.neuron) {
             (Some(class), _) => Question::Class(class.clone()),
             (None, Some(neuron)) => Question::Neuron(neuron),
             (None, None) => Question::Answer,
         };
-        let method = |name: &MethodName| match name {
-            MethodName::GradCam => Method::GradCam,
-            MethodName::IntegratedGradients => Method::IntegratedGradients,
-            MethodName::SmoothGrad => Method::SmoothGrad,
-        };
-        let settings = AttributionSettings {
-            steps: self.points,
-            copies: self.copies,
-            seed: self.seed,
-            ..AttributionSettings::default()
-        };
-        (question, self.method.iter().map(method).collect(), settings)
+        let settings = AttributionSettings::default().with_steps(self.points).with_copies(self.copies);
+        (question, self.method.iter().map(String::as_str).collect(), settings.with_seed(self.seed))
     }
 }
 
 impl AscentArgs {
     fn settings(&self, seed: u64) -> IllusionSettings {
-        let mut settings = IllusionSettings {
-            objective: match self.objective {
-                ObjectiveName::Guided => ObjectiveKind::Guided,
-                ObjectiveName::Reference => ObjectiveKind::Reference,
-                ObjectiveName::Unguided => ObjectiveKind::Unguided,
-                ObjectiveName::Channel => ObjectiveKind::Channel,
-            },
-            steps: self.steps,
-            side: self.side,
-            seeds: self.seeds,
-            seed,
-            parameterisation: match self.parameters {
-                ParametersName::Fourier => Parameterisation::Fourier,
-                ParametersName::Phase => Parameterisation::Phase,
-                ParametersName::Pixel => Parameterisation::Pixel,
-            },
-            class_weight: self.class_weight,
-            learning_rate: self.learning_rate,
-            largest_batch: self.batch,
-            ..IllusionSettings::default()
+        let objective = match self.objective {
+            ObjectiveName::Guided => ObjectiveKind::Guided,
+            ObjectiveName::Reference => ObjectiveKind::Reference,
+            ObjectiveName::Unguided => ObjectiveKind::Unguided,
+            ObjectiveName::Channel => ObjectiveKind::Channel,
         };
+        let parameterisation = match self.parameters {
+            ParametersName::Fourier => Parameterisation::Fourier,
+            ParametersName::Phase => Parameterisation::Phase,
+            ParametersName::Pixel => Parameterisation::Pixel,
+        };
+        let mut settings = IllusionSettings::default()
+            .with_objective(objective)
+            .with_steps(self.steps)
+            .with_side(self.side)
+            .with_seeds(self.seeds)
+            .with_seed(seed)
+            .with_parameterisation(parameterisation)
+            .with_class_weight(self.class_weight)
+            .with_learning_rate(self.learning_rate)
+            .with_largest_batch(self.batch);
         if self.no_augment {
             settings.augmentation = None;
         }
@@ -881,41 +854,46 @@ impl AscentArgs {
 }
 
 impl RunArgs {
-    /// Validated settings without an examination.
-    pub fn settings(&self) -> Result<DebugSettings> {
+    /// Where and how results are written.
+    pub fn options(&self, pictures: bool) -> Result<RunOptions> {
         if let Some(name) = &self.name
             && (name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']))
         {
             bail!("--name '{name}' is not a plain folder name");
         }
-        Ok(DebugSettings {
-            runs: self.runs.clone(),
-            name: self.name.clone(),
-            force: self.force,
-            split: self.split.clone(),
-            seed: self.seed,
-            command: own_command_line(),
-            ..DebugSettings::default()
-        })
+        Ok(RunOptions::default()
+            .with_root(self.runs.clone())
+            .with_name(self.name.clone())
+            .with_force(self.force)
+            .with_report(ReportOptions::default().with_pictures(pictures))
+            .with_command(own_command_line()))
+    }
+
+    /// What is scanned; rows are kept among the runs.
+    pub fn scan(&self) -> ScanSettings {
+        ScanSettings::default().with_split(self.split.clone()).with_cache(self.runs.join(".cache"))
+    }
+
+    /// Validated settings without an examination.
+    pub fn settings(&self) -> DebugSettings {
+        DebugSettings::default().with_scan(self.scan()).with_seed(self.seed)
     }
 }
 
 impl ExamineArgs {
     /// Adds the examination to `settings`.
     pub fn apply(&self, settings: &mut DebugSettings) {
-        settings.mistakes = MistakeNames {
-            class: self.class.clone(),
-            predicted_as: self.predicted_as.clone(),
-            group: self.group.clone(),
-            all: self.all_mistakes,
-        };
+        settings.mistakes = MistakeNames::default()
+            .with_class(self.class.clone())
+            .with_predicted_as(self.predicted_as.clone())
+            .with_group(self.group.clone())
+            .with_all(self.all_mistakes);
         settings.diagnose.variant = match self.variant {
             VariantName::Bounded => Variant::Bounded,
             VariantName::Reference => Variant::Reference,
             VariantName::Sparse => Variant::Sparse,
         };
         settings.diagnose.neurons = self.neurons;
-        settings.report.pictures = !self.no_pictures;
         settings.pictures = self.pictures.unwrap_or(settings.pictures);
     }
 }

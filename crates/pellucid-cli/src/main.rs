@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 /// What the command itself needs is not what the bound on a model's run is for.
 #[global_allocator]
-static HEAP: pellucid::runtime::Heap = pellucid::runtime::Heap;
+static HEAP: pellucid::engine::Heap = pellucid::engine::Heap;
 
 fn main() -> ExitCode {
     settle_signals();

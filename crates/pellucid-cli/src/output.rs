@@ -4,8 +4,8 @@
 //! strangers, and none of them may move the cursor, change colours, reorder a line or begin a new one.
 
 use anyhow::{Context, Result};
-use pellucid::classifier_methods::results::{Proportion, Slice, Summary};
-use pellucid::guard::printable;
+use pellucid::printable;
+use pellucid::results::{Proportion, Slice, Summary};
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
@@ -67,7 +67,7 @@ fn say(bytes: &[u8]) {
 }
 
 /// Says `warnings`, one a line; of very many the first, and how many more there are.
-pub fn warnings(warnings: &[String]) {
+pub fn warnings(warnings: &[impl std::fmt::Display]) {
     const SHOWN: usize = 31;
     warnings.iter().take(SHOWN).for_each(|w| note(&format!("warning: {w}")));
     if warnings.len() > SHOWN {

@@ -3,7 +3,7 @@
 use crate::output;
 use indicatif::{ProgressBar, ProgressStyle};
 use pellucid::Progress;
-use pellucid::guard::printable;
+use pellucid::printable;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 

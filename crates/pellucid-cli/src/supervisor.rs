@@ -14,7 +14,7 @@ use crate::args::{Args, Command as Job};
 use crate::output;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
 use nix::unistd::Pid;
-use pellucid::guard::printable;
+use pellucid::printable;
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // A test that fails here says where.
 
-use pellucid::runtime::Array;
+use pellucid::internals::runtime::Array;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -68,8 +68,8 @@ fn one_command_writes_the_graph_and_the_gradient_and_recomputing_changes_neither
         let worst = a.iter().zip(b).fold(0.0, |m: f32, (x, y)| m.max((x - y).abs()));
         assert!(worst <= 1e-6, "{name} is off by {worst:e}");
     }
-    let written = pellucid::graph::Model::read(&graph).unwrap();
-    let outputs: Vec<&str> = written.graph.outputs.iter().map(pellucid::graph::Value::name).collect();
+    let written = pellucid::internals::graph::Model::read(&graph).unwrap();
+    let outputs: Vec<&str> = written.graph.outputs.iter().map(pellucid::internals::graph::Value::name).collect();
     assert_eq!(outputs, ["logits", "objective", "gradient.input"]);
     let run = pellucid(&[&common[..], &["--out", &path("x.npz"), "--recompute", "soon"]].concat());
     assert!(text(&run.stderr).contains("neither a number of segments"), "{}", text(&run.stderr));
@@ -77,7 +77,7 @@ fn one_command_writes_the_graph_and_the_gradient_and_recomputing_changes_neither
 
 #[test]
 fn a_batch_that_the_export_fixed_is_free_in_the_graph_that_is_written_too() {
-    use pellucid::graph::{ElementType, Graph, Model, Node, Tensor, Value};
+    use pellucid::internals::graph::{ElementType, Graph, Model, Node, Tensor, Value};
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     let (model, input, out, written) = (path("fixed.onnx"), path("x.npz"), path("g.npz"), path("g.onnx"));
@@ -97,9 +97,9 @@ fn a_batch_that_the_export_fixed_is_free_in_the_graph_that_is_written_too() {
     assert!(run.status.success(), "{}", text(&run.stderr));
     let ours = pellucid::read_arrays(&out).unwrap();
     assert_eq!(ours["gradient.x"].shape(), [3, 4]);
-    let runtime = pellucid::runtime::Runtime::load(None).unwrap();
+    let runtime = pellucid::internals::runtime::Runtime::load(None).unwrap();
     let graph = Model::read(&written).unwrap();
-    let mut session = runtime.session(&graph, &pellucid::runtime::SessionOptions::default()).unwrap();
+    let mut session = runtime.session(&graph, &pellucid::internals::runtime::SessionOptions::default()).unwrap();
     let theirs = session.run(&[("x", &x["x"])]).unwrap();
     for (name, array) in session.outputs().into_iter().zip(&theirs) {
         assert_eq!(array.shape()[0], 3, "{name}");

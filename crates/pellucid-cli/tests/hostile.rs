@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // A test that fails here says where.
 #![cfg(target_os = "linux")] // Memory and time are read from /proc.
 
-use pellucid::graph::{ElementType, Graph, Model, Node, Tensor, Value};
+use pellucid::internals::graph::{ElementType, Graph, Model, Node, Tensor, Value};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -178,7 +178,7 @@ fn an_array_that_takes_more_than_a_file_may_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let model = model(folder.path(), [16, 16], &[3, 3], &[1; 4]);
     let large = folder.path().join("large.npz");
-    let zeros = pellucid::runtime::Array::U8(ndarray::ArrayD::zeros(ndarray::IxDyn(&[2 << 20])));
+    let zeros = pellucid::internals::runtime::Array::U8(ndarray::ArrayD::zeros(ndarray::IxDyn(&[2 << 20])));
     pellucid::write_arrays(&large, &std::collections::BTreeMap::from([("x".to_owned(), zeros)])).unwrap();
     let (large, out) = (large.to_string_lossy(), folder.path().join("g.npz").to_string_lossy().into_owned());
     let refused = pellucid(&["--max-file-memory", "1M", "gradient", &model, "--input", &large, "--out", &out]);

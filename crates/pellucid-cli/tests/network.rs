@@ -138,7 +138,7 @@ fn no_command_opens_a_socket_or_writes_outside_its_folders() {
     }
     let stage = set();
     let x = ndarray::ArrayD::<f32>::zeros(ndarray::IxDyn(&[1, 3, 8, 8]));
-    let arrays = std::collections::BTreeMap::from([("x".to_owned(), pellucid::runtime::Array::F32(x))]);
+    let arrays = std::collections::BTreeMap::from([("x".to_owned(), pellucid::internals::runtime::Array::F32(x))]);
     pellucid::write_arrays(stage.at("x.npz"), &arrays).unwrap();
     stage.many();
     let pipeline = repository("zoo/models/tiny_diffusion").display().to_string();

@@ -7,8 +7,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use pellucid::graph::{Model, grad};
-use pellucid::runtime::{Runtime, observe};
+use pellucid::internals::graph::{Model, grad};
+use pellucid::internals::runtime::{Runtime, observe};
 use std::collections::BTreeMap;
 use std::path::Path;
 

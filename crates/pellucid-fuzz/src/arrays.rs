@@ -1,7 +1,7 @@
 //! Files of numbers: NumPy's, and patches of a decision layer.
 
 use crate::{budget, says_something, scratch};
-use pellucid::runtime::Array;
+use pellucid::internals::runtime::Array;
 use pellucid::{Budget, Patch, read_arrays_within, write_arrays};
 use std::collections::BTreeMap;
 

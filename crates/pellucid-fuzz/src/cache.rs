@@ -2,8 +2,8 @@
 //! every byte.
 
 use crate::chosen;
-use pellucid::classifier_methods::scan::parse_shard;
-use pellucid::diffusion_methods::parsers;
+use pellucid::internals::classifier_methods::scan::parse_shard;
+use pellucid::internals::diffusion_methods::parsers;
 
 /// A shard of three logits and two features where the first byte is even, else a step, guided where its next bit is set.
 /// What is taken has the shapes and the finite numbers that were asked for.

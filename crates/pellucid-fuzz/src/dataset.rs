@@ -1,7 +1,7 @@
 //! Data sets: tables, Parquet files and folders.
 
 use crate::{budget, chosen, says_something, scratch};
-use pellucid::vision::dataset::{Dataset, DatasetOptions, Format};
+use pellucid::internals::vision::dataset::{Dataset, DatasetOptions, Format};
 use std::path::Path;
 
 /// The smallest picture that is one.

@@ -1,10 +1,10 @@
 //! ONNX files: reading, the taps, and the rewrites, with shapes that the runtime gave when the seed was recorded.
 
 use crate::{budget, says_something, scratch};
-use pellucid::graph::onnx::tensor_shape_proto::{Dimension, dimension};
-use pellucid::graph::onnx::type_proto::{self, Value as Kind};
-use pellucid::graph::onnx::{GraphProto, ModelProto, TensorShapeProto, TypeProto, ValueInfoProto};
-use pellucid::graph::{
+use pellucid::internals::graph::onnx::tensor_shape_proto::{Dimension, dimension};
+use pellucid::internals::graph::onnx::type_proto::{self, Value as Kind};
+use pellucid::internals::graph::onnx::{GraphProto, ModelProto, TensorShapeProto, TypeProto, ValueInfoProto};
+use pellucid::internals::graph::{
     ElementType, Model, Observations, Observed, TapNames, attention, blocks, grad, lean, taps, widen_to_float32,
 };
 use prost::Message;

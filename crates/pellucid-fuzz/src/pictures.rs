@@ -1,7 +1,7 @@
 //! Pictures of every format.
 
 use crate::{budget, says_something};
-use pellucid::vision::picture::Picture;
+use pellucid::internals::vision::picture::Picture;
 
 /// JPEG, our own decoder: the picture has the size that its frame header says (sides swapped where EXIF turns it).
 pub fn jpeg(data: &[u8]) {

@@ -2,10 +2,10 @@
 
 use crate::{budget, chosen, says_something, scratch};
 use ndarray::Array4;
-use pellucid::diffusion_methods::{NoiseSchedule, SchedulerConfig, Timesteps, parsers};
-use pellucid::vision::names;
-use pellucid::vision::picture::Picture;
-use pellucid::vision::preprocess::Preprocessing;
+use pellucid::internals::diffusion_methods::{NoiseSchedule, SchedulerConfig, Timesteps, parsers};
+use pellucid::internals::vision::names;
+use pellucid::internals::vision::picture::Picture;
+use pellucid::internals::vision::preprocess::Preprocessing;
 
 /// Preprocessing in each of its formats, and class names. A first byte chooses between the project's own format, timm's,
 /// Hugging Face's, the file as one beside a model, and class names. What is read gives finite numbers of the size it says.

@@ -1,7 +1,7 @@
 //! Tokenizers.
 
 use crate::{budget, chosen, says_something, scratch};
-use pellucid::diffusion_methods::parsers::TextTokenizer;
+use pellucid::internals::diffusion_methods::parsers::TextTokenizer;
 
 /// A pipeline's tokenizer: `tokenizer.json`, or, where the first byte is odd, CLIP's `vocab.json` and `merges.txt` with a
 /// zero byte between them. Prompts become as many tokens as the context has, and every word's tokens lie within it.
@@ -24,7 +24,8 @@ pub fn tokenizer(data: &[u8]) {
             match tokenizer.encode(prompt) {
                 Ok(tokens) => {
                     assert_eq!(tokens.ids.len(), tokenizer.context);
-                    let inside = |word: &&pellucid::diffusion_methods::Word| word.tokens.iter().all(|t| *t < 16);
+                    let inside =
+                        |word: &&pellucid::internals::diffusion_methods::Word| word.tokens.iter().all(|t| *t < 16);
                     assert_eq!(tokens.words.iter().filter(inside).count(), tokens.words.len());
                 }
                 Err(error) => says_something(&error),

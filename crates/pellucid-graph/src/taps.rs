@@ -12,7 +12,7 @@ use pellucid_guard::Setting;
 use std::collections::{BTreeSet, HashMap};
 
 /// Values that the user names because the structure is ambiguous (`--features`, `--logits`, `--feature-map`).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct TapNames {
     /// The input of the decision layer.
     pub features: Option<String>,

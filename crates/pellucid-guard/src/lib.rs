@@ -5,13 +5,15 @@
 //! - [`bounded`]: files read whole, if they are no larger than they may be;
 //! - [`seal`]: cache files that carry a hash of their content, so that nothing damaged is ever used;
 //! - [`printable`]: names from files, fit for a terminal;
-//! - [`setting`]: what a message tells the user to set, spelled by the front door.
+//! - [`setting`]: what a message tells the user to set, spelled by the front door;
+//! - [`builders!`]: the one form of settings' builders.
 //!
 //! The lowest crate: it knows no format and no engine.
 
 pub mod boundary;
 pub mod bounded;
 pub mod budget;
+mod builders;
 pub mod printable;
 pub mod seal;
 pub mod setting;

@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = PathBuf::from(std::env::args().nth(1).ok_or("give a folder to write the pages to")?);
     std::fs::create_dir_all(&folder)?;
     let write = |name: &str, html: &str| write_atomically(&folder.join(name), html);
-    let options = ReportOptions { thumbnail_side: 96, ..ReportOptions::default() };
+    let options = ReportOptions::default().with_thumbnail_side(96);
     // No place to break a line at.
     let name = "Pneumonoultramicroscopic".repeat(10_000 / 24);
 

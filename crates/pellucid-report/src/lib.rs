@@ -44,7 +44,8 @@ use page::Page;
 use pellucid_classifier::results::Diagnosis;
 
 /// How a report is made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct ReportOptions {
     /// Whether the report holds pictures. Without them it also holds no file names, no heat maps, and no warnings that
     /// could name a file: the variant for a report that leaves the house.
@@ -62,6 +63,12 @@ impl Default for ReportOptions {
         ReportOptions { pictures: true, max_bytes: 20_000_000, thumbnail_side: 208 }
     }
 }
+
+pellucid_guard::builders!(ReportOptions {
+    with_pictures: pictures: bool,
+    with_max_bytes: max_bytes: usize,
+    with_thumbnail_side: thumbnail_side: u32,
+});
 
 /// How many pictures a report shows, and how large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

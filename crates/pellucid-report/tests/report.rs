@@ -17,7 +17,7 @@ use std::sync::Mutex;
 
 /// Small pictures, which are painted faster, where their size does not matter.
 fn page(diagnosis: &Diagnosis) -> String {
-    let options = ReportOptions { thumbnail_side: 64, ..ReportOptions::default() };
+    let options = ReportOptions::default().with_thumbnail_side(64);
     render(diagnosis, &options, &Painter).expect("renders")
 }
 
@@ -199,7 +199,7 @@ fn without_pictures_there_is_no_picture_no_file_name_and_no_heat() {
         }
     }
     let diagnosis = diagnosis();
-    let options = ReportOptions { pictures: false, ..ReportOptions::default() };
+    let options = ReportOptions::default().with_pictures(false);
     let html = render(&diagnosis, &options, &Forbidden).expect("renders");
     assert!(!html.contains("data:image/") && !html.contains("IMG_") && !html.contains(".jpg"));
     let back = embedded(&html);
@@ -296,7 +296,7 @@ fn the_size_limit_holds_and_pictures_shrink_before_they_go() {
     let (mut last, mut counts) = (whole.len(), vec![stored(&whole)]);
     for percent in [80, 70, 40, 32] {
         let max_bytes = whole.len() * percent / 100;
-        let options = ReportOptions { max_bytes, ..ReportOptions::default() };
+        let options = ReportOptions::default().with_max_bytes(max_bytes);
         let html = render(&diagnosis, &options, &gallery).expect("renders");
         assert!(html.len() <= max_bytes && html.len() <= last);
         last = html.len();
@@ -306,14 +306,14 @@ fn the_size_limit_holds_and_pictures_shrink_before_they_go() {
     assert_eq!(counts[1], counts[0], "smaller pictures come before fewer");
     assert!(counts[4] < counts[0] && counts.windows(2).all(|pair| pair[1] <= pair[0]), "{counts:?}");
     // The block of run.json counts for 4096 bytes, so that how long it is decides nothing.
-    let options = ReportOptions { max_bytes: last + 4096, ..ReportOptions::default() };
+    let options = ReportOptions::default().with_max_bytes(last + 4096);
     let html = render(&diagnosis, &options, &gallery).expect("renders");
     assert!(html.contains("left out to keep this file within"));
 }
 
 #[test]
 fn a_limit_that_the_text_alone_exceeds_is_an_error_with_both_sizes() {
-    let options = ReportOptions { max_bytes: 10_000, thumbnail_side: 64, ..ReportOptions::default() };
+    let options = ReportOptions::default().with_max_bytes(10_000).with_thumbnail_side(64);
     let error = render(&small(), &options, &Painter).expect_err("cannot fit");
     assert!(matches!(error, ReportError::TooLarge { bytes, max_bytes: 10_000 } if bytes > 10_000));
     assert!(error.to_string().contains("10000"), "{error}");

@@ -489,6 +489,27 @@ impl TappedModel {
         self.compile(runtime, model, options, memory, largest)
     }
 
+    /// A session for logits, features and, where the model has one, the feature map, in one pass.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] where the runtime refuses the model.
+    pub fn look_session(
+        &self,
+        runtime: &Runtime,
+        options: &SessionOptions,
+        memory: u64,
+        largest: usize,
+    ) -> Result<TapSession, RuntimeError> {
+        let mut model = self.model.clone();
+        model.graph.outputs.clear();
+        add_flat_output(&mut model.graph, &self.taps.logits, LOGITS);
+        add_flat_output(&mut model.graph, &self.taps.features, FEATURES);
+        if let Some(map) = &self.map {
+            add_float_output(&mut model.graph, &map.value, FEATURE_MAP);
+        }
+        self.compile(runtime, model, options, memory, largest)
+    }
+
     /// A session for the feature map; `None` for a model without one.
     pub fn map_session(
         &self,

@@ -15,17 +15,22 @@
 mod fence;
 mod folders;
 mod labels;
+mod memory;
 mod parquet;
 mod rows;
 mod tables;
+mod warning;
 
-use pellucid_guard::Setting;
+pub use memory::{Content, Labelled, Samples};
+pub use warning::DatasetWarning;
+
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use self::fence::{Fence, Place};
 use crate::picture::{Picture, PictureError, read_bounded};
+use crate::preprocess::Preprocessing;
 use crate::text::{said, shown};
 use pellucid_guard::{Budget, OverBudget};
 
@@ -152,6 +157,30 @@ pub enum DatasetError {
         /// Samples there are.
         count: usize,
     },
+    /// A sample from memory cannot be had.
+    #[error("{}: {}", said(.name), said(.reason))]
+    Sample {
+        /// Its name.
+        name: String,
+        /// Why, in words.
+        reason: String,
+    },
+    /// A prepared input does not have the model's shape.
+    #[error("{}: a prepared input of shape {found:?} was given, expected {expected:?}", said(.name))]
+    PreparedShape {
+        /// Its name.
+        name: String,
+        /// The shape given.
+        found: Vec<usize>,
+        /// The model's.
+        expected: [usize; 3],
+    },
+    /// A job needs a picture, and the sample is a prepared input.
+    #[error("{}: this needs pictures, and the sample is an input that was prepared already", said(.name))]
+    OnlyPrepared {
+        /// Its name.
+        name: String,
+    },
     /// The picture of a sample cannot be read.
     #[error(transparent)]
     Picture(#[from] PictureError),
@@ -172,6 +201,9 @@ pub struct Sample {
     pub group: Option<usize>,
     /// `train`, `val`, `test` or the table's own word, where splits are known.
     pub split: Option<String>,
+    /// What it shares with samples that are not independent of it (a patient, a place), where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
 }
 
 /// How a data set is kept.
@@ -188,6 +220,8 @@ pub enum Format {
     Wilds,
     /// Parquet with the pictures inside.
     Parquet,
+    /// In memory ([`Samples`]).
+    Memory,
 }
 
 /// What a user says about a data set.
@@ -217,8 +251,17 @@ pub struct Dataset {
     /// Group names; empty where groups are not known.
     pub groups: Vec<String>,
     /// What a user should know: missing files, empty classes, ignored files.
-    pub warnings: Vec<String>,
-    packed: Option<parquet::PackedPictures>,
+    pub warnings: Vec<DatasetWarning>,
+    origin: Origin,
+}
+
+/// Where the pictures are.
+#[derive(Debug)]
+enum Origin {
+    /// Files below the root.
+    Files,
+    Packed(parquet::PackedPictures),
+    Memory(memory::Remembered),
 }
 
 impl Dataset {
@@ -236,9 +279,6 @@ impl Dataset {
             Source::Parquet(root, files) => parquet::open(&root, &files, options)?,
         };
         dataset.warn_of_sparse_classes();
-        for warning in &mut dataset.warnings {
-            *warning = said(warning);
-        }
         Ok(dataset)
     }
 
@@ -253,30 +293,78 @@ impl Dataset {
     }
 
     /// The picture of sample `index`.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or is an input that was prepared already.
     pub fn read(&self, index: usize, budget: &Budget) -> Result<Picture, DatasetError> {
-        let bytes = self.read_bytes(index, budget)?;
-        Ok(Picture::decode(&bytes, &self.samples[index].file, budget)?)
-    }
-
-    /// The encoded file of sample `index`.
-    pub fn read_bytes(&self, index: usize, budget: &Budget) -> Result<Vec<u8>, DatasetError> {
-        let count = self.samples.len();
-        let sample = self.samples.get(index).ok_or(DatasetError::NoSuchSample { index, count })?;
-        match &self.packed {
-            Some(packed) => packed.bytes(index, &sample.file, budget),
-            None => Ok(read_bounded(&self.root.join(&sample.file), &sample.file, budget)?),
+        match self.content(index, budget)? {
+            Content::Picture(picture) => Ok(picture),
+            Content::Prepared(_) => Err(DatasetError::OnlyPrepared { name: self.samples[index].file.clone() }),
         }
     }
 
-    /// BLAKE3 of the encoded file of sample `index`, as 64 hexadecimal digits: the same content
-    /// has the same hash wherever it lies and whatever it is called.
+    /// Sample `index`, whichever it is.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn content(&self, index: usize, budget: &Budget) -> Result<Content, DatasetError> {
+        let name = &self.sample(index)?.file;
+        match &self.origin {
+            Origin::Memory(memory) => memory.content(index, name),
+            Origin::Files | Origin::Packed(_) => {
+                Ok(Picture::decode(&self.read_bytes(index, budget)?, name, budget)?.into())
+            }
+        }
+    }
+
+    /// What the model sees of sample `index`, as a picture.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn view(&self, index: usize, preprocessing: &Preprocessing, budget: &Budget) -> Result<Picture, DatasetError> {
+        Ok(match self.content(index, budget)? {
+            Content::Picture(picture) => preprocessing.view(&picture),
+            Content::Prepared(input) => crate::prepared::shown(input.view(), preprocessing),
+        })
+    }
+
+    /// The encoded file of sample `index`.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or comes from memory.
+    pub fn read_bytes(&self, index: usize, budget: &Budget) -> Result<Vec<u8>, DatasetError> {
+        let sample = self.sample(index)?;
+        match &self.origin {
+            Origin::Packed(packed) => packed.bytes(index, &sample.file, budget),
+            Origin::Files => Ok(read_bounded(&self.root.join(&sample.file), &sample.file, budget)?),
+            Origin::Memory(_) => {
+                let reason = "it has no file: it comes from memory".to_owned();
+                Err(DatasetError::Sample { name: sample.file.clone(), reason })
+            }
+        }
+    }
+
+    fn sample(&self, index: usize) -> Result<&Sample, DatasetError> {
+        self.samples.get(index).ok_or(DatasetError::NoSuchSample { index, count: self.samples.len() })
+    }
+
+    /// BLAKE3 of the encoded file of sample `index`, or of the numbers of one from memory, as 64 hexadecimal digits: the same
+    /// content has the same hash wherever it lies and whatever it is called.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
     pub fn content_hash(&self, index: usize, budget: &Budget) -> Result<String, DatasetError> {
-        Ok(blake3::hash(&self.read_bytes(index, budget)?).to_hex().to_string())
+        match &self.origin {
+            Origin::Memory(memory) => Ok(memory::hash(&memory.content(index, &self.sample(index)?.file)?)),
+            Origin::Files | Origin::Packed(_) => {
+                Ok(blake3::hash(&self.read_bytes(index, budget)?).to_hex().to_string())
+            }
+        }
     }
 
     /// Whether pictures come fastest when asked for in order, one at a time.
     pub(crate) fn prefers_order(&self) -> bool {
-        self.packed.is_some()
+        matches!(self.origin, Origin::Packed(_))
     }
 
     fn warn_of_sparse_classes(&mut self) {
@@ -288,11 +376,12 @@ impl Dataset {
             self.classes.iter().zip(&counts).filter(|(_, count)| **count == 0).map(|(name, _)| name.as_str()).collect();
         if !empty.is_empty() {
             let (count, all) = (empty.len(), self.classes.len());
-            self.warnings.push(format!("{count} of {all} classes have no pictures: {}", some_of(&empty)));
+            let names = some_of(&empty);
+            self.warnings.push(DatasetWarning::EmptyClasses { count, all, names });
         }
         if let [only] = counts.iter().enumerate().filter(|(_, count)| **count > 0).collect::<Vec<_>>()[..] {
-            let name = &self.classes[only.0];
-            self.warnings.push(format!("all {} pictures are of one class, {name}", only.1));
+            let name = self.classes[only.0].clone();
+            self.warnings.push(DatasetWarning::OneClass { count: *only.1, name });
         }
     }
 }
@@ -396,7 +485,7 @@ fn keep_split<T>(
     split_of: impl Fn(&T) -> Option<&str>,
     options: &DatasetOptions,
     path: &Path,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<DatasetWarning>,
 ) -> Result<Vec<T>, DatasetError> {
     let mut found: Vec<(String, usize)> = Vec::new();
     for row in &rows {
@@ -409,7 +498,7 @@ fn keep_split<T>(
     let listed: Vec<String> = found.iter().map(|(name, count)| format!("{name} ({count})")).collect();
     let Some(wanted) = &options.split else {
         if found.len() > 1 {
-            warnings.push(format!("all splits are taken together: {}; {} picks one", some_of(&listed), Setting::Split));
+            warnings.push(DatasetWarning::SplitsTaken { splits: some_of(&listed) });
         }
         return Ok(rows);
     };

@@ -15,6 +15,7 @@ mod jpeg;
 pub mod loader;
 pub mod names;
 pub mod picture;
+pub mod prepared;
 pub mod preprocess;
 pub mod resize;
 mod text;

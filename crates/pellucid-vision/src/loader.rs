@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use ndarray::Array4;
 use rayon::prelude::*;
 
-use crate::dataset::{Dataset, DatasetError};
+use crate::dataset::{Content, Dataset, DatasetError};
 use crate::picture::Picture;
 use crate::preprocess::Preprocessing;
 use crate::training_view::TrainingView;
@@ -110,21 +110,29 @@ pub fn load(
     budget: &Budget,
     view: Option<TrainingView>,
 ) -> Batch {
-    let prepare = |picture: Picture, row: &mut [f32]| match view {
-        Some(view) => preprocessing.run_into(&view.of(&picture), row),
-        None => preprocessing.run_into(&picture, row),
+    let prepare = |content: Content, name: &str, row: &mut [f32]| {
+        match (content, view) {
+            (Content::Picture(picture), Some(view)) => preprocessing.run_into(&view.of(&picture), row),
+            (Content::Picture(picture), None) => preprocessing.run_into(&picture, row),
+            (Content::Prepared(_), Some(_)) => return Err(DatasetError::OnlyPrepared { name: name.to_owned() }),
+            (Content::Prepared(input), None) if input.shape() == preprocessing.shape() => {
+                row.iter_mut().zip(&input).for_each(|(to, from)| *to = *from);
+            }
+            (Content::Prepared(input), None) => {
+                let (found, expected) = (input.shape().to_vec(), preprocessing.shape());
+                return Err(DatasetError::PreparedShape { name: name.to_owned(), found, expected });
+            }
+        }
+        Ok(())
     };
+    let name = |index: usize| dataset.samples.get(index).map_or("", |sample| sample.file.as_str());
     let each = preprocessing.len();
     let mut values = vec![0.0f32; wanted.len() * each];
     let outcomes: Vec<Result<(), DatasetError>> = if dataset.prefers_order() {
         in_order(dataset, &prepare, wanted, budget, &mut values)
     } else {
         let rows = values.par_chunks_exact_mut(each).zip(wanted);
-        rows.map(|(row, index)| {
-            prepare(dataset.read(*index, budget)?, row);
-            Ok(())
-        })
-        .collect()
+        rows.map(|(row, index)| prepare(dataset.content(*index, budget)?, name(*index), row)).collect()
     };
     gather(dataset, preprocessing, wanted, values, outcomes)
 }
@@ -132,7 +140,7 @@ pub fn load(
 /// Reads bytes one after the other, a few at a time, and decodes those on all threads.
 fn in_order(
     dataset: &Dataset,
-    prepare: &(impl Fn(Picture, &mut [f32]) + Sync),
+    prepare: &(impl Fn(Content, &str, &mut [f32]) -> Result<(), DatasetError> + Sync),
     wanted: &[usize],
     budget: &Budget,
     values: &mut [f32],
@@ -143,8 +151,8 @@ fn in_order(
     for (wanted, rows) in wanted.chunks(few).zip(values.chunks_mut(few * each)) {
         let files: Vec<_> = wanted.iter().map(|index| dataset.read_bytes(*index, budget)).collect();
         let decoded = rows.par_chunks_exact_mut(each).zip(wanted).zip(files).map(|((row, index), bytes)| {
-            prepare(Picture::decode(&bytes?, &dataset.samples[*index].file, budget)?, row);
-            Ok(())
+            let name = &dataset.samples[*index].file;
+            prepare(Picture::decode(&bytes?, name, budget)?.into(), name, row)
         });
         outcomes.extend(decoded.collect::<Vec<_>>());
     }

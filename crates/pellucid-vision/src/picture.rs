@@ -179,6 +179,14 @@ impl Picture {
         Ok(Picture { width, height, data })
     }
 
+    /// A picture from 16-bit RGB levels, row by row; each keeps its high byte, as those of files do.
+    ///
+    /// # Errors
+    /// [`PictureError::WrongLength`] where `data` does not have `width * height * 3` levels, or a side is 0.
+    pub fn from_rgb16(width: u32, height: u32, data: &[u16]) -> Result<Picture, PictureError> {
+        Picture::new(width, height, data.iter().map(|level| (level >> 8) as u8).collect())
+    }
+
     /// A picture whose sides and bytes the caller has made to agree.
     pub(crate) fn from_parts(width: u32, height: u32, data: Vec<u8>) -> Picture {
         debug_assert_eq!(data.len() as u64, u64::from(width) * u64::from(height) * 3);

@@ -9,9 +9,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
-use pellucid::classifier_methods::repair::{self, Edit, RepairSettings, Splits};
-use pellucid::classifier_methods::scan::FeatureTable;
-use pellucid::{Classifier, DebugSettings, OpenOptions, Silent, add_training_views, divide};
+use pellucid::internals::classifier_methods::repair::{self, Edit, RepairSettings, Splits};
+use pellucid::internals::classifier_methods::scan::FeatureTable;
+use pellucid::{Classifier, OpenOptions, ScanSettings, Silent, divide};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -50,21 +50,21 @@ pub struct Mending {
 /// Measures every edit on `benchmark`, whose pictures `compose` wrote to `data`, from `seeds` bootstrap samples.
 pub fn measure(benchmark: Benchmark, model: &Path, data: &Path, runs: &Path, seeds: u64) -> Result<Mending> {
     let classifier = Classifier::open(model, &OpenOptions::default())?;
-    let settings = DebugSettings { runs: runs.to_owned(), ..DebugSettings::default() };
-    let scanned = pellucid::features(&classifier, data, &settings, &Silent)?;
-    let mut divided = divide(&scanned.data, &scanned.table, 0)?;
+    let settings = ScanSettings::default().with_cache(runs.join(".cache"));
+    let scanned = pellucid::scan(&classifier, data, &settings, &Silent)?;
+    let mut divided = divide(&scanned.data, &scanned.features()?, 0)?;
     let whole = divided.parts[0].labels.len();
-    add_training_views(&classifier, &scanned.data, &mut divided.parts[0], VIEWS, &settings, &Silent)?;
+    scanned.add_training_views(&mut divided.parts[0], VIEWS, &Silent)?;
     let [train, validation, test] = &divided.parts;
-    let classes = classifier.class_names.clone().unwrap_or_else(|| scanned.data.classes.clone());
+    let classes = scanned.classes();
     let mut mending = Mending { benchmark, classes: Vec::new(), neurons: Vec::new(), rows: BTreeMap::new() };
     for seed in 0..seeds {
         let validation = resample(validation, validation.labels.len(), 0, 2 * seed + 1);
         for views in [0, VIEWS] {
             let train = resample(train, whole, views, 2 * seed);
             let splits = Splits { train: &train, views, validation: &validation, test };
-            let how = RepairSettings { seed, ..RepairSettings::default() };
-            let made = repair::repair(&classifier.layer, splits, &classes, &scanned.data.groups, &how)?.repair;
+            let how = RepairSettings::default().with_seed(seed);
+            let made = repair::repair(classifier.layer(), splits, classes, &scanned.data.groups, &how)?.repair;
             // Both are found on validation, which has no views.
             if views == 0 {
                 mending.classes.push(made.class.1);

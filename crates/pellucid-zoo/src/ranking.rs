@@ -12,14 +12,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use ndarray::{Array2, Axis};
-use pellucid::classifier_methods::counterfactual::{self, Range, Settings, Variant};
-use pellucid::classifier_methods::diagnose;
-use pellucid::classifier_methods::gap::{self, GapSettings};
-use pellucid::classifier_methods::results::{Direction, Mistakes};
-use pellucid::classifier_methods::scan::FeatureTable;
-use pellucid::classifier_methods::votes::{self, VoteSettings};
-use pellucid::classifier_methods::{correlation, layer::DecisionLayer};
-use pellucid::{Classifier, DebugSettings, OpenOptions, Silent};
+use pellucid::internals::classifier_methods::counterfactual::{self, Range, Settings, Variant};
+use pellucid::internals::classifier_methods::diagnose;
+use pellucid::internals::classifier_methods::gap::{self, GapSettings};
+use pellucid::internals::classifier_methods::results::{Direction, Mistakes};
+use pellucid::internals::classifier_methods::scan::FeatureTable;
+use pellucid::internals::classifier_methods::votes::{self, VoteSettings};
+use pellucid::internals::classifier_methods::{correlation, layer::DecisionLayer};
+use pellucid::{Classifier, OpenOptions, ScanSettings, Silent};
 
 use crate::benchmark::Benchmark;
 use crate::dataset::COUNTERPART;
@@ -64,7 +64,7 @@ pub struct Ranking {
 pub fn measure(benchmark: Benchmark, model: &Path, data: &Path, runs: &Path) -> Result<Ranking> {
     let class = benchmark.marked_class();
     let classifier = Classifier::open(model, &OpenOptions::default())?;
-    let settings = DebugSettings { runs: runs.into(), split: Some("test".into()), ..DebugSettings::default() };
+    let settings = ScanSettings::default().with_cache(runs.join(".cache")).with_split("test".to_owned());
     let counterpart = data.join(COUNTERPART);
     if !counterpart.is_dir() {
         bail!(
@@ -74,27 +74,28 @@ pub fn measure(benchmark: Benchmark, model: &Path, data: &Path, runs: &Path) -> 
             data.display()
         );
     }
-    let shown = pellucid::features(&classifier, data.join("metadata.csv"), &settings, &Silent)?;
-    let swapped = pellucid::features(&classifier, counterpart.join("metadata.csv"), &settings, &Silent)?;
-    if shown.table.labels != swapped.table.labels {
+    let shown = pellucid::scan(&classifier, data.join("metadata.csv"), &settings, &Silent)?;
+    let swapped = pellucid::scan(&classifier, counterpart.join("metadata.csv"), &settings, &Silent)?;
+    let (table, other) = (shown.features()?, swapped.features()?);
+    if table.labels != other.labels {
         bail!("{} and its counterpart hold different pictures; compose them again", data.display());
     }
     let place = shown.data.groups.len() / shown.data.classes.len().max(1);
     let marked: Vec<bool> =
-        shown.table.groups.iter().map(|group| group.is_some_and(|g| place > 0 && g % place == 1)).collect();
+        table.groups.iter().map(|group| group.is_some_and(|g| place > 0 && g % place == 1)).collect();
     let class_index = shown.data.classes.iter().position(|name| name == class);
     let class_index = class_index.with_context(|| format!("no class {class:?}; there are {:?}", shown.data.classes))?;
 
-    let effects = effects(&shown.table.features, &swapped.table.features, &marked);
+    let effects = effects(&table.features, &other.features, &marked);
     let mut rows = Vec::new();
     // Correlation is taken over the pictures that could have been such a mistake: those of the class, or all others.
-    let of_class: Vec<bool> = shown.table.labels.iter().map(|&label| label == class_index).collect();
+    let of_class: Vec<bool> = table.labels.iter().map(|&label| label == class_index).collect();
     for (words, mistakes, side) in [
         (format!("true = {class}"), Mistakes::TrueClass { class: class_index }, true),
         (format!("predicted = {class}"), Mistakes::PredictedAs { class: class_index }, false),
     ] {
         let population: Vec<usize> = (0..of_class.len()).filter(|&i| of_class[i] == side).collect();
-        rows.extend(rank(&shown.table, &classifier.layer, &mistakes, &words, &population, &effects)?);
+        rows.extend(rank(&table, classifier.layer(), &mistakes, &words, &population, &effects)?);
     }
     Ok(Ranking { benchmark, neurons: effects.len(), pictures: marked.len(), effects, rows })
 }

@@ -4,8 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use pellucid::classifier_methods::results::{Diagnosis, Direction, Mistakes};
-use pellucid::{Classifier, DebugSettings, OpenOptions, Silent};
+use pellucid::internals::classifier_methods::results::{Diagnosis, Direction, Mistakes};
+use pellucid::{Classifier, DebugSettings, OpenOptions, ScanSettings, Silent};
 use pellucid_zoo::{Benchmark, Composer, Selection, Split};
 
 fn zoo() -> PathBuf {
@@ -15,14 +15,13 @@ fn zoo() -> PathBuf {
 /// Composes the test pictures and asks why the benchmark's classifier fails on them.
 fn diagnose(benchmark: Benchmark) -> Diagnosis {
     let folder = tempfile::tempdir().unwrap();
-    let (pictures, runs) = (folder.path().join("pictures"), folder.path().join("runs"));
+    let pictures = folder.path().join("pictures");
     let composer = Composer::read(&zoo(), benchmark).unwrap();
     let selection = Selection { splits: vec![Split::Test], counterpart: false };
     pellucid_zoo::write(&composer, &pictures, &selection, &|_| {}).unwrap();
 
     let classifier = Classifier::open(benchmark.model(&zoo()), &OpenOptions::default()).unwrap();
-    let mut settings = DebugSettings { runs, split: Some("test".into()), ..DebugSettings::default() };
-    settings.report.pictures = false;
+    let settings = DebugSettings::default().with_scan(ScanSettings::default().with_split("test".to_owned()));
     pellucid::debug(&classifier, pictures, &settings, &Silent).unwrap().diagnosis
 }
 

@@ -1,18 +1,23 @@
 //! One picture explained for a class or a neuron, with maps that say how far they can be trusted.
 
-use crate::error::some;
+use crate::input::{OnePicture, Taken};
+use crate::why::OPACITY;
 use crate::{Classifier, Error};
-use ndarray::{Array2, Axis};
-use pellucid_classifier::attribution::{self, Attribution, AttributionSettings, Method, Subject};
+use ndarray::{Array2, ArrayD, Axis};
+use pellucid_classifier::attribution::{
+    self, Attribution, AttributionError, AttributionSettings, METHODS, Method, Subject,
+};
+use pellucid_classifier::network::{self, Taps};
 use pellucid_classifier::statistics::quantile;
-use pellucid_saliency::render::{self, Alignment};
+use pellucid_saliency::SaliencyMap;
+use pellucid_saliency::render;
 use pellucid_vision::picture::Picture;
 use pellucid_vision::preprocess::Layout;
 use serde::Serialize;
-use std::path::Path;
 
 /// What is explained, as the user names it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Question {
     /// The class that the model answers.
     #[default]
@@ -25,6 +30,7 @@ pub enum Question {
 
 /// The maps of one picture.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Attributions {
     /// What is explained.
     pub subject: Subject,
@@ -32,49 +38,62 @@ pub struct Attributions {
     pub title: String,
     /// One map a method, with its scores.
     pub maps: Vec<Attribution>,
-    /// Each map over what the model saw, PNG; absent where it is flagged.
+    /// What the model saw.
     #[serde(skip)]
-    pub drawn: Vec<Option<Vec<u8>>>,
-    /// What the model saw, PNG.
-    #[serde(skip)]
-    pub seen: Vec<u8>,
+    pub seen: Picture,
 }
 
-/// Explains the picture at `path` with each of `methods`.
+impl Attributions {
+    /// A map over what the model saw: what speaks for the subject, up to its 99th percentile, since single pixels of a gradient
+    /// stand far above the rest. `None` for one that is flagged.
+    pub fn drawn(&self, map: &SaliencyMap) -> Option<Picture> {
+        if map.flag.is_some() {
+            return None;
+        }
+        render::render(&self.seen, shown(&map.values).view(), map.alignment, OPACITY)
+    }
+}
+
+/// Explains one picture with each of `methods`, by their ids ([`attribution_methods`]); all of them where none is named.
+///
+/// # Errors
+/// Where the picture cannot be read, a class, neuron or method does not exist, a method needs what the network does not offer,
+/// or the network fails.
 pub fn attribute(
     classifier: &Classifier,
-    path: impl AsRef<Path>,
+    picture: impl Into<OnePicture>,
     question: &Question,
-    methods: &[Method],
+    methods: &[&str],
     settings: &AttributionSettings,
 ) -> Result<Attributions, Error> {
-    let options = &classifier.options;
-    let picture = Picture::open(path, &options.budget)?;
-    let seen = classifier.preprocessing.view(&picture);
+    let methods = named(methods)?;
+    let Taken { seen, input } = picture.into().take(classifier)?;
+    let preprocessing = classifier.preprocessing();
     let gray = Picture::from_fn(seen.width(), seen.height(), |_, _| [127; 3]);
-    let input = classifier.preprocessing.run(&picture).insert_axis(Axis(0)).into_dyn();
-    let baseline = classifier.preprocessing.run(&gray).insert_axis(Axis(0)).into_dyn();
+    let gray = preprocessing.run(&gray).insert_axis(Axis(0)).into_dyn();
     let (subject, title) = subject(classifier, question, &input)?;
-    let maps = attribution::attribute(
-        &classifier.runtime,
-        &classifier.tapped,
-        &input,
-        &baseline,
-        classifier.preprocessing.layout == Layout::Nchw,
-        subject,
-        methods,
-        settings,
-        &options.session,
-    )?;
-    let draw = |map: &Attribution| match map.flag {
-        None => render::render(&seen, shown(&map.map).view(), Alignment::Centres, 0.55).and_then(|p| p.to_png().ok()),
-        Some(_) => None,
-    };
-    Ok(Attributions { subject, title, drawn: maps.iter().map(draw).collect(), maps, seen: seen.to_png()? })
+    let channels_first = preprocessing.layout == Layout::Nchw;
+    let maps =
+        attribution::attribute(classifier.network(), [&input, &gray], channels_first, subject, &methods, settings)?;
+    Ok(Attributions { subject, title, maps, seen })
 }
 
-/// What is drawn of a map: what speaks for the subject, up to its 99th percentile, since single pixels of a gradient stand
-/// far above the rest.
+/// The attribution methods there are, in the order that they are shown in.
+pub fn attribution_methods() -> &'static [&'static dyn Method] {
+    METHODS
+}
+
+fn named(ids: &[&str]) -> Result<Vec<&'static dyn Method>, AttributionError> {
+    if ids.is_empty() {
+        return Ok(METHODS.to_vec());
+    }
+    let unknown = |id: &str| AttributionError::Method {
+        name: id.to_owned(),
+        known: METHODS.iter().map(|m| m.id()).collect::<Vec<_>>().join(", "),
+    };
+    ids.iter().map(|id| attribution::method(id).ok_or_else(|| unknown(id))).collect()
+}
+
 fn shown(map: &Array2<f32>) -> Array2<f32> {
     let mut values: Vec<f64> = map.iter().map(|v| f64::from(v.max(0.0))).collect();
     values.sort_by(f64::total_cmp);
@@ -82,32 +101,16 @@ fn shown(map: &Array2<f32>) -> Array2<f32> {
     if high > 0.0 { map.mapv(|v| v.clamp(0.0, high)) } else { map.clone() }
 }
 
-fn subject(
-    classifier: &Classifier,
-    question: &Question,
-    input: &ndarray::ArrayD<f32>,
-) -> Result<(Subject, String), Error> {
-    let names = classifier.class_names.clone().unwrap_or_default();
-    let count = classifier.tapped.classes();
-    let called = |class: usize| names.get(class).cloned().unwrap_or_else(|| format!("class {class}"));
+fn subject(classifier: &Classifier, question: &Question, input: &ArrayD<f32>) -> Result<(Subject, String), Error> {
     let class = match question {
         Question::Neuron(j) => return Ok((Subject::Neuron(*j), format!("neuron {j}"))),
-        Question::Class(name) => {
-            let by_number = || name.parse::<usize>().ok().filter(|c| *c < count);
-            let short = |known: &String| known.split(',').next().unwrap_or_default().trim() == name;
-            let found =
-                names.iter().position(|n| n == name).or_else(|| names.iter().position(short)).or_else(by_number);
-            found.ok_or_else(|| Error::Unknown { kind: "class", name: name.clone(), known: some(&names) })?
-        }
+        Question::Class(name) => classifier.class_index(name)?,
         Question::Answer => {
-            let options = &classifier.options;
-            let mut session =
-                classifier.tapped.scan_session(&classifier.runtime, &options.session, options.budget.memory, 1)?;
-            let logits = session.run(input)?.into_iter().next().unwrap_or_default();
-            pellucid_classifier::scan::predicted(&logits.iter().copied().collect::<Vec<_>>())
+            let given = network::forward(classifier.network(), input, Taps::Vectors)?;
+            pellucid_classifier::scan::predicted(&given.logits.row(0).to_vec())
         }
     };
     // A head of one logit has one score for both classes.
-    let index = if count == 1 { 0 } else { class };
-    Ok((Subject::Class(index), called(class)))
+    let index = if classifier.network().layer().classes() == 1 { 0 } else { class };
+    Ok((Subject::Class(index), classifier.class_name(class)))
 }

@@ -1,17 +1,22 @@
-//! A classifier ready to be studied: model, verified taps, preprocessing and class names.
+//! A classifier ready to be studied: a network with verified taps, preprocessing and class names.
 
 use crate::Error;
+use crate::error::some;
+use ndarray::{ArrayD, IxDyn};
 use pellucid_classifier::head;
 use pellucid_classifier::layer::DecisionLayer;
-use pellucid_graph::{Model, TapNames};
+use pellucid_classifier::network::{self, Network, OnnxNetwork, Taps};
+use pellucid_graph::{Head, Model, TapNames};
 use pellucid_guard::Budget;
-use pellucid_runtime::{Runtime, SessionOptions, TappedModel, verify_taps};
+use pellucid_runtime::{Runtime, SessionOptions, TOLERANCE, verify_taps};
 use pellucid_vision::names;
 use pellucid_vision::preprocess::{Preprocessing, PreprocessingOverrides};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// How a classifier is opened.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct OpenOptions {
     /// The ONNX Runtime library; found by itself where `None`.
     pub library: Option<PathBuf>,
@@ -25,45 +30,42 @@ pub struct OpenOptions {
     pub overrides: PreprocessingOverrides,
     /// A file of class names, one a line.
     pub classes: Option<PathBuf>,
+    /// Class names themselves, in the order of the logits; they go before a file's.
+    pub class_names: Option<Vec<String>>,
     /// Bounds on everything whose size a file decides.
     pub budget: Budget,
 }
 
-impl Default for OpenOptions {
-    fn default() -> Self {
-        Self {
-            library: None,
-            session: SessionOptions::default(),
-            taps: TapNames::default(),
-            preprocessing: None,
-            overrides: PreprocessingOverrides::default(),
-            classes: None,
-            budget: Budget::default(),
-        }
-    }
-}
+pellucid_guard::builders!(OpenOptions {
+    with_library: library => Option<PathBuf>,
+    with_session: session => SessionOptions,
+    with_taps: taps => TapNames,
+    with_preprocessing: preprocessing => Option<PathBuf>,
+    with_overrides: overrides => PreprocessingOverrides,
+    with_classes: classes => Option<PathBuf>,
+    with_class_names: class_names => Option<Vec<String>>,
+    with_budget: budget => Budget,
+});
 
-/// A classifier ready to be studied.
+/// A classifier ready to be studied. It holds its compiled sessions: asking again costs a pass through the network. Clones
+/// share them, and threads may ask at once.
 #[derive(Debug, Clone)]
 pub struct Classifier {
-    /// The runtime.
-    pub runtime: Runtime,
-    /// The model with verified taps.
-    pub tapped: TappedModel,
-    /// The decision layer; a one-logit head as two classes.
-    pub layer: DecisionLayer,
-    /// How pictures become tensors, and where that is known from.
-    pub preprocessing: Preprocessing,
-    /// Class names, where a file or a config gives them.
-    pub class_names: Option<Vec<String>>,
-    /// blake3 over the model's file and its data files.
-    pub model_hash: String,
-    /// The options it was opened with.
-    pub options: OpenOptions,
+    network: Arc<dyn Network>,
+    layer: Arc<DecisionLayer>,
+    preprocessing: Arc<Preprocessing>,
+    class_names: Option<Arc<[String]>>,
+    path: Arc<Path>,
+    model_hash: Arc<str>,
+    options: Arc<OpenOptions>,
 }
 
 impl Classifier {
-    /// Opens and verifies the classifier at `path`.
+    /// Opens and verifies the classifier at `path`, an `.onnx` file.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, ONNX Runtime is not there or refuses it, no decision layer is found or it is not linear in
+    /// the features, no preprocessing is known, or the class names do not fit the logits.
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self, Error> {
         let path = path.as_ref();
         let model = read(path, &options.budget)?;
@@ -71,25 +73,133 @@ impl Classifier {
         let preprocessing = preprocessing(path, options)?;
         let shape = preprocessing.shape();
         let tapped = verify_taps(&runtime, &model, &options.taps, Some(&shape), None, &options.session)?;
-        let layer = head::decision_layer(&tapped.weight, &tapped.bias, tapped.taps.head)
-            .map_err(|e| Error::Head { model: path.to_owned(), reason: e.to_string() })?;
-        let class_names = match &options.classes {
-            Some(file) => Some(names::from_file(file)?),
-            None => names::beside(path),
-        };
-        check_names(path, options.classes.as_deref(), class_names.as_deref(), layer.classes())?;
+        let layer = two_classes(path, &tapped.weight, &tapped.bias, tapped.taps.head)?;
         let model_hash = hash_files(&model)?;
-        Ok(Self { runtime, tapped, layer, preprocessing, class_names, model_hash, options: options.clone() })
+        // Another tap is another network to whatever is kept of it.
+        let identity = serde_json::to_string(&(&model_hash, &tapped.taps.features, &tapped.taps.logits));
+        let fingerprint = blake3::hash(identity.unwrap_or_default().as_bytes()).to_hex().to_string();
+        let (session, memory) = (options.session.clone(), options.budget.memory);
+        let network = OnnxNetwork::new(runtime, tapped, fingerprint, session, memory);
+        let class_names = class_names(path, options, layer.classes())?;
+        Ok(Self::of(Arc::new(network), layer, preprocessing, class_names, model_hash, path, options))
     }
 
-    /// The model's path.
+    /// The classifier of a network that somebody else runs, checked on two made-up inputs. Of `options`, class names and budget
+    /// count; jobs that need what the network does not offer say so.
+    ///
+    /// # Errors
+    /// Where the network fails, its logits are not W f + b, or the class names do not fit the logits.
+    pub fn from_network(
+        network: Arc<dyn Network>,
+        preprocessing: Preprocessing,
+        options: &OpenOptions,
+    ) -> Result<Self, Error> {
+        let name = PathBuf::from(network.name());
+        let (weight, bias) = (&network.layer().weight, &network.layer().bias);
+        let layer = two_classes(&name, weight, bias, Head::Softmax)?;
+        check_linear(network.as_ref(), &preprocessing)?;
+        let class_names = class_names(&name, options, layer.classes())?;
+        let model_hash = network.fingerprint();
+        Ok(Self::of(network, layer, preprocessing, class_names, model_hash, &name, options))
+    }
+
+    fn of(
+        network: Arc<dyn Network>,
+        layer: DecisionLayer,
+        preprocessing: Preprocessing,
+        class_names: Option<Vec<String>>,
+        model_hash: String,
+        path: &Path,
+        options: &OpenOptions,
+    ) -> Self {
+        Self {
+            network,
+            layer: Arc::new(layer),
+            preprocessing: Arc::new(preprocessing),
+            class_names: class_names.map(Into::into),
+            path: path.into(),
+            model_hash: model_hash.into(),
+            options: Arc::new(options.clone()),
+        }
+    }
+
+    /// The network, to be asked directly.
+    pub fn network(&self) -> &dyn Network {
+        self.network.as_ref()
+    }
+
+    /// The decision layer z = W f + b; a one-logit head as two classes.
+    pub fn layer(&self) -> &DecisionLayer {
+        &self.layer
+    }
+
+    /// How pictures become inputs, and where that is known from.
+    pub fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
+    /// Class names, where a file, a config or the options give them.
+    pub fn class_names(&self) -> Option<&[String]> {
+        self.class_names.as_deref()
+    }
+
+    /// The class of that name, or of the first of its comma-separated names, or of that number.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] with the names there are.
+    pub fn class_index(&self, name: &str) -> Result<usize, Error> {
+        let names = self.class_names().unwrap_or_default();
+        let short = |known: &String| known.split(',').next().unwrap_or_default().trim() == name;
+        let by_number = || name.parse::<usize>().ok().filter(|i| *i < self.layer.classes());
+        let found =
+            names.iter().position(|known| known == name).or_else(|| names.iter().position(short)).or_else(by_number);
+        found.ok_or_else(|| Error::Unknown { kind: "class", name: name.to_owned(), known: some(names) })
+    }
+
+    /// What the class is called: `class 3` where nobody says.
+    pub fn class_name(&self, class: usize) -> String {
+        let known = self.class_names().and_then(|names| names.get(class).cloned());
+        known.unwrap_or_else(|| format!("class {class}"))
+    }
+
+    /// The model's path; the name of a network that is no file.
     pub fn path(&self) -> &Path {
-        self.tapped.model.path()
+        &self.path
     }
 
     /// The model's file name.
     pub fn file_name(&self) -> String {
         self.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// blake3 over the model's file and its data files; the fingerprint of a network that is no file.
+    pub fn model_hash(&self) -> &str {
+        &self.model_hash
+    }
+
+    /// The options it was opened with.
+    pub fn options(&self) -> &OpenOptions {
+        &self.options
+    }
+
+    /// Bounds on everything whose size a file decides.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.options.budget
+    }
+
+    /// The ONNX network, which jobs need that edit or join graphs.
+    pub(crate) fn onnx(&self, job: &'static str) -> Result<&OnnxNetwork, Error> {
+        self.network.as_onnx().ok_or_else(|| Error::NeedsOnnx { network: self.network.name(), job })
+    }
+
+    /// What runs it, for manifests.
+    pub(crate) fn engine(&self) -> String {
+        self.network.as_onnx().map_or_else(|| "none".to_owned(), |onnx| onnx.runtime().version())
+    }
+
+    /// Where it runs, for manifests.
+    pub(crate) fn device(&self) -> String {
+        self.network.as_onnx().map_or_else(|| "live".to_owned(), |onnx| onnx.session().device.to_string())
     }
 }
 
@@ -102,6 +212,17 @@ fn preprocessing(path: &Path, options: &OpenOptions) -> Result<Preprocessing, Er
     Ok(options.overrides.apply(found)?)
 }
 
+/// The decision layer that methods work on.
+fn two_classes(
+    path: &Path,
+    weight: &ndarray::Array2<f32>,
+    bias: &ndarray::Array1<f32>,
+    head: Head,
+) -> Result<DecisionLayer, Error> {
+    let failed = |e: head::HeadError| Error::Head { model: path.to_owned(), reason: e.to_string() };
+    head::decision_layer(weight, bias, head).map_err(failed)
+}
+
 /// Reads the model at `path`; a folder, which is what the arguments in the wrong order give, is named for what it is.
 pub(crate) fn read(path: &Path, budget: &Budget) -> Result<Model, Error> {
     if path.is_dir() {
@@ -110,17 +231,43 @@ pub(crate) fn read(path: &Path, budget: &Budget) -> Result<Model, Error> {
     Ok(Model::read_within(path, budget)?)
 }
 
-/// Names of another number than the logits would call every class by another's name.
-fn check_names(path: &Path, file: Option<&Path>, names: Option<&[String]>, logits: usize) -> Result<(), Error> {
-    match names {
-        Some(names) if names.len() != logits => Err(Error::ClassNames {
-            model: path.to_owned(),
-            logits,
-            from: file.map_or_else(|| "found beside the model".to_owned(), |f| f.display().to_string()),
-            names: names.len(),
-        }),
-        _ => Ok(()),
+/// The names of the classes. Of another number than the logits, they would call every class by another's name.
+fn class_names(path: &Path, options: &OpenOptions, logits: usize) -> Result<Option<Vec<String>>, Error> {
+    let (found, from) = match (&options.class_names, &options.classes) {
+        (Some(names), _) => (Some(names.clone()), "given".to_owned()),
+        (None, Some(file)) => (Some(names::from_file(file)?), file.display().to_string()),
+        (None, None) => (names::beside(path), "found beside the model".to_owned()),
+    };
+    match found {
+        Some(names) if names.len() != logits => {
+            Err(Error::ClassNames { model: path.to_owned(), logits, from, names: names.len() })
+        }
+        found => Ok(found),
     }
+}
+
+/// Holds a network to what it says of its decision layer.
+fn check_linear(network: &dyn Network, preprocessing: &Preprocessing) -> Result<(), Error> {
+    let shape: Vec<usize> = std::iter::once(2).chain(preprocessing.shape()).collect();
+    let mut state = 1u32;
+    let inputs = ArrayD::from_shape_simple_fn(IxDyn(&shape), || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 22) as f32 - 2.0
+    });
+    let given = network::forward(network, &inputs, Taps::Vectors)?;
+    let expected = network.layer().logits(&given.features);
+    let size = given.logits.iter().fold(1.0f32, |m, v| m.max(v.abs()));
+    let error = expected.iter().zip(&given.logits).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+    // A NaN is not close either.
+    if error <= TOLERANCE * size && given.logits.iter().all(|v| v.is_finite()) {
+        return Ok(());
+    }
+    let reason = format!(
+        "its logits are not W f + b of its features: they lie up to {error:.3e} apart on a made-up input, expected at most \
+         {:.1e}",
+        TOLERANCE * size
+    );
+    Err(Error::Head { model: network.name().into(), reason })
 }
 
 /// blake3 over the model's file and the data files beside it.

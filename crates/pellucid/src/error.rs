@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 /// Why a job failed. The messages say what was expected, what was found and what to do.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// ONNX Runtime is not there.
     #[error(transparent)]
@@ -45,6 +46,17 @@ pub enum Error {
     /// The counterfactual search.
     #[error(transparent)]
     Counterfactual(#[from] pellucid_classifier::counterfactual::CounterfactualError),
+    /// The network that was asked.
+    #[error(transparent)]
+    Network(#[from] pellucid_classifier::network::NetworkError),
+    /// A job edits or joins graphs, and the network is no ONNX model.
+    #[error("{job} need an ONNX model, and {network} is none; export it")]
+    NeedsOnnx {
+        /// The network.
+        network: String,
+        /// What is asked for.
+        job: &'static str,
+    },
     /// A map of one picture.
     #[error(transparent)]
     Attribution(#[from] pellucid_classifier::attribution::AttributionError),

@@ -4,20 +4,24 @@ mod npz;
 
 pub use npz::{NpzError, read_arrays, read_arrays_within, write_arrays};
 
-use crate::{Error, OpenOptions, classifier};
+use crate::{Error, OpenOptions, Warning, classifier};
 use pellucid_graph::Model;
 use pellucid_graph::grad::{self, Index, Objective, Recompute};
 use pellucid_guard::Setting;
-use pellucid_runtime::{Array, Differentiated, GradientOptions, GradientsError, Runtime, SessionOptions, observe};
+use pellucid_runtime::{
+    Array, Differentiated, GradientOptions, GradientSession, GradientsError, Runtime, SessionOptions, observe,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// The input that holds one index per sample, where an objective asks for that.
 const INDEX: &str = "pellucid.index";
 
 /// What to differentiate.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct GradientSettings {
     /// `VALUE[:index…]`: a value, and an index into each axis after the batch (`logits:281`, `map:12:3:3`); the rest is
     /// summed. `logits:281,7` gives one index per sample. An empty text takes the model's first output.
@@ -29,6 +33,13 @@ pub struct GradientSettings {
     /// See [`GradientOptions::cache`].
     pub cache: Option<PathBuf>,
 }
+
+pellucid_guard::builders!(GradientSettings {
+    with_of: of => String,
+    with_wrt: wrt => Vec<String>,
+    with_recompute: recompute => Recompute,
+    with_cache: cache => Option<PathBuf>,
+});
 
 /// Values and gradients of one run.
 #[derive(Debug, Clone)]
@@ -42,7 +53,7 @@ pub struct Gradients {
     /// What was differentiated, in words.
     pub of: String,
     /// What the user should know.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 impl Gradients {
@@ -62,14 +73,19 @@ pub struct Differentiation {
     session: SessionOptions,
     inputs: BTreeMap<String, Array>,
     differentiated: Differentiated,
+    /// The model's inputs.
+    names: Vec<String>,
     of: String,
     cache: Option<PathBuf>,
 }
 
 impl Differentiation {
     /// Differentiates the model at `path` for `inputs` (by name; one array may go without where the model has one input,
-    /// under the empty name). Fails if a name is unknown, an index is out of range, or a node between has no rule, which
-    /// is then named; and if recomputing cannot keep the memory bound.
+    /// under the empty name).
+    ///
+    /// # Errors
+    /// If a name is unknown, an index is out of range, or a node between has no rule, which is then named; and if recomputing
+    /// cannot keep the memory bound.
     pub fn new(
         path: impl AsRef<Path>,
         inputs: &BTreeMap<String, Array>,
@@ -78,7 +94,8 @@ impl Differentiation {
     ) -> Result<Self, Error> {
         let model = classifier::read(path.as_ref(), &options.budget)?;
         let runtime = Runtime::load(options.library.as_deref())?;
-        let mut inputs = named(&model, inputs)?;
+        let names: Vec<String> = model.graph.inputs.iter().map(|v| v.name().to_owned()).collect();
+        let mut inputs = named(&names, inputs)?;
         let model = fitted(&runtime, model, &inputs)?;
         let (objective, indices) = objective(&model, &settings.of)?;
         let wrt = wanted(&model, &settings.wrt);
@@ -96,33 +113,72 @@ impl Differentiation {
         let of = if settings.of.is_empty() { objective.values().join(", ") } else { settings.of.clone() };
         let arena = options.session.arena && settings.recompute == Recompute::Nothing;
         let session = SessionOptions { arena, ..options.session.clone() };
-        Ok(Self { runtime, session, inputs, differentiated, of, cache: settings.cache.clone() })
+        Ok(Self { runtime, session, inputs, differentiated, names, of, cache: settings.cache.clone() })
     }
 
     /// Writes the differentiated model to `out`: plain ONNX that returns the model's outputs, the objective and the
     /// gradients (named as [`Gradients::arrays`] names them). Weights that lie in other files stay there, so such a model
     /// must be written into their folder.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
     pub fn write(&self, out: impl AsRef<Path>) -> Result<(), Error> {
         Ok(self.differentiated.gradient.model.write(out)?)
     }
 
     /// Runs it on its inputs. A gradient that holds NaN is an error that names where it began.
+    ///
+    /// # Errors
+    /// Where ONNX Runtime refuses the graph or fails, and where a gradient is not finite.
     pub fn run(self) -> Result<Gradients, Error> {
-        let mut session = self.runtime.compile(self.differentiated, &self.session, self.cache.as_deref())?;
-        let fed: Vec<(&str, &Array)> = self.inputs.iter().map(|(n, a)| (n.as_str(), a)).collect();
+        let inputs = self.inputs.clone();
+        self.compile()?.run(&inputs)
+    }
+
+    /// Compiles it, to be run again and again.
+    ///
+    /// # Errors
+    /// Where ONNX Runtime refuses the graph.
+    pub fn compile(self) -> Result<CompiledGradient, Error> {
+        let session = self.runtime.compile(self.differentiated, &self.session, self.cache.as_deref())?;
+        let own = self.inputs.into_iter().filter(|(name, _)| name == INDEX).collect();
+        let names = self.names;
+        Ok(CompiledGradient { session: Mutex::new(session), of: self.of, own, names })
+    }
+}
+
+/// A compiled gradient. Threads may share it; it runs for one at a time.
+#[derive(Debug)]
+pub struct CompiledGradient {
+    session: Mutex<GradientSession>,
+    of: String,
+    /// What the objective reads besides the model's inputs.
+    own: BTreeMap<String, Array>,
+    /// The model's inputs.
+    names: Vec<String>,
+}
+
+impl CompiledGradient {
+    /// Values and gradients at `inputs`, of any batch size where the objective has no index per sample.
+    ///
+    /// # Errors
+    /// Where a name is unknown or missing, ONNX Runtime fails, or a gradient is not finite.
+    pub fn run(&self, inputs: &BTreeMap<String, Array>) -> Result<Gradients, Error> {
+        let inputs = named(&self.names, inputs)?;
+        let given = inputs.iter().filter(|(name, _)| *name != INDEX).chain(&self.own);
+        let fed: Vec<(&str, &Array)> = given.map(|(n, a)| (n.as_str(), a)).collect();
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         let run = session.run_checked(&fed)?;
-        let warnings = session.warnings().to_vec();
-        Ok(Gradients {
-            outputs: run.outputs,
-            objective: run.objective,
-            gradients: run.gradients,
-            of: self.of,
-            warnings,
-        })
+        let warnings = session.warnings().iter().map(|detail| Warning::Cache { detail: detail.clone() }).collect();
+        let of = self.of.clone();
+        Ok(Gradients { outputs: run.outputs, objective: run.objective, gradients: run.gradients, of, warnings })
     }
 }
 
 /// Differentiates and runs in one go: see [`Differentiation`].
+///
+/// # Errors
+/// As [`Differentiation::new`] and [`Differentiation::run`].
 pub fn gradient(
     path: impl AsRef<Path>,
     inputs: &BTreeMap<String, Array>,
@@ -152,10 +208,9 @@ fn fitted(runtime: &Runtime, model: Model, inputs: &BTreeMap<String, Array>) -> 
 }
 
 /// Inputs by the model's names; a lone nameless array goes to a lone input.
-fn named(model: &Model, inputs: &BTreeMap<String, Array>) -> Result<BTreeMap<String, Array>, Error> {
-    let names: Vec<String> = model.graph.inputs.iter().map(|v| v.name().to_owned()).collect();
+fn named(names: &[String], inputs: &BTreeMap<String, Array>) -> Result<BTreeMap<String, Array>, Error> {
     let Some(nameless) = inputs.get("") else { return Ok(inputs.clone()) };
-    match names.as_slice() {
+    match names {
         [only] if inputs.len() == 1 => Ok(BTreeMap::from([(only.clone(), nameless.clone())])),
         _ => Err(Error::Unknown {
             kind: "input",
@@ -235,6 +290,9 @@ pub struct GradientReach {
 
 /// Says which values the gradient of the model's outputs can reach. `shapes` gives the full shape of inputs whose
 /// dimensions other than the batch are free.
+///
+/// # Errors
+/// Where the file cannot be read, ONNX Runtime is not there or refuses it, or its shapes cannot be observed.
 pub fn gradient_reach(
     path: impl AsRef<Path>,
     shapes: &BTreeMap<String, Vec<usize>>,
@@ -289,6 +347,9 @@ impl Default for Tolerances {
 /// Compares the model's values, and the gradients of `of`, with `reference`: arrays named as inputs are fed, those named
 /// as values are compared, and those named `gradient.<value>` are compared with gradients. A name that the model does not
 /// have is an error.
+///
+/// # Errors
+/// Also where the file cannot be read, or ONNX Runtime is not there, refuses it or fails.
 pub fn compare(
     path: impl AsRef<Path>,
     reference: &BTreeMap<String, Array>,

@@ -71,6 +71,9 @@ pub struct Inspection {
 
 /// Reads the model at `path` and says what it holds. A model that is no classifier is not an error: the reason stands in
 /// [`Inspection::taps_error`].
+///
+/// # Errors
+/// Where the file cannot be read, or ONNX Runtime is not there.
 pub fn inspect(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Inspection, Error> {
     let path = path.as_ref();
     let model = classifier::read(path, &options.budget)?;

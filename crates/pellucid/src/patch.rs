@@ -197,7 +197,7 @@ fn in_file_layout(tap: &Tap, layer: &Layer, rows: usize) -> (Vec<f32>, Vec<f32>)
 
 impl Patch {
     /// The patch that turns `model`'s decision layer `tap` into `layer`.
-    pub fn between(model: &Model, tap: &Tap, layer: &Layer, note: &str) -> Result<Self, PatchError> {
+    pub(crate) fn between(model: &Model, tap: &Tap, layer: &Layer, note: &str) -> Result<Self, PatchError> {
         let bias_name = tap.bias.as_ref().ok_or_else(|| PatchError::NoBias(tap.node.clone()))?;
         let ((weight_shape, weight), (bias_shape, bias)) = (values(model, &tap.weight)?, values(model, bias_name)?);
         let (new_weight, new_bias) = in_file_layout(tap, layer, bias.len());
@@ -252,6 +252,9 @@ impl Patch {
     }
 
     /// The patch as a safetensors file.
+    ///
+    /// # Errors
+    /// Where it does not fit that format.
     pub fn to_bytes(&self) -> Result<Vec<u8>, PatchError> {
         let label = Label {
             made_for: self.made_for.clone(),
@@ -276,14 +279,14 @@ impl Patch {
     }
 
     /// `model` with the edit in it, noted in its metadata. `from` names the patch in errors.
-    pub fn apply(&self, model: &Model, from: &Path) -> Result<Model, PatchError> {
+    pub(crate) fn apply(&self, model: &Model, from: &Path) -> Result<Model, PatchError> {
         let mut edited = self.replace(model, from, |part| (part.original.clone(), part.edited()))?;
         edited.set_metadata(NOTE, &self.note);
         Ok(edited)
     }
 
     /// `model`, which holds the edit, as it was before: W and b to the byte.
-    pub fn revert(&self, model: &Model, from: &Path) -> Result<Model, PatchError> {
+    pub(crate) fn revert(&self, model: &Model, from: &Path) -> Result<Model, PatchError> {
         let mut restored = self.replace(model, from, |part| (part.edited(), part.original.clone()))?;
         restored.remove_metadata(NOTE);
         Ok(restored)

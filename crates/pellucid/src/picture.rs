@@ -2,29 +2,35 @@
 //!
 //! [methods A4]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a4
 
+mod draw;
 mod response;
 mod suspects;
 
-use crate::error::some;
-use crate::run::{self, Manifest, RunDirectory};
-use crate::{Classifier, Error, Progress, VERSION, debug};
+use crate::input::{Data, OnePicture};
+use crate::run::{self, Claim, Identity, RunOptions, RunPaths};
+use crate::scan::ScanSettings;
+use crate::warning::{self, Unguided, Warning};
+use crate::{Classifier, Error, Progress, VERSION};
+use draw::{Drawn, draw, pictured};
 use pellucid_classifier::guide::{Guide, GuideOptions, words};
-use pellucid_classifier::illusion::results::{DataResponse, NeuronPicture, PictureResults, PicturedNeuron};
-use pellucid_classifier::illusion::{
-    Illusion, IllusionSettings, Network, ObjectiveKind, Studied, Target, mask, optimise,
-};
+use pellucid_classifier::illusion::results::PictureResults;
+use pellucid_classifier::illusion::{IllusionSettings, Network, ObjectiveKind, Studied, Target, optimise};
+use pellucid_classifier::results::RunRecord;
 use pellucid_classifier::scan;
-use pellucid_guard::Setting;
 use pellucid_vision::canvas::{Canvas, Parameterisation};
-use pellucid_vision::dataset::{Dataset, DatasetOptions};
+use pellucid_vision::dataset::Dataset;
 use pellucid_vision::picture::Picture;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use response::Responses;
+use response::{Asked, Responses};
+use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
-pub(crate) use suspects::{Diagnosed, picture_suspects, standing_out};
+pub(crate) use suspects::{Diagnosed, Suspects, picture_suspects, standing_out};
+
+/// PNG files by the names that results call them by.
+pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
 /// Pictures that a guide is calibrated on.
 const CALIBRATION: usize = 24;
@@ -34,14 +40,11 @@ const CALIBRATION_NAMES: usize = 200;
 const CROPS: usize = 6;
 
 /// How the job runs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct PictureSettings {
-    /// Where run directories are made.
-    pub runs: PathBuf,
-    /// Name of the run; made from model and settings where `None`.
-    pub name: Option<String>,
-    /// Replace a run of that name with other inputs.
-    pub force: bool,
+    /// What is scanned of a data set to compare with.
+    pub scan: ScanSettings,
     /// Neurons, or channels of `layer`.
     pub neurons: Vec<usize>,
     /// The layer whose channels are pictured; the features where `None`.
@@ -52,85 +55,84 @@ pub struct PictureSettings {
     pub pairs: Vec<(usize, String)>,
     /// Also picture each neuron for so many classes that it speaks for most.
     pub served: usize,
+    // What follows counts by what it holds, and not by where it lies.
     /// The guide's folder.
+    #[serde(skip)]
     pub guide: Option<PathBuf>,
     /// Sentences for class names.
+    #[serde(skip)]
     pub templates: Option<PathBuf>,
     /// Words to label pictures with; the class names where `None`.
+    #[serde(skip)]
     pub vocabulary: Option<PathBuf>,
-    /// A data set to compare with.
-    pub data: Option<PathBuf>,
-    /// The split to look at; all where `None`.
-    pub split: Option<String>,
     /// A picture to start at.
-    pub start: Option<PathBuf>,
+    #[serde(skip)]
+    pub start: Option<OnePicture>,
     /// The ascent.
     pub illusion: IllusionSettings,
-    /// The command line, for the results.
-    pub command: String,
 }
 
-impl Default for PictureSettings {
-    fn default() -> Self {
-        Self {
-            runs: PathBuf::from("runs"),
-            name: None,
-            force: false,
-            neurons: Vec::new(),
-            layer: None,
-            classes: Vec::new(),
-            pairs: Vec::new(),
-            served: 0,
-            guide: None,
-            templates: None,
-            vocabulary: None,
-            data: None,
-            split: None,
-            start: None,
-            illusion: IllusionSettings::default(),
-            command: "pellucid picture".to_owned(),
-        }
-    }
-}
+pellucid_guard::builders!(PictureSettings {
+    with_scan: scan => ScanSettings,
+    with_neurons: neurons => Vec<usize>,
+    with_layer: layer => Option<String>,
+    with_classes: classes => Vec<String>,
+    with_pairs: pairs => Vec<(usize, String)>,
+    with_served: served: usize,
+    with_guide: guide => Option<PathBuf>,
+    with_templates: templates => Option<PathBuf>,
+    with_vocabulary: vocabulary => Option<PathBuf>,
+    with_start: start => Option<OnePicture>,
+    with_illusion: illusion => IllusionSettings,
+});
 
 /// What [`picture`] made.
 #[derive(Debug, Clone)]
-pub struct PictureOutcome {
-    /// The results.
+#[non_exhaustive]
+pub struct Pictured {
+    /// The results; names of files in them are keys of `files`.
     pub results: PictureResults,
-    /// The run directory.
-    pub directory: PathBuf,
-    /// The page.
-    pub report: PathBuf,
+    /// The pictures as PNG, by name.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// What the user should know.
+    pub warnings: Vec<Warning>,
+    classifier: Classifier,
+    data_hash: String,
+    settings_hash: String,
 }
 
-/// Pictures `settings.neurons` of `classifier`: PNG files, `results.json` and `report.html` in a run directory.
+/// Pictures `settings.neurons` of `classifier`, beside what `data` has to show for them.
+///
+/// # Errors
+/// Where a neuron or class does not exist, the network is no ONNX model or has no gradient, a guide cannot be read, every picture
+/// diverges, or `progress` interrupts.
 pub fn picture(
     classifier: &Classifier,
+    data: Option<Data>,
     settings: &PictureSettings,
     progress: &dyn Progress,
-) -> Result<PictureOutcome, Error> {
+) -> Result<Pictured, Error> {
     let start = Instant::now();
-    let mut warnings = Vec::new();
+    let onnx = classifier.onnx("pictures of neurons")?;
     let targets = targets(classifier, settings)?;
-    let data = settings.data.as_ref().map(|path| open(path, settings, classifier)).transpose()?;
-    let responses = data.as_ref().map(|data| Responses::measure(classifier, data, settings, progress)).transpose()?;
+    let data = data.map(|data| data.open(settings.scan.split.as_deref(), None, *classifier.budget())).transpose()?;
+    let asked = Asked::of(settings);
+    let responses = data.as_ref().map(|data| Responses::measure(classifier, data, &asked, progress)).transpose()?;
     let mut illusion = settings.illusion.clone();
-    illusion.session = classifier.options.session.clone();
-    illusion.memory = classifier.options.budget.memory;
+    illusion.session = onnx.session().clone();
+    illusion.memory = onnx.memory();
     let mut guide = guide(classifier, settings, data.as_deref())?;
+    let mut warnings = Vec::new();
     let unguided = match (&guide, targets.iter().any(|t| t.class.is_none())) {
-        (None, _) => Some(format!("there is no guide ({:#})", Setting::Guide)),
-        (Some(_), true) => {
-            Some(format!("no class was named ({:#}), so the guide has nothing to compare with", Setting::Class))
-        }
+        (None, _) => Some(Unguided::NoGuide),
+        (Some(_), true) => Some(Unguided::NoClass),
         _ => None,
     };
-    if let Some(reason) = unguided
+    if let Some(why) = unguided
         && illusion.objective == ObjectiveKind::Guided
     {
         illusion.objective = ObjectiveKind::Unguided;
-        warnings.push(format!("{reason}: the pictures were made without one"));
+        warnings.push(Warning::Unguided(why));
     }
     let guided = matches!(illusion.objective, ObjectiveKind::Guided | ObjectiveKind::Reference);
     let texts = match (&mut guide, guided) {
@@ -138,26 +140,28 @@ pub fn picture(
         _ => vec![Vec::new(); targets.len()],
     };
     let studied = Studied {
-        model: &classifier.tapped,
-        preprocessing: &classifier.preprocessing,
-        classes: classifier.layer.classes(),
+        model: onnx.tapped(),
+        preprocessing: classifier.preprocessing(),
+        classes: classifier.layer().classes(),
         layer: settings.layer.as_deref(),
     };
     let guidance = guide.as_ref().filter(|_| guided).map(|g| &g.guidance);
-    let mut network = Network::compile(&classifier.runtime, &studied, guidance, &illusion)?;
-    let begin = settings.start.as_ref().map(|path| Picture::open(path, &classifier.options.budget)).transpose()?;
+    let mut network = Network::compile(onnx.runtime(), &studied, guidance, &illusion)?;
+    let begin = settings.start.as_ref().map(|start| start.picture(classifier.budget())).transpose()?;
     let made = optimise(&mut network, &targets, &texts, begin.as_ref(), &illusion, progress)?;
-    let manifest = manifest(classifier, settings, data.as_deref())?;
-    let directory =
-        RunDirectory::open(&settings.runs, &run_name(classifier, settings, &manifest), &manifest, settings.force)?;
+    let settings_hash = settings_hash(classifier, settings, begin.as_ref())?;
+    let none = || blake3::hash(&[]).to_hex().to_string();
+    let data_hash = data.as_ref().map_or_else(none, |data| scan::content_hash(data, classifier.budget()));
 
     let vocabulary = vocabulary(classifier, settings, guide.as_mut())?;
+    let mut files = Files::new();
     let mut neurons = Vec::with_capacity(targets.len());
     for (at, target) in targets.iter().enumerate() {
-        let shown = responses.as_ref().map(|r| r.of(target.channel, CROPS, &directory)).transpose()?;
+        let shown = responses.as_ref().map(|r| r.of(target.channel, CROPS, &mut files)).transpose()?;
         let mut pictures = Vec::new();
         for one in &made[at * illusion.seeds..(at + 1) * illusion.seeds] {
-            pictures.push(write(classifier, one, "", shown.as_ref(), guide.as_mut(), &vocabulary, &directory)?);
+            let drawn = Drawn { one, suffix: "", data: shown.as_ref() };
+            pictures.push(draw(classifier, drawn, guide.as_mut(), &vocabulary, &mut files)?);
         }
         neurons.push(pictured(classifier, target, pictures, shown, settings.layer.is_none()));
     }
@@ -165,59 +169,64 @@ pub fn picture(
     let results = PictureResults {
         pellucid: VERSION.to_owned(),
         model: classifier.file_name(),
-        model_hash: classifier.model_hash.clone(),
+        model_hash: classifier.model_hash().to_owned(),
         layer: settings.layer.clone().unwrap_or_else(|| "features".to_owned()),
         data: data.as_ref().map(|d| folder_name(&d.root)),
         guide: guide.filter(|_| guided).map(|g| g.card),
         settings: illusion,
         neurons,
-        warnings,
-        record: run::record(&settings.command, classifier.options.session.thread_count(), timings),
+        warnings: warning::lines(&warnings),
+        record: RunRecord { timings, ..RunRecord::default() },
     };
-    finish(results, directory, manifest)
+    Ok(Pictured { results, files, warnings, classifier: classifier.clone(), data_hash, settings_hash })
 }
 
-/// A target with its pictures; `is_neuron` tells it from a channel of another layer.
-fn pictured(
-    classifier: &Classifier,
-    target: &Target,
-    pictures: Vec<NeuronPicture>,
-    data: Option<DataResponse>,
-    is_neuron: bool,
-) -> PicturedNeuron {
-    PicturedNeuron {
-        neuron: target.channel,
-        class: target.class,
-        class_name: target.class.map(|c| class_name(classifier, c)),
-        weight: target.class.filter(|_| is_neuron).map(|c| classifier.layer.weight[[c, target.channel]]),
-        pictures,
-        data,
+impl Pictured {
+    /// The page.
+    pub fn to_html(&self) -> String {
+        self.page(&self.results)
     }
-}
 
-/// Writes the page and the data, the manifest last.
-fn finish(results: PictureResults, directory: RunDirectory, mut manifest: Manifest) -> Result<PictureOutcome, Error> {
-    let folder = directory.path().to_path_buf();
-    let page = pellucid_report::render_pictures(&results, &|file: &str| std::fs::read(folder.join(file)).ok());
-    let report = directory.write("report.html", &page)?;
-    directory.write_json("results.json", &results)?;
-    manifest.warnings = results.warnings.clone();
-    let mut files = vec!["report.html".to_owned(), "results.json".to_owned()];
-    files.extend(results.neurons.iter().flat_map(PicturedNeuron::files));
-    directory.finish(&manifest, &files, &results.record)?;
-    Ok(PictureOutcome { results, directory: folder, report })
+    fn page(&self, results: &PictureResults) -> String {
+        pellucid_report::render_pictures(results, &|file: &str| self.files.get(file).cloned())
+    }
+
+    /// Writes `report.html`, `results.json` and the pictures into a run directory.
+    ///
+    /// # Errors
+    /// Where the directory holds another run or is being written, or a file cannot be written.
+    pub fn write_run(&self, run: &RunOptions) -> Result<RunPaths, Error> {
+        let identity = Identity {
+            job: "picture",
+            data_hash: self.data_hash.clone(),
+            data: None,
+            settings: self.settings_hash.clone(),
+            seed: self.results.settings.seed,
+            warnings: self.results.warnings.clone(),
+        };
+        let Claim { directory, manifest } = identity.claim(&self.classifier, run)?;
+        let mut results = self.results.clone();
+        results.record = run::record_for(run, &self.classifier, results.record.timings);
+        directory.write_files(&self.files)?;
+        let report = directory.write("report.html", &self.page(&results))?;
+        directory.write_json("results.json", &results)?;
+        let mut files = vec!["report.html".to_owned(), "results.json".to_owned()];
+        files.extend(self.files.keys().cloned());
+        directory.finish(&manifest, &files, &results.record)?;
+        Ok(RunPaths { directory: directory.path().to_owned(), report: Some(report), record: results.record })
+    }
 }
 
 /// Every neuron for every class named, then for the classes it speaks for most (without any class, the neuron alone);
 /// then the pairs.
 fn targets(classifier: &Classifier, settings: &PictureSettings) -> Result<Vec<Target>, Error> {
     let classes: Vec<usize> =
-        settings.classes.iter().map(|name| class_index(classifier, name)).collect::<Result<_, _>>()?;
+        settings.classes.iter().map(|name| classifier.class_index(name)).collect::<Result<_, _>>()?;
     let mut targets = Vec::new();
     for &channel in &settings.neurons {
         let mut wanted: Vec<Option<usize>> = classes.iter().copied().map(Some).collect();
-        if settings.served > 0 && settings.layer.is_none() && channel < classifier.layer.features() {
-            let column = classifier.layer.weight.column(channel);
+        if settings.served > 0 && settings.layer.is_none() && channel < classifier.layer().features() {
+            let column = classifier.layer().weight.column(channel);
             let mut order: Vec<usize> = (0..column.len()).collect();
             order.sort_by(|&a, &b| column[b].total_cmp(&column[a]).then(a.cmp(&b)));
             wanted.extend(order.into_iter().filter(|c| !classes.contains(c)).take(settings.served).map(Some));
@@ -228,49 +237,29 @@ fn targets(classifier: &Classifier, settings: &PictureSettings) -> Result<Vec<Ta
         targets.extend(wanted.into_iter().map(|class| Target { channel, class }));
     }
     for (channel, class) in &settings.pairs {
-        targets.push(Target { channel: *channel, class: Some(class_index(classifier, class)?) });
+        targets.push(Target { channel: *channel, class: Some(classifier.class_index(class)?) });
     }
     Ok(targets)
-}
-
-/// The class of that name, or of the first of its comma-separated names, or of that number.
-fn class_index(classifier: &Classifier, name: &str) -> Result<usize, Error> {
-    let names = classifier.class_names.clone().unwrap_or_default();
-    let short = |known: &String| known.split(',').next().unwrap_or_default().trim() == name;
-    let by_number = || name.parse::<usize>().ok().filter(|i| *i < classifier.layer.classes());
-    let found =
-        names.iter().position(|known| known == name).or_else(|| names.iter().position(short)).or_else(by_number);
-    found.ok_or_else(|| Error::Unknown { kind: "class", name: name.to_owned(), known: some(&names) })
-}
-
-fn class_name(classifier: &Classifier, class: usize) -> String {
-    let known = classifier.class_names.as_ref().and_then(|names| names.get(class).cloned());
-    known.unwrap_or_else(|| format!("class {class}"))
-}
-
-fn open(path: &Path, settings: &PictureSettings, classifier: &Classifier) -> Result<Arc<Dataset>, Error> {
-    let budget = classifier.options.budget;
-    let options = DatasetOptions { split: settings.split.clone(), budget, ..DatasetOptions::default() };
-    Ok(Arc::new(Dataset::open(path, &options)?))
 }
 
 /// Opens the guide and measures where its similarities lie: on the data set, or on pictures of nothing.
 fn guide(classifier: &Classifier, settings: &PictureSettings, data: Option<&Dataset>) -> Result<Option<Guide>, Error> {
     let Some(folder) = &settings.guide else { return Ok(None) };
+    let onnx = classifier.onnx("a guide")?;
     let options = GuideOptions {
-        session: classifier.options.session.clone(),
+        session: onnx.session().clone(),
         templates: settings.templates.clone(),
-        budget: classifier.options.budget,
+        budget: *classifier.budget(),
     };
-    let mut guide = Guide::open(&classifier.runtime, folder, &classifier.tapped.model, &options)?;
-    let mut names = classifier.class_names.clone().unwrap_or_default();
+    let mut guide = Guide::open(onnx.runtime(), folder, &onnx.tapped().model, &options)?;
+    let mut names = classifier.class_names().unwrap_or_default().to_vec();
     let every = names.len().div_ceil(CALIBRATION_NAMES).max(1);
     names = names.into_iter().step_by(every).collect();
     let texts: Vec<Vec<f32>> = names.iter().map(|name| guide.text(name)).collect::<Result<_, _>>()?;
     let pictures = match data {
         Some(data) => {
             let every = data.len().div_ceil(CALIBRATION).max(1);
-            let limits = &classifier.options.budget;
+            let limits = classifier.budget();
             (0..data.len()).step_by(every).filter_map(|i| data.read(i, limits).ok()).collect()
         }
         None => of_nothing(),
@@ -288,7 +277,7 @@ fn of_nothing() -> Vec<Picture> {
 
 fn texts(classifier: &Classifier, guide: &mut Guide, targets: &[Target]) -> Result<Vec<Vec<f32>>, Error> {
     let each = |target: &Target| match target.class {
-        Some(class) => Ok(guide.text(&class_name(classifier, class))?),
+        Some(class) => Ok(guide.text(&classifier.class_name(class))?),
         None => Ok(Vec::new()),
     };
     targets.iter().map(each).collect()
@@ -303,111 +292,20 @@ fn vocabulary(
     let listed = settings.vocabulary.as_ref().map(|file| words::vocabulary(file)).transpose();
     let listed = listed.map_err(pellucid_classifier::guide::GuideError::from)?;
     let Some(guide) = guide else { return Ok(Vec::new()) };
-    let words = listed.or_else(|| classifier.class_names.clone()).unwrap_or_default();
+    let words = listed.or_else(|| classifier.class_names().map(<[String]>::to_vec)).unwrap_or_default();
     let embed = |word: String| guide.text(&word).map(|text| (word, text));
     Ok(words.into_iter().map(embed).collect::<Result<_, _>>()?)
 }
 
-/// Writes one picture, its file names ending in `suffix`, and says what it shows.
-fn write(
+fn settings_hash(
     classifier: &Classifier,
-    one: &Illusion,
-    suffix: &str,
-    data: Option<&DataResponse>,
-    guide: Option<&mut Guide>,
-    vocabulary: &[(String, Vec<f32>)],
-    directory: &RunDirectory,
-) -> Result<NeuronPicture, Error> {
-    let class = one.target.class.map_or(String::new(), |c| format!("-class-{c}"));
-    let stem = format!("neuron-{}{class}-seed-{}{suffix}", one.target.channel, one.seed);
-    let side = one.picture.width() as usize;
-    let file = directory.write_bytes(&format!("{stem}.png"), &one.picture.to_png()?)?;
-    let mask = one.map.as_ref().and_then(|map| mask::heat_mask(map.view(), side, side));
-    let masked = match &mask {
-        Some(mask) => {
-            Some(directory.write_bytes(&format!("{stem}-masked.png"), &mask::dimmed(&one.picture, mask).to_png()?)?)
-        }
-        None => None,
-    };
-    let fraction = |of: f32| (of > 0.0).then(|| one.activation / of);
-    let label = match guide {
-        Some(guide) => guide.label(&one.picture, vocabulary)?,
-        None => None,
-    };
-    let finite = |v: f32| v.is_finite().then_some(v);
-    Ok(NeuronPicture {
-        seed: one.seed,
-        file,
-        masked,
-        masked_contrast: mask.as_ref().map(|_| one.map_contrast),
-        start: None,
-        steps: one.steps,
-        activation: one.activation,
-        of_max: data.and_then(|d| fraction(d.max)),
-        of_p99: data.and_then(|d| fraction(d.p99)),
-        logit: finite(one.logit),
-        similarity: finite(one.similarity),
-        label,
-        sensitivity: None,
-        answer: one.top_classes.iter().map(|&(c, z)| (class_name(classifier, c), z)).collect(),
-        flags: flags(one, mask.is_none(), data),
-    })
-}
-
-/// What is wrong with a picture, in words.
-fn flags(one: &Illusion, unmasked: bool, data: Option<&DataResponse>) -> Vec<String> {
-    let mut flags = Vec::new();
-    if let Some(step) = one.diverged {
-        flags.push(format!("diverged at step {step} (NaN or infinity); the picture is that of the step before"));
-    }
-    if one.dead {
-        flags.push("dead: it never responded, on the way or at the end".to_owned());
-    }
-    if data.is_some_and(|d| d.dead) {
-        flags.push("no picture of the data set activates it".to_owned());
-    }
-    if unmasked && one.map.is_some() {
-        flags.push("its map is constant on this picture".to_owned());
-    }
-    if one.plateau {
-        flags.push(format!("stopped at step {}, as nothing was gained any more", one.steps));
-    }
-    flags
-}
-
-fn manifest(classifier: &Classifier, settings: &PictureSettings, data: Option<&Dataset>) -> Result<Manifest, Error> {
-    let shown = PictureSettings {
-        runs: PathBuf::new(),
-        name: None,
-        force: false,
-        command: String::new(),
-        // By what they hold, below, and not by where they lie.
-        guide: None,
-        templates: None,
-        vocabulary: None,
-        data: None,
-        start: None,
-        illusion: IllusionSettings { session: Default::default(), memory: 0, ..settings.illusion.clone() },
-        ..settings.clone()
-    };
-    let named = [&settings.guide, &settings.templates, &settings.vocabulary, &settings.start];
+    settings: &PictureSettings,
+    start: Option<&Picture>,
+) -> Result<String, Error> {
+    let named = [&settings.guide, &settings.templates, &settings.vocabulary];
     let held: Vec<String> = named.into_iter().map(content).collect::<Result<_, _>>()?;
-    let text =
-        format!("{shown:?} {held:?} {:?} {}", classifier.options.taps, debug::computed(&classifier.preprocessing));
-    let none = || blake3::hash(&[]).to_hex().to_string();
-    let data_hash = data.map_or_else(none, |data| scan::content_hash(data, &classifier.options.budget));
-    Ok(Manifest {
-        pellucid: VERSION.to_owned(),
-        onnxruntime: classifier.runtime.version(),
-        job: "picture".to_owned(),
-        model_hash: classifier.model_hash.clone(),
-        data_hash,
-        settings_hash: blake3::hash(text.as_bytes()).to_hex().to_string(),
-        seed: settings.illusion.seed,
-        device: classifier.options.session.device.to_string(),
-        warnings: Vec::new(),
-        files: Default::default(),
-    })
+    let start = start.map(|picture| run::hash_of(&(picture.width(), picture.height(), picture.data())));
+    Ok(run::settings_hash(&(settings, held, start), classifier))
 }
 
 /// Hash of a file, or of the names and contents of a folder's files; empty for none.
@@ -427,15 +325,6 @@ fn content(path: &Option<PathBuf>) -> Result<String, Error> {
         hasher.update(format!("{name}\0{}\n", run::hash(&file)?).as_bytes());
     }
     Ok(hasher.finalize().to_hex().to_string())
-}
-
-fn run_name(classifier: &Classifier, settings: &PictureSettings, manifest: &Manifest) -> String {
-    if let Some(name) = &settings.name {
-        return name.clone();
-    }
-    let stem = classifier.path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let key = format!("{} {} {} {}", manifest.model_hash, manifest.data_hash, manifest.settings_hash, manifest.seed);
-    format!("picture-{stem}-{}", &blake3::hash(key.as_bytes()).to_hex()[..8])
 }
 
 fn folder_name(path: &Path) -> String {

@@ -1,19 +1,20 @@
 //! The repair job: scan, find the neurons, edit the decision layer, prove the effect, ship model and patch.
 
-use crate::debug::{add_training_views, class_names, find, manifest, run_card, run_name, scan_data};
+use crate::debug::{find, run_card};
+use crate::input::Data;
 use crate::patch::{Patch, check_output};
-use crate::picture::{Diagnosed, picture_suspects};
-use crate::run::RunDirectory;
+use crate::picture::{Diagnosed, Files, Suspects, picture_suspects};
+use crate::run::{self, Claim, RunDirectory, RunOptions, RunPaths};
+use crate::scan::{Scan, ScanSettings, scan};
 use crate::thumbnails::SeenByTheModel;
-use crate::{Classifier, DebugSettings, Error, Progress};
+use crate::{Classifier, DebugSettings, Error, Progress, Warning, warning};
 use pellucid_classifier::illusion::Target;
-use pellucid_classifier::illusion::results::PicturedNeuron;
 use pellucid_classifier::layer::DecisionLayer;
 use pellucid_classifier::repair::results::RepairRun;
 use pellucid_classifier::repair::{self, RepairSettings, Splits};
 use pellucid_classifier::results::Sample;
 use pellucid_classifier::scan::FeatureTable;
-use pellucid_vision::dataset::Dataset;
+use pellucid_vision::dataset::{Dataset, DatasetWarning};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -24,8 +25,19 @@ use std::time::Instant;
 /// Below this many pictures of a split that must be divided, no split is made.
 const DIVISIBLE: usize = 30;
 
+impl Classifier {
+    /// Refuses an `out` that is the classifier's own model, before hours of work are lost to it.
+    ///
+    /// # Errors
+    /// [`Error::OverModel`].
+    pub fn check_output(&self, out: &Path) -> Result<(), Error> {
+        check_output(out, self.path())
+    }
+}
+
 /// What is repaired, by the names that the user gives.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct RepairOptions {
     /// The class whose cue is at fault; the one that most mistakes land on where `None`.
     pub class: Option<String>,
@@ -33,23 +45,40 @@ pub struct RepairOptions {
     pub settings: RepairSettings,
     /// Random views of each training picture that are trained on beside the whole one, as the published recipe does; 0 for none.
     pub views: usize,
-    /// Where the edited model is written beside the run directory; only into the run directory where `None`.
-    pub out: Option<PathBuf>,
 }
+
+pellucid_guard::builders!(RepairOptions {
+    with_class: class => Option<String>,
+    with_settings: settings => RepairSettings,
+    with_views: views: usize,
+});
 
 /// What [`repair()`] made.
 #[derive(Debug, Clone)]
-pub struct RepairOutcome {
+#[non_exhaustive]
+pub struct Repaired {
     /// What was found and done, and how.
     pub result: RepairRun,
-    /// The run directory.
-    pub directory: PathBuf,
+    /// The edited decision layer.
+    pub layer: DecisionLayer,
+    /// Pictures of the neurons as PNG, by the names that the result calls them by.
+    pub pictures: Files,
+    scan: Scan,
+    parts: [FeatureTable; 3],
+    examples: [Vec<Vec<usize>>; 2],
+    settings_hash: String,
+}
+
+/// Where a repair was written.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RepairPaths {
+    /// The run.
+    pub run: RunPaths,
     /// The edited model.
     pub model: PathBuf,
     /// The patch.
     pub patch: PathBuf,
-    /// The report.
-    pub report: PathBuf,
 }
 
 /// The rows of a feature table by split.
@@ -58,88 +87,181 @@ pub struct DividedFeatures {
     /// Training, validation and test.
     pub parts: [FeatureTable; 3],
     /// What was made up because the data set lacks it.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
-/// Repairs the decision layer of `classifier` with the pictures of `data`: `report.html`, `repair.json`, the edited model and
-/// `patch.safetensors` in the run directory.
+/// Repairs the decision layer of `classifier` with the pictures of `data`. Of `settings`, the cache, the pictures and the seed
+/// count: every split takes part, whichever a diagnosis looked at.
+///
+/// # Errors
+/// As [`scan()`], and where the data set is too small to be divided, no neuron stands out, or an edit cannot be made.
 pub fn repair(
     classifier: &Classifier,
-    data: impl AsRef<Path>,
+    data: impl Into<Data>,
     settings: &DebugSettings,
     options: &RepairOptions,
     progress: &dyn Progress,
-) -> Result<RepairOutcome, Error> {
-    // Before the hours that a scan can take.
-    if let Some(out) = &options.out {
-        check_output(out, classifier.path())?;
-    }
-    // Every split takes part, whichever a diagnosis looked at.
-    let scanning = DebugSettings { split: None, ..settings.clone() };
-    let mut scanned = scan_data(classifier, data.as_ref(), &scanning, progress)?;
+) -> Result<Repaired, Error> {
+    scan_for_repair(classifier, data, settings, progress)?.repair(settings, options, progress)
+}
+
+/// Scans every split of `data`, for [`Scan::repair`].
+///
+/// # Errors
+/// As [`scan()`].
+pub fn scan_for_repair(
+    classifier: &Classifier,
+    data: impl Into<Data>,
+    settings: &DebugSettings,
+    progress: &dyn Progress,
+) -> Result<Scan, Error> {
+    let every = ScanSettings { split: None, ..settings.scan.clone() };
+    let mut scanned = scan(classifier, data, &every, progress)?;
     // The data set's own remark on that is none of the user's concern here.
-    scanned.warnings.retain(|w| !w.starts_with("all splits"));
-    let mut timings = vec![("scan".to_owned(), scanned.seconds)];
-    let start = Instant::now();
-    let table = scanned.report.load(&scanned.data, classifier.tapped.classes(), classifier.tapped.features())?;
-    let classes = class_names(classifier, &scanned.data);
+    scanned.warnings.retain(|w| !matches!(w, Warning::Dataset(DatasetWarning::SplitsTaken { .. })));
+    Ok(scanned)
+}
+
+/// What the method is told.
+fn how(scan: &Scan, settings: &DebugSettings, options: &RepairOptions) -> Result<RepairSettings, Error> {
     let mut how = options.settings.clone();
     how.seed = settings.seed;
     if let Some(name) = &options.class {
-        how.class = Some(find("class", &classes, name)?);
+        how.class = Some(find("class", scan.classes(), name)?);
     }
-    let mut manifest = manifest("repair", classifier, &scanned, &scanning);
-    let asked = format!("{} {how:?} {} {}", manifest.settings_hash, options.views, settings.pictures);
-    manifest.settings_hash = blake3::hash(asked.as_bytes()).to_hex().to_string();
-    let name = run_name(classifier, &scanned.data, &scanning, &manifest);
-    let directory = RunDirectory::open(&settings.runs, &name, &manifest, settings.force)?;
+    Ok(how)
+}
 
-    let mut divided = divide(&scanned.data, &table, settings.seed)?;
-    add_training_views(classifier, &scanned.data, &mut divided.parts[0], options.views, settings, progress)?;
-    let [train, validation, test] = &divided.parts;
-    let splits = Splits { train, views: options.views, validation, test };
-    let mut made = repair::repair(&classifier.layer, splits, &classes, &scanned.data.groups, &how)?;
-    made.repair.warnings.splice(0..0, divided.warnings.iter().cloned());
-    let files = |rows: &[usize]| rows.iter().map(|&r| scanned.data.samples[validation.index[r]].file.clone()).collect();
-    for (group, rows) in made.repair.proposed.iter_mut().zip(&made.examples) {
-        group.examples = files(rows);
+/// What tells one repair of a scan from another.
+fn chosen(how: &RepairSettings, settings: &DebugSettings, options: &RepairOptions) -> String {
+    run::hash_of(&(how, options.views, settings.pictures))
+}
+
+impl Scan {
+    /// Takes the run directory that a repair will be written into, so that another run's is refused before the work is done, and
+    /// refuses an `out` that is the model itself.
+    ///
+    /// # Errors
+    /// [`Error::RunDirectory`] for other inputs, [`Error::Busy`], [`Error::OverModel`], [`Error::Write`].
+    pub fn claim_repair(
+        &self,
+        settings: &DebugSettings,
+        options: &RepairOptions,
+        out: Option<&Path>,
+        run: &RunOptions,
+    ) -> Result<Claim, Error> {
+        if let Some(out) = out {
+            check_output(out, self.classifier.path())?;
+        }
+        let chosen = chosen(&how(self, settings, options)?, settings, options);
+        self.claim("repair", (chosen, &run.report), settings.seed, run)
     }
-    for (cluster, rows) in made.repair.clusters.iter_mut().zip(&made.cluster_examples) {
-        cluster.examples = files(rows);
+
+    /// Repairs the decision layer with a scan of every split ([`scan_for_repair`]).
+    ///
+    /// # Errors
+    /// Where the data set is too small to be divided, no neuron stands out, an edit cannot be made, or `progress` interrupts.
+    pub fn repair(
+        &self,
+        settings: &DebugSettings,
+        options: &RepairOptions,
+        progress: &dyn Progress,
+    ) -> Result<Repaired, Error> {
+        let classifier = &self.classifier;
+        let mut timings = vec![("scan".to_owned(), self.seconds)];
+        let start = Instant::now();
+        let table = self.features()?;
+        let how = how(self, settings, options)?;
+        let mut divided = divide(&self.data, &table, settings.seed)?;
+        self.add_training_views(&mut divided.parts[0], options.views, progress)?;
+        let [train, validation, test] = &divided.parts;
+        let splits = Splits { train, views: options.views, validation, test };
+        let mut made = repair::repair(classifier.layer(), splits, self.classes(), &self.data.groups, &how)?;
+        made.repair.warnings.splice(0..0, warning::lines(&divided.warnings));
+        let files =
+            |rows: &[usize]| rows.iter().map(|&r| self.data.samples[validation.index[r]].file.clone()).collect();
+        for (group, rows) in made.repair.proposed.iter_mut().zip(&made.examples) {
+            group.examples = files(rows);
+        }
+        for (cluster, rows) in made.repair.clusters.iter_mut().zip(&made.cluster_examples) {
+            cluster.examples = files(rows);
+        }
+        timings.push(("repair".to_owned(), start.elapsed().as_secs_f64()));
+        let begin = Instant::now();
+        let diagnosed = Diagnosed { data: &self.data, table: validation };
+        let class = Some(made.repair.class.0);
+        let suspects = made.repair.suspects.iter().take(settings.pictures);
+        let targets: Vec<Target> = suspects.map(|s| Target { channel: s.neuron, class }).collect();
+        let Suspects { neurons, files, warning } =
+            picture_suspects(classifier, &diagnosed, &targets, settings.seed, progress)?;
+        made.repair.warnings.extend(warning.map(|w| w.to_string()));
+        for (suspect, pictured) in made.repair.suspects.iter_mut().zip(&neurons) {
+            suspect.sensitivity = pictured.pictures.iter().find_map(|p| p.sensitivity);
+        }
+        if settings.pictures > 0 {
+            timings.push(("pictures of neurons".to_owned(), begin.elapsed().as_secs_f64()));
+        }
+        timings.extend(made.repair.tried.iter().map(|tried| (format!("of these {}", tried.edit), tried.seconds)));
+        let run = run_card(self, settings, &self.warnings, timings);
+        let result = RepairRun { repair: made.repair, pictures: neurons, run };
+        let settings_hash = chosen(&how, settings, options);
+        Ok(Repaired {
+            result,
+            layer: made.layer,
+            pictures: files,
+            scan: self.clone(),
+            parts: divided.parts,
+            examples: [made.examples, made.cluster_examples],
+            settings_hash,
+        })
     }
-    timings.push(("repair".to_owned(), start.elapsed().as_secs_f64()));
-    let begin = Instant::now();
-    let diagnosed = Diagnosed { data: &scanned.data, table: validation };
-    let class = Some(made.repair.class.0);
-    let suspects = made.repair.suspects.iter().take(settings.pictures);
-    let targets: Vec<Target> = suspects.map(|s| Target { channel: s.neuron, class }).collect();
-    let warnings = &mut made.repair.warnings;
-    let pictures = picture_suspects(classifier, &diagnosed, &targets, settings.seed, &directory, warnings, progress)?;
-    for (suspect, pictured) in made.repair.suspects.iter_mut().zip(&pictures) {
-        suspect.sensitivity = pictured.pictures.iter().find_map(|p| p.sensitivity);
+}
+
+impl Repaired {
+    /// Writes `report.html`, `repair.json`, the edited model and `patch.safetensors` into a run directory; the model also to `out`.
+    ///
+    /// # Errors
+    /// Where the classifier is no ONNX file, `out` is that file, the directory holds another run or is being written, or a file
+    /// cannot be written.
+    pub fn write_run(&self, run: &RunOptions, out: Option<&Path>) -> Result<RepairPaths, Error> {
+        if let Some(out) = out {
+            check_output(out, self.scan.classifier.path())?;
+        }
+        let settings = (&self.settings_hash, &run.report);
+        self.write_into(self.scan.claim("repair", settings, self.result.run.seed, run)?, run, out)
     }
-    if settings.pictures > 0 {
-        timings.push(("pictures of neurons".to_owned(), begin.elapsed().as_secs_f64()));
+
+    /// Writes as [`Repaired::write_run`] does, into the directory that [`Scan::claim_repair`] took.
+    ///
+    /// # Errors
+    /// Where the classifier is no ONNX file, or a file cannot be written.
+    pub fn write_into(&self, claim: Claim, run: &RunOptions, out: Option<&Path>) -> Result<RepairPaths, Error> {
+        let Claim { directory, manifest } = claim;
+        let (classifier, data) = (&self.scan.classifier, &self.scan.data);
+        let [_, validation, test] = &self.parts;
+        directory.write_files(&self.pictures)?;
+        let (model, patch, beside) = ship(classifier, &self.layer, &self.result.repair, &directory, out)?;
+        let mut result = self.result.clone();
+        result.run.record = run::record_for(run, classifier, result.run.record.timings);
+        directory.write_json("repair.json", &result)?;
+        let rows = |rows: &Vec<usize>| samples(data, classifier.layer(), validation, rows);
+        let [proposed, clusters] = &self.examples;
+        let shown = pellucid_report::ShownInRepair {
+            changed: changed(data, &result, classifier.layer(), &self.layer, test),
+            proposed: proposed.iter().map(rows).collect(),
+            clusters: clusters.iter().map(rows).collect(),
+        };
+        let pictures = SeenByTheModel::of(&self.scan, &self.pictures);
+        let page = pellucid_report::render_repair(&result, &shown, &run.report, &pictures)?;
+        let report = directory.write("report.html", &page)?;
+        let mut files = vec!["report.html".to_owned(), "repair.json".to_owned(), file(&model), file(&patch)];
+        files.extend(self.pictures.keys().cloned());
+        files.extend(beside.iter().map(|path| file(path)));
+        let record = result.run.record;
+        directory.finish(&manifest, &files, &record)?;
+        let run = RunPaths { directory: directory.path().to_path_buf(), report: Some(report), record };
+        Ok(RepairPaths { run, model, patch })
     }
-    timings.extend(made.repair.tried.iter().map(|tried| (format!("of these {}", tried.edit), tried.seconds)));
-    let (model, patch, beside) = ship(classifier, &made.layer, &made.repair, &directory, options.out.as_deref())?;
-    let run = run_card(classifier, &scanned, &scanning, timings);
-    let result = RepairRun { repair: made.repair, pictures, run };
-    directory.write_json("repair.json", &result)?;
-    let (data, limits) = (&scanned.data, &classifier.options.budget);
-    let pictures = SeenByTheModel { data, preprocessing: &classifier.preprocessing, limits, made: directory.path() };
-    let shown = pellucid_report::ShownInRepair {
-        changed: changed(data, &result, &classifier.layer, &made.layer, test),
-        proposed: made.examples.iter().map(|rows| samples(data, &classifier.layer, validation, rows)).collect(),
-        clusters: made.cluster_examples.iter().map(|rows| samples(data, &classifier.layer, validation, rows)).collect(),
-    };
-    let page = pellucid_report::render_repair(&result, &shown, &settings.report, &pictures)?;
-    let report = directory.write("report.html", &page)?;
-    let mut files = vec!["report.html".to_owned(), "repair.json".to_owned(), file(&model), file(&patch)];
-    files.extend(result.pictures.iter().flat_map(PicturedNeuron::files));
-    files.extend(beside.iter().map(|path| file(path)));
-    directory.finish(&manifest, &files, &result.run.record)?;
-    Ok(RepairOutcome { result, directory: directory.path().to_path_buf(), model, patch, report })
 }
 
 fn file(path: &Path) -> String {
@@ -163,9 +285,10 @@ fn ship(
         neurons.join(" ")
     );
     // Read afresh: the opened model's graph has taps and poolings added.
-    let mut original = crate::classifier::read(classifier.path(), &classifier.options.budget)?;
+    let tapped = classifier.onnx("an edited model")?.tapped();
+    let mut original = crate::classifier::read(classifier.path(), classifier.budget())?;
     original.embed_weights()?;
-    let patch = Patch::between(&original, &classifier.tapped.taps.layer, layer, &note)?;
+    let patch = Patch::between(&original, &tapped.taps.layer, layer, &note)?;
     let (patch_path, stem) = (directory.file("patch.safetensors"), classifier.path().file_stem().unwrap_or_default());
     directory.write_bytes("patch.safetensors", &patch.to_bytes()?)?;
     let edited = patch.apply(&original, &patch_path)?;
@@ -190,11 +313,11 @@ fn describe_beside(classifier: &Classifier, model: &Path, keep: bool) -> Result<
         }
         Ok::<_, Error>(path)
     };
-    let preprocessing = serde_json::to_string_pretty(&classifier.preprocessing);
+    let preprocessing = serde_json::to_string_pretty(classifier.preprocessing());
     let failed =
         |e: serde_json::Error| Error::Write { path: model.with_extension("preprocess.json"), source: e.into() };
     let mut files = vec![write("preprocess.json", &preprocessing.map_err(failed)?)?];
-    if let Some(names) = &classifier.class_names {
+    if let Some(names) = classifier.class_names() {
         files.push(write("labels.txt", &(names.join("\n") + "\n"))?);
     }
     Ok(files)
@@ -237,6 +360,9 @@ fn samples(data: &Dataset, layer: &DecisionLayer, table: &FeatureTable, rows: &[
 /// Divides a table by the data set's splits. Without a validation split a fifth of the training pictures becomes one, without
 /// a test split a quarter; without any, half of the pictures train, a quarter chooses and a quarter measures. Divided
 /// class by class, from the seed, and said in the warnings.
+///
+/// # Errors
+/// [`Error::TooFewToSplit`].
 pub fn divide(data: &Dataset, table: &FeatureTable, seed: u64) -> Result<DividedFeatures, Error> {
     let of = |name: &str| -> Vec<usize> {
         let is = |&r: &usize| data.samples[table.index[r]].split.as_deref() == Some(name);
@@ -253,10 +379,7 @@ pub fn divide(data: &Dataset, table: &FeatureTable, seed: u64) -> Result<Divided
             return Err(Error::TooFewToSplit { data: data.root.clone(), split, pictures: from.len() });
         }
         let taken = take(table, from, share, seed);
-        warnings.push(format!(
-            "the data set has no {split} split: {} of the training pictures, drawn class by class, were set aside as one",
-            taken.len()
-        ));
+        warnings.push(Warning::SplitDrawn { split, pictures: taken.len() });
         Ok(taken)
     };
     if train.is_empty() {

@@ -5,8 +5,10 @@
 //! (`<section id="run-json">`), and the manifest holds its hash in one line. So that a page's hash does not become another
 //! trace, it stands in `run.json` and not in the manifest.
 
-use crate::Error;
+use crate::{Classifier, Error, VERSION};
 use pellucid_classifier::results::{Machine, RunRecord};
+use pellucid_report::ReportOptions;
+use pellucid_vision::preprocess::Preprocessing;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -93,6 +95,9 @@ impl RunDirectory {
     }
 
     /// Writes a file, whole or not at all.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
     pub fn write(&self, name: &str, text: &str) -> Result<PathBuf, Error> {
         let path = self.file(name);
         pellucid_report::write_atomically(&path, text)?;
@@ -100,13 +105,24 @@ impl RunDirectory {
     }
 
     /// Writes a file of bytes, whole or not at all; gives its name.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
     pub fn write_bytes(&self, name: &str, bytes: &[u8]) -> Result<String, Error> {
         let path = self.file(name);
         pellucid_guard::seal::write_whole(&path, bytes).map_err(|source| Error::Write { path, source })?;
         Ok(name.to_owned())
     }
 
+    /// Writes files of bytes by their names.
+    pub(crate) fn write_files(&self, files: &BTreeMap<String, Vec<u8>>) -> Result<(), Error> {
+        files.iter().try_for_each(|(name, bytes)| self.write_bytes(name, bytes).map(drop))
+    }
+
     /// Writes `value` as readable JSON.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
     pub fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<PathBuf, Error> {
         let path = self.file(name);
         let text = serde_json::to_string_pretty(value).map_err(|e| Error::Write { path, source: e.into() })?;
@@ -129,6 +145,126 @@ impl RunDirectory {
         files.insert(RECORD.to_owned(), hash(&self.file(RECORD))?);
         self.write_json("manifest.json", &Manifest { files, ..manifest.clone() }).map(|_| ())
     }
+}
+
+/// Where a result is written, and how.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RunOptions {
+    /// Where run directories are made.
+    pub root: PathBuf,
+    /// Name of the run; made from its inputs where `None`.
+    pub name: Option<String>,
+    /// Replace a run of that name with other inputs.
+    pub force: bool,
+    /// The page.
+    pub report: ReportOptions,
+    /// The command that made it, for `run.json` and the page; absolute paths in it are shortened.
+    pub command: String,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        let (root, report) = (PathBuf::from("runs"), ReportOptions::default());
+        Self { root, name: None, force: false, report, command: "pellucid".to_owned() }
+    }
+}
+
+pellucid_guard::builders!(RunOptions {
+    with_root: root => PathBuf,
+    with_name: name => Option<String>,
+    with_force: force: bool,
+    with_report: report => ReportOptions,
+    with_command: command => String,
+});
+
+/// Where a run was written.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct RunPaths {
+    /// The directory.
+    pub directory: PathBuf,
+    /// The page, of jobs that have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<PathBuf>,
+    /// How the run went: what `run.json` holds.
+    #[serde(skip)]
+    pub record: RunRecord,
+}
+
+/// A run directory that was taken for a job, for as long as this lives.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    pub(crate) directory: RunDirectory,
+    pub(crate) manifest: Manifest,
+}
+
+impl Claim {
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+/// What a run is of: other inputs are another run.
+pub(crate) struct Identity<'a> {
+    pub job: &'static str,
+    pub data_hash: String,
+    /// The data set's folder, for the run's name.
+    pub data: Option<&'a Path>,
+    /// [`settings_hash`].
+    pub settings: String,
+    pub seed: u64,
+    pub warnings: Vec<String>,
+}
+
+impl Identity<'_> {
+    /// Takes the directory that `run` names, or that is made of this: `<job>-<model>-<data>-<hash>`.
+    pub fn claim(self, classifier: &Classifier, run: &RunOptions) -> Result<Claim, Error> {
+        let stem = |p: &Path| p.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let data = self.data.map(|root| stem(&root.canonicalize().unwrap_or_else(|_| root.to_owned())));
+        let manifest = Manifest {
+            pellucid: VERSION.to_owned(),
+            onnxruntime: classifier.engine(),
+            job: self.job.to_owned(),
+            model_hash: classifier.model_hash().to_owned(),
+            data_hash: self.data_hash,
+            settings_hash: self.settings,
+            seed: self.seed,
+            device: classifier.device(),
+            warnings: self.warnings,
+            files: BTreeMap::new(),
+        };
+        let key = (&manifest.job, &manifest.model_hash, &manifest.data_hash, &manifest.settings_hash, manifest.seed);
+        let name = run.name.clone().unwrap_or_else(|| {
+            let parts = [Some(manifest.job.clone()), Some(stem(classifier.path())), data, Some(short(&hash_of(&key)))];
+            parts.into_iter().flatten().collect::<Vec<_>>().join("-")
+        });
+        let directory = RunDirectory::open(&run.root, &name, &manifest, run.force)?;
+        Ok(Claim { directory, manifest })
+    }
+}
+
+/// Hash of everything besides model and data that changes the result: what the user set, the taps and the preprocessing, wherever
+/// it comes from.
+pub(crate) fn settings_hash(settings: &impl Serialize, classifier: &Classifier) -> String {
+    let computed = Preprocessing { source: String::new(), ..classifier.preprocessing().clone() };
+    hash_of(&(settings, &classifier.options().taps, computed))
+}
+
+/// blake3 of a value as JSON.
+pub(crate) fn hash_of(value: &impl Serialize) -> String {
+    // Settings are plain data, which JSON always holds.
+    blake3::hash(&serde_json::to_vec(value).unwrap_or_default()).to_hex().to_string()
+}
+
+fn short(hash: &str) -> String {
+    hash.chars().take(8).collect()
+}
+
+/// How a run of a job on a classifier went.
+pub(crate) fn record_for(run: &RunOptions, classifier: &Classifier, timings: Vec<(String, f64)>) -> RunRecord {
+    record(&run.command, classifier.options().session.thread_count(), timings)
 }
 
 /// What a run says of how it went: `command` without the folders of this machine, `threads` taken, the stages' `timings`.

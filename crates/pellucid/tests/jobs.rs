@@ -2,70 +2,14 @@
 
 #![allow(clippy::unwrap_used)] // A test that fails here says where.
 
-use pellucid::classifier_methods::results::Diagnosis;
-use pellucid::classifier_methods::scan::ScanError;
-use pellucid::graph::{ElementType, Graph, Model, Node, Tensor, Value};
-use pellucid::vision::picture::Picture;
-use pellucid::{Classifier, DebugSettings, Error, MistakeNames, OpenOptions, Progress, RunDirectory, Silent};
-use std::path::PathBuf;
+mod common;
+
+use common::{NEURONS, PICTURES, Stage};
+use pellucid::errors::ScanError;
+use pellucid::results::Diagnosis;
+use pellucid::{Error, MistakeNames, Progress, RunDirectory, Scan, ScanSettings, Silent};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use tempfile::TempDir;
-
-const NEURONS: usize = 4;
-const PICTURES: usize = 300;
-
-/// A classifier of bright and dark with neurons red, green, blue and their sum, and pictures of both kinds, of which every
-/// tenth lies in the wrong folder.
-struct Stage(TempDir);
-
-impl Stage {
-    fn new() -> Self {
-        let stage = Self(TempDir::new().unwrap());
-        let nodes = vec![
-            Node::new("Conv", &["x", "k"], &["map"]),
-            Node::new("GlobalAveragePool", &["map"], &["p"]),
-            Node::new("Flatten", &["p"], &["f"]),
-            Node::new("Gemm", &["f", "w", "b"], &["z"]),
-        ];
-        let kernel = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.5, 0.5, 0.5];
-        let weight = [2.0, -1.0, 2.0, -1.5, 1.0, -2.0, 0.5, -0.5];
-        let constants = vec![
-            Tensor::f32("k", &[NEURONS, 3, 1, 1], &kernel),
-            Tensor::f32("w", &[NEURONS, 2], &weight),
-            Tensor::f32("b", &[2], &[-3.0, 1.5]),
-        ];
-        let input = Value::tensor("x", ElementType::F32, &[None, Some(3), Some(4), Some(4)]);
-        let graph = Graph::new(vec![input], nodes, constants, &["z"]).unwrap();
-        Model::new("model.onnx", graph, 17).write(stage.at("model.onnx")).unwrap();
-        let preprocessing = r#"{"width": 4, "height": 4, "resize": "exact", "filter": "bilinear",
-            "scale": 0.00392156862745098, "mean": [0, 0, 0], "std": [1, 1, 1], "source": "the test"}"#;
-        std::fs::write(stage.at("model.preprocess.json"), preprocessing).unwrap();
-        for i in 0..PICTURES {
-            let bright = i % 2 == 0;
-            let class = if bright != (i % 10 == 0) { "bright" } else { "dark" };
-            let level = if bright { 200 } else { 30 };
-            let picture =
-                Picture::from_fn(4, 4, |x, y| [level + (i % 50) as u8, level + (i / 50) as u8, level + (x * y) as u8]);
-            std::fs::create_dir_all(stage.at("data").join(class)).unwrap();
-            std::fs::write(stage.at("data").join(class).join(format!("{i:03}.png")), picture.to_png().unwrap())
-                .unwrap();
-        }
-        stage
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn open(&self) -> Classifier {
-        Classifier::open(self.at("model.onnx"), &OpenOptions::default()).unwrap()
-    }
-
-    fn settings(&self) -> DebugSettings {
-        DebugSettings { runs: self.at("runs"), name: Some("run".to_owned()), ..DebugSettings::default() }
-    }
-}
 
 /// Writes down what it is told; interrupts after `until` steps of a stage.
 struct Recorder {
@@ -122,31 +66,37 @@ fn progress_hears_of_every_stage_and_every_picture() {
 #[test]
 fn an_interruption_keeps_what_is_done_and_the_next_call_goes_on() {
     let stage = Stage::new();
-    let classifier = stage.open();
-    let error = pellucid::scan(&classifier, stage.at("data"), &stage.settings(), &Recorder::until(40)).unwrap_err();
+    let error = stage.scan(&stage.cached(), &Recorder::until(40)).unwrap_err();
     let Error::Scan(ScanError::Interrupted { done, total: PICTURES }) = error else { panic!("{error}") };
     assert!((40..100).contains(&done), "stopped after {done}");
-    assert!(!stage.at("runs/run").exists());
-    let outcome = pellucid::scan(&classifier, stage.at("data"), &stage.settings(), &Silent).unwrap();
-    assert_eq!((outcome.reused, outcome.computed), (done, PICTURES - done));
-    let fresh = DebugSettings { runs: stage.at("fresh"), ..stage.settings() };
-    assert_eq!(pellucid::scan(&classifier, stage.at("data"), &fresh, &Silent).unwrap().summary, outcome.summary);
-    let exported = |runs: &str| std::fs::read(stage.at(runs).join("run/scan.parquet")).unwrap();
-    assert!(exported("runs") == exported("fresh"), "the same bytes, though the cache is cut up otherwise");
+    let found = stage.scan(&stage.cached(), &Silent).unwrap();
+    assert_eq!((found.reused(), found.computed()), (done, PICTURES - done));
+    let fresh = stage.scan(&ScanSettings::default(), &Silent).unwrap();
+    assert_eq!((fresh.reused(), &fresh.summary), (0, &found.summary));
+    let exported = |scan: &Scan, name: &str| {
+        let written = scan.write_run(&stage.run().with_name(name.to_owned())).unwrap();
+        std::fs::read(written.directory.join("scan.parquet")).unwrap()
+    };
+    assert!(
+        exported(&found, "a") == exported(&fresh, "b"),
+        "the same bytes, from a cache that is cut up and from memory"
+    );
 }
 
 #[test]
 fn the_diagnosis_on_disk_is_the_one_returned() {
     let stage = Stage::new();
     let mut settings = stage.settings();
-    settings.mistakes = MistakeNames { all: true, ..MistakeNames::default() };
+    settings.mistakes = MistakeNames::default().with_all(true);
     let outcome = pellucid::debug(&stage.open(), stage.at("data"), &settings, &Silent).unwrap();
+    assert!(!stage.at("runs/run").exists(), "a result is written where that is asked for");
+    let written = outcome.write_run(&stage.run()).unwrap();
     let text = std::fs::read_to_string(stage.at("runs/run/diagnosis.json")).unwrap();
     let read: Diagnosis = serde_json::from_str(&text).unwrap();
     assert_eq!(text, serde_json::to_string_pretty(&outcome.diagnosis).unwrap());
     assert_eq!((read.verdict, read.findings.len()), (outcome.diagnosis.verdict.clone(), 1));
     assert_eq!(outcome.diagnosis.findings[0].count, PICTURES / 10);
-    assert_eq!(outcome.report, stage.at("runs/run/report.html"));
+    assert_eq!(written.report.unwrap(), stage.at("runs/run/report.html"));
 }
 
 #[test]
@@ -154,7 +104,7 @@ fn what_a_picture_is_called_for_adds_up_to_its_margin() {
     let stage = Stage::new();
     let classifier = stage.open();
     let why = pellucid::why(&classifier, stage.at("data/bright/002.png"), NEURONS).unwrap();
-    let ([answer, runner_up], layer) = ([why.classes[0].0, why.classes[1].0], &classifier.layer);
+    let ([answer, runner_up], layer) = ([why.classes[0].0, why.classes[1].0], classifier.layer());
     let evidence: f32 = why.supporting.iter().chain(&why.opposing).map(|e| e.contribution).sum();
     let constant = layer.bias[answer] - layer.bias[runner_up];
     assert!((evidence + constant - why.margin).abs() < 1e-5, "{evidence} + {constant}, expected {}", why.margin);
@@ -164,8 +114,7 @@ fn what_a_picture_is_called_for_adds_up_to_its_margin() {
 #[test]
 fn a_run_directory_looks_finished_only_between_finish_and_the_next_open() {
     let stage = Stage::new();
-    let classifier = stage.open();
-    pellucid::scan(&classifier, stage.at("data"), &stage.settings(), &Silent).unwrap();
+    stage.scan(&stage.cached(), &Silent).unwrap().write_run(&stage.run()).unwrap();
     let path = stage.at("runs/run/manifest.json");
     let manifest: pellucid::Manifest = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert!(manifest.files.keys().all(|file| stage.at("runs/run").join(file).is_file()));

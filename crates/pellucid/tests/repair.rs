@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used)] // A test that fails here says where.
 
-use pellucid::classifier_methods::repair::suspects::Route;
-use pellucid::classifier_methods::repair::{Edit, RepairError, RepairSettings};
-use pellucid::graph::{ElementType, Graph, Model, Node, Tensor, Value};
-use pellucid::vision::picture::Picture;
+use pellucid::data::Picture;
+use pellucid::errors::RepairError;
+use pellucid::internals::graph::{ElementType, Graph, Model, Node, Tensor, Value};
+use pellucid::results::RepairRun;
+use pellucid::settings::{Edit, RepairSettings, ReportOptions, Route};
 use pellucid::{
-    Budget, Classifier, DebugSettings, Error, OpenOptions, PatchError, RepairOptions, RepairOutcome, Silent,
+    Budget, Classifier, DebugSettings, Error, OpenOptions, PatchError, RepairOptions, RunOptions, ScanSettings, Silent,
     patch_model, patch_summary, repair,
 };
 use std::path::{Path, PathBuf};
@@ -15,6 +16,15 @@ use tempfile::TempDir;
 
 /// Classes by red or green; blue is a cue that accompanies red in training and that the model reads for red.
 struct Stage(TempDir);
+
+/// A repair, and where it was written.
+#[derive(Debug)]
+struct Outcome {
+    result: RepairRun,
+    directory: PathBuf,
+    model: PathBuf,
+    patch: PathBuf,
+}
 
 /// Pictures of each split, and of every ten rounds those in which the cue goes with red.
 const SPLITS: [(usize, usize); 3] = [(80, 9), (40, 5), (40, 5)];
@@ -78,11 +88,24 @@ impl Stage {
     }
 
     fn settings(&self) -> DebugSettings {
-        DebugSettings { runs: self.at("runs"), name: Some("run".to_owned()), ..DebugSettings::default() }
+        DebugSettings::default().with_scan(ScanSettings::default().with_cache(self.at("runs/.cache")))
     }
 
-    fn repair_with(&self, options: &RepairOptions) -> Result<RepairOutcome, Box<Error>> {
-        Ok(repair(&open(self.at("model.onnx")), self.at("birds"), &self.settings(), options, &Silent)?)
+    fn run(&self) -> RunOptions {
+        RunOptions::default().with_root(self.at("runs")).with_name("run".to_owned())
+    }
+
+    fn repair_with(&self, options: &RepairOptions) -> Result<Outcome, Box<Error>> {
+        self.repair_to(options, None)
+    }
+
+    fn repair_to(&self, options: &RepairOptions, out: Option<&Path>) -> Result<Outcome, Box<Error>> {
+        let classifier = open(self.at("model.onnx"));
+        out.map_or(Ok(()), |out| classifier.check_output(out))?;
+        let made = repair(&classifier, self.at("birds"), &self.settings(), options, &Silent)?;
+        let written = made.write_run(&self.run(), out)?;
+        let (model, patch, directory) = (written.model, written.patch, written.run.directory);
+        Ok(Outcome { result: made.result, directory, model, patch })
     }
 
     fn report(&self) -> String {
@@ -94,14 +117,15 @@ impl Stage {
         std::fs::remove_dir_all(self.at("runs/run")).unwrap();
     }
 
-    fn repair(&self) -> RepairOutcome {
+    fn repair(&self) -> Outcome {
         self.repair_with(&quick(RepairOptions::default())).unwrap()
     }
 }
 
 /// Without the edits beside the one that is shipped.
 fn quick(options: RepairOptions) -> RepairOptions {
-    RepairOptions { settings: RepairSettings { edits: Vec::new(), ..options.settings.clone() }, ..options }
+    let settings = options.settings.clone().with_edits(Vec::new());
+    options.with_settings(settings)
 }
 
 fn open(model: impl AsRef<Path>) -> Classifier {
@@ -128,9 +152,9 @@ fn a_waterbirds_style_folder_is_repaired_and_the_written_file_gives_the_reported
 
     // A fresh opening of the file, with what was written beside it.
     let fresh = open(&outcome.model);
-    assert_eq!(fresh.class_names.as_deref().unwrap(), ["redbird", "greenbird"]);
-    let settings = DebugSettings { split: Some("test".into()), ..stage.settings() };
-    let found = pellucid::features(&fresh, stage.at("birds"), &settings, &Silent).unwrap().table;
+    assert_eq!(fresh.class_names().unwrap(), ["redbird", "greenbird"]);
+    let settings = ScanSettings::default().with_split("test".to_owned());
+    let found = pellucid::scan(&fresh, stage.at("birds"), &settings, &Silent).unwrap().features().unwrap();
     let right: Vec<bool> =
         found.logits.rows().into_iter().zip(&found.labels).map(|(z, y)| usize::from(z[1] > z[0]) == *y).collect();
     let overall = done.comparison.overall.after;
@@ -149,7 +173,7 @@ fn a_waterbirds_style_folder_is_repaired_and_the_written_file_gives_the_reported
 #[test]
 fn views_are_trained_on_beside_the_pictures_and_cached() {
     let stage = Stage::new();
-    let with = |views| stage.repair_with(&quick(RepairOptions { views, ..RepairOptions::default() })).unwrap();
+    let with = |views| stage.repair_with(&quick(RepairOptions::default().with_views(views))).unwrap();
     let plain = with(0).result.repair;
     let cached = |stage: &Stage| {
         let names = std::fs::read_dir(stage.at("runs/.cache")).unwrap().map(|e| e.unwrap().file_name());
@@ -169,7 +193,7 @@ fn views_are_trained_on_beside_the_pictures_and_cached() {
 #[test]
 fn the_report_shows_groups_and_suspects_and_names_no_file() {
     let stage = Stage::new();
-    let mut settings = DebugSettings { pictures: 1, ..stage.settings() };
+    let settings = stage.settings().with_pictures(1);
     let options = quick(RepairOptions::default());
     let made = repair(&open(stage.at("model.onnx")), stage.at("birds"), &settings, &options, &Silent).unwrap();
     let done = &made.result.repair;
@@ -178,15 +202,16 @@ fn the_report_shows_groups_and_suspects_and_names_no_file() {
     assert_eq!(made.result.pictures.len(), 1);
     assert_eq!(made.result.pictures[0].neuron, done.suspects[0].neuron);
     assert_eq!(done.suspects[0].sensitivity, None, "two classes have no score");
+    made.write_run(&stage.run(), None).unwrap();
     let page = stage.report();
     for part in ["Mistakes that go together", "With the suspects active", "What the suspects see", "<img"] {
         assert!(page.contains(part), "{part} is missing");
     }
     assert!(!page.contains(".Bird/"), "a file is named");
 
-    settings.report.pictures = false;
     stage.forget();
-    repair(&open(stage.at("model.onnx")), stage.at("birds"), &settings, &options, &Silent).unwrap();
+    let plain = stage.run().with_report(ReportOptions::default().with_pictures(false));
+    made.write_run(&plain, None).unwrap();
     let page = stage.report();
     assert!(!page.contains("<img") && !page.contains(".Bird/") && page.contains("Mistakes that go together"));
 }
@@ -270,7 +295,7 @@ fn missing_splits_are_made_and_said() {
 fn a_class_that_the_validation_split_lacks_is_refused_by_name() {
     let stage = Stage::new();
     stage.pictures(|class, split, _| *class = if *split == 1 { 1 } else { *class });
-    let options = RepairOptions { class: Some("redbird".into()), ..quick(RepairOptions::default()) };
+    let options = quick(RepairOptions::default()).with_class("redbird".to_owned());
     let error = stage.repair_with(&options).unwrap_err();
     assert!(matches!(*error, Error::Repair(RepairError::ClassAbsent { split: "validation", .. })), "{error}");
     assert!(error.to_string().contains("redbird"), "{error}");
@@ -297,8 +322,8 @@ fn a_group_of_one_picture_is_measured_and_breaks_nothing() {
 fn a_bad_list_and_a_bad_class_are_refused_in_words() {
     let stage = Stage::new();
     let with = |neurons: Vec<usize>| {
-        let settings = RepairSettings { neurons, route: Route::Named, edit: Edit::Zero, ..RepairSettings::default() };
-        let options = quick(RepairOptions { settings, class: Some("redbird".into()), ..RepairOptions::default() });
+        let settings = RepairSettings::default().with_neurons(neurons).with_route(Route::Named).with_edit(Edit::Zero);
+        let options = quick(RepairOptions::default().with_settings(settings).with_class("redbird".to_owned()));
         match *stage.repair_with(&options).unwrap_err() {
             Error::Repair(error) => error,
             other => panic!("{other}"),
@@ -307,7 +332,7 @@ fn a_bad_list_and_a_bad_class_are_refused_in_words() {
     assert!(matches!(with(vec![]), RepairError::NoNeurons));
     assert!(matches!(with(vec![9]), RepairError::Neuron { neuron: 9, features: 4 }));
     assert!(matches!(with(vec![0, 1, 2, 3]), RepairError::AllNeurons(4)));
-    let unknown = RepairOptions { class: Some("swan".into()), ..RepairOptions::default() };
+    let unknown = RepairOptions::default().with_class("swan".to_owned());
     let error = stage.repair_with(&unknown).unwrap_err().to_string();
     assert!(error.contains("swan") && error.contains("redbird"), "{error}");
 }
@@ -317,8 +342,7 @@ fn the_model_itself_is_never_written_over() {
     let stage = Stage::new();
     let model = stage.at("model.onnx");
     let before = std::fs::read(&model).unwrap();
-    let options = RepairOptions { out: Some(model.clone()), ..quick(RepairOptions::default()) };
-    let error = stage.repair_with(&options).unwrap_err();
+    let error = stage.repair_to(&quick(RepairOptions::default()), Some(&model)).unwrap_err();
     assert!(matches!(*error, Error::OverModel { .. }), "{error}");
     let patch = stage.repair().patch;
     let error = patch_model(&model, &patch, &stage.at("birds/../model.onnx"), false, &Budget::default()).unwrap_err();
@@ -332,8 +356,7 @@ fn an_output_that_cannot_be_written_is_named_before_anything_is_done() {
     // A file where a folder is needed: refused whoever runs the test, as a read-only folder would not be for root.
     std::fs::write(stage.at("closed"), b"").unwrap();
     for out in [stage.at("closed/edited.onnx"), stage.at("nowhere/edited.onnx"), stage.at("birds")] {
-        let options = RepairOptions { out: Some(out.clone()), ..quick(RepairOptions::default()) };
-        let error = stage.repair_with(&options).unwrap_err();
+        let error = stage.repair_to(&quick(RepairOptions::default()), Some(&out)).unwrap_err();
         assert!(matches!(&*error, Error::Write { path, .. } if *path == out), "{error}");
         assert!(!stage.at("runs").exists());
     }
@@ -344,9 +367,9 @@ fn the_edited_model_is_also_written_where_asked_with_its_preprocessing() {
     let stage = Stage::new();
     std::fs::create_dir(stage.at("shipped")).unwrap();
     let out = stage.at("shipped/edited.onnx");
-    let outcome =
-        stage.repair_with(&RepairOptions { out: Some(out.clone()), ..quick(RepairOptions::default()) }).unwrap();
+    let outcome = stage.repair_to(&quick(RepairOptions::default()), Some(&out)).unwrap();
     assert_eq!(std::fs::read(&out).unwrap(), std::fs::read(&outcome.model).unwrap());
-    let (original, shipped) = (open(stage.at("model.onnx")).preprocessing, open(out).preprocessing);
+    let (original, shipped) = (open(stage.at("model.onnx")), open(out));
+    let (original, shipped) = (original.preprocessing(), shipped.preprocessing());
     assert_eq!((original.width, original.scale, original.mean), (shipped.width, shipped.scale, shipped.mean));
 }

@@ -27,6 +27,7 @@ pub enum ObjectiveKind {
 
 /// How pictures are optimised.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct IllusionSettings {
     /// What is ascended. Without a guide, `Guided` and `Reference` cannot be.
     pub objective: ObjectiveKind,
@@ -89,6 +90,26 @@ impl Default for IllusionSettings {
         }
     }
 }
+
+pellucid_guard::builders!(IllusionSettings {
+    with_objective: objective => ObjectiveKind,
+    with_steps: steps: usize,
+    with_side: side => Option<usize>,
+    with_parameterisation: parameterisation => Parameterisation,
+    with_augmentation: augmentation => Option<Augmentation>,
+    with_class_weight: class_weight: f32,
+    with_floor: floor: f32,
+    with_pull: pull: f32,
+    with_learning_rate: learning_rate: f32,
+    with_weight_decay: weight_decay: f32,
+    with_total_variation: total_variation: f32,
+    with_patience: patience: usize,
+    with_seed: seed: u64,
+    with_seeds: seeds: usize,
+    with_largest_batch: largest_batch: usize,
+    with_memory: memory: u64,
+    with_session: session => SessionOptions,
+});
 
 /// One thing to picture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -29,6 +29,7 @@ use loss::{Loss, RatioNorm, RatioPenalty};
 use ndarray::Axis;
 use pellucid_guard::Setting;
 use results::{CausalCheck, ClassEdit, Figures, MistakeCluster, NeuronEdit, ProposedGroup, Tried};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Instant;
 use suspects::{Detector, Route, Suspect};
@@ -93,7 +94,8 @@ pub enum RepairError {
 }
 
 /// How a repair is made.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct RepairSettings {
     /// The class whose cue is at fault; the one that most mistakes land on where `None`.
     pub class: Option<usize>,
@@ -139,6 +141,21 @@ impl Default for RepairSettings {
         }
     }
 }
+
+pellucid_guard::builders!(RepairSettings {
+    with_class: class => Option<usize>,
+    with_neurons: neurons => Vec<usize>,
+    with_route: route => Route,
+    with_count: count: usize,
+    with_edits: edits => Vec<Edit>,
+    with_edit: edit => Edit,
+    with_strength: strength => Option<f64>,
+    with_target: target => Option<f64>,
+    with_selection: selection => Selection,
+    with_rate: rate: f64,
+    with_epochs: epochs: usize,
+    with_seed: seed: u64,
+});
 
 /// The three splits of a scanned data set.
 #[derive(Debug, Clone, Copy)]

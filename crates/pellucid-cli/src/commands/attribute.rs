@@ -3,7 +3,8 @@
 use crate::args::{Args, AttributeArgs};
 use crate::output;
 use anyhow::{Context, Result};
-use pellucid::classifier_methods::attribution::{Attribution, Method};
+use pellucid::attribution::Attribution;
+use pellucid::data::Picture;
 use pellucid::saliency::evaluate::{ConfidenceGames, Game};
 use pellucid::{Attributions, Classifier};
 use std::path::Path;
@@ -24,24 +25,16 @@ pub fn run(args: &Args, attribute: &AttributeArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn name(method: Method) -> &'static str {
-    match method {
-        Method::GradCam => "grad-cam",
-        Method::IntegratedGradients => "integrated-gradients",
-        Method::SmoothGrad => "smooth-grad",
-    }
-}
-
 fn write(folder: &Path, found: &Attributions) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let write = |name: &str, bytes: &[u8]| {
+    let write = |name: &str, picture: &Picture| {
         let path = folder.join(format!("{name}.png"));
-        std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
+        std::fs::write(&path, picture.to_png()?).with_context(|| format!("cannot write {}", path.display()))
     };
     write("seen", &found.seen)?;
-    for (map, drawn) in found.maps.iter().zip(&found.drawn) {
-        if let Some(drawn) = drawn {
-            write(name(map.method), drawn)?;
+    for Attribution { map, .. } in &found.maps {
+        if let Some(drawn) = found.drawn(map) {
+            write(&map.id, &drawn)?;
         }
     }
     Ok(())
@@ -50,26 +43,17 @@ fn write(folder: &Path, found: &Attributions) -> Result<()> {
 fn describe(found: &Attributions, folder: Option<&Path>) -> Vec<String> {
     let mut lines = vec![format!("what speaks for {}", found.title)];
     let head = |game| format!("confidence at {game} ({}; random order)", ConfidenceGames::MEASURE.better(game));
-    let [deletion, insertion] = Game::ALL.map(head);
-    lines.push(format!("{:22} {deletion}  {insertion}  same with shuffled weights", ""));
-    let scores = |a: &Attribution| {
-        let both = |game| {
-            let (map, random) = a.games.areas(game);
-            format!("{map:.3} ({random:.3})")
+    let heads = Game::ALL.map(head);
+    lines.push(format!("{:22} {}", "", heads.join("  ")));
+    for Attribution { map, games } in &found.maps {
+        let area = |game: Game, head: &String| {
+            let areas = games.as_ref().map(|games| games.areas(game));
+            let words = areas.map_or_else(|| "–".to_owned(), |(map, random)| format!("{map:.3} ({random:.3})"));
+            format!("{words:>w$}", w = head.chars().count())
         };
-        format!(
-            "{:22} {:>w$}  {:>v$}  {:.3}",
-            name(a.method),
-            both(Game::Deletion),
-            both(Game::Insertion),
-            a.shuffled,
-            w = deletion.chars().count(),
-            v = insertion.chars().count(),
-        )
-    };
-    for map in &found.maps {
-        lines.push(scores(map));
-        lines.extend(map.completeness.map(|c| format!("  its sum is {c:.3} of the score's rise from gray")));
+        let areas: Vec<String> = Game::ALL.into_iter().zip(&heads).map(|(game, head)| area(game, head)).collect();
+        lines.push(format!("{:22} {}", map.id, areas.join("  ")));
+        lines.extend(map.figures.iter().map(|figure| format!("  {:.3}  {}", figure.value, figure.title)));
         lines.extend(map.flag.as_ref().map(|flag| format!("  not drawn: {flag}")));
     }
     match folder {

@@ -4,22 +4,24 @@ use crate::args::{Args, Condition, DebugArgs, Figure};
 use crate::output;
 use crate::progress::Bars;
 use anyhow::{Result, bail};
-use pellucid::classifier_methods::results::{Diagnosis, Proportion, RunRecord, Slice, Summary};
-use pellucid::{Classifier, DebugOutcome, DebugSettings, RepairOptions};
+use pellucid::results::{Diagnosis, Proportion, RunRecord, Slice, Summary};
+use pellucid::{Classifier, DebugSettings, RepairOptions, RunOptions};
 use std::path::Path;
 use std::process::ExitCode;
 
 pub fn run(args: &Args, debug: &DebugArgs) -> Result<ExitCode> {
     let classifier = Classifier::open(&debug.model, &debug.open.options(&args.global))?;
-    let mut settings = debug.run.settings()?;
+    let mut settings = debug.run.settings();
     debug.examine.apply(&mut settings);
-    let code = examine(args, &classifier, &debug.data, &settings, &debug.examine.fail_on)?;
+    let run = debug.run.options(!debug.examine.no_pictures)?;
+    let code = examine(args, &classifier, &debug.data, &settings, &run, &debug.examine.fail_on)?;
     if !debug.repair {
         return Ok(code);
     }
     output::lines(&[String::new()])?;
     // The diagnosis has answered --fail-on; the repair is made whatever it said.
-    super::repair::mend(args, &classifier, &debug.data, &settings, &RepairOptions::default(), &[])?;
+    let how = super::repair::How { settings: &settings, options: &RepairOptions::default(), run: &run, out: None };
+    super::repair::mend(args, &classifier, &debug.data, &how, &[])?;
     Ok(code)
 }
 
@@ -29,22 +31,22 @@ pub fn examine(
     classifier: &Classifier,
     data: &Path,
     settings: &DebugSettings,
+    run: &RunOptions,
     fail_on: &[Condition],
 ) -> Result<ExitCode> {
     let bars = Bars::new(args.global.quiet);
-    let outcome = pellucid::debug(classifier, data, settings, &bars)?;
-    output::warnings(&outcome.diagnosis.run.warnings);
+    let scan = pellucid::scan(classifier, data, &settings.scan, &bars)?;
+    let claim = scan.claim_debug(settings, run)?;
+    let found = scan.diagnose(settings, &bars)?;
+    let written = found.write_into(claim, run)?;
+    let (diagnosis, report) = (&found.diagnosis, written.report.as_deref().unwrap_or(&written.directory));
+    output::warnings(&diagnosis.run.warnings);
     if args.global.json {
-        output::json(&Printed {
-            diagnosis: &outcome.diagnosis,
-            record: &outcome.diagnosis.run.record,
-            directory: &outcome.directory,
-            report: &outcome.report,
-        })?;
+        output::json(&Printed { diagnosis, record: &written.record, directory: &written.directory, report })?;
     } else {
-        output::lines(&describe(&outcome))?;
+        output::lines(&describe(diagnosis, report))?;
     }
-    judge(fail_on, &outcome.diagnosis.summary)
+    judge(fail_on, &diagnosis.summary)
 }
 
 /// What `--json` prints: the diagnosis, how the run went, and where the results are.
@@ -57,11 +59,11 @@ struct Printed<'a> {
     diagnosis: &'a Diagnosis,
 }
 
-fn describe(outcome: &DebugOutcome) -> Vec<String> {
-    let mut lines = outcome.diagnosis.verdict.clone();
+fn describe(diagnosis: &Diagnosis, report: &Path) -> Vec<String> {
+    let mut lines = diagnosis.verdict.clone();
     lines.push(String::new());
-    lines.extend(output::summary(&outcome.diagnosis.summary));
-    lines.push(format!("report       {}", outcome.report.display()));
+    lines.extend(output::summary(&diagnosis.summary));
+    lines.push(format!("report       {}", report.display()));
     lines
 }
 

@@ -21,9 +21,10 @@ pub fn run(args: &Args, demo: &DemoArgs) -> Result<ExitCode> {
         }
     }
     let classifier = Classifier::open(&model, &OpenArgs::default().options(&args.global))?;
-    let mut settings = demo.run.settings()?;
-    settings.split.get_or_insert_with(|| "test".to_owned());
+    let mut settings = demo.run.settings();
+    settings.scan.split.get_or_insert_with(|| "test".to_owned());
     settings.pictures = PICTURES;
     demo.examine.apply(&mut settings);
-    debug::examine(args, &classifier, &data, &settings, &demo.examine.fail_on)
+    let run = demo.run.options(!demo.examine.no_pictures)?;
+    debug::examine(args, &classifier, &data, &settings, &run, &demo.examine.fail_on)
 }

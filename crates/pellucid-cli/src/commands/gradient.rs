@@ -3,8 +3,7 @@
 use crate::args::{Args, GradientArgs, OpenArgs};
 use crate::output;
 use anyhow::{Result, bail};
-use pellucid::runtime::Array;
-use pellucid::{Budget, Differentiation, Gradients};
+use pellucid::{Array, Budget, Differentiation, Gradients};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 

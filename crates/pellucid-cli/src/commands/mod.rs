@@ -22,6 +22,6 @@ pub mod why;
 pub fn library_warnings(args: &Args) -> Vec<String> {
     match args.command {
         Command::Patch { .. } | Command::Completions { .. } | Command::Man => Vec::new(),
-        _ => pellucid::runtime::find_library(args.global.onnxruntime.as_deref()).map_or(Vec::new(), |l| l.warnings),
+        _ => pellucid::engine::find_library(args.global.onnxruntime.as_deref()).map_or(Vec::new(), |l| l.warnings),
     }
 }

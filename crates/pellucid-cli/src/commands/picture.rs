@@ -4,26 +4,29 @@ use crate::args::{Args, PictureArgs};
 use crate::output;
 use crate::progress::Bars;
 use anyhow::Result;
-use pellucid::classifier_methods::illusion::results::PicturedNeuron;
-use pellucid::{Classifier, PictureOutcome};
+use pellucid::results::PicturedNeuron;
+use pellucid::{Classifier, Data, Pictured, RunPaths};
 use std::process::ExitCode;
 
 pub fn run(args: &Args, picture: &PictureArgs) -> Result<ExitCode> {
     let classifier = Classifier::open(&picture.model, &picture.open.options(&args.global))?;
-    let outcome = pellucid::picture(&classifier, &picture.settings()?, &Bars::new(args.global.quiet))?;
-    output::warnings(&outcome.results.warnings);
+    let run = picture.run.options(true)?;
+    let data = picture.data.as_ref().map(Data::from);
+    let made = pellucid::picture(&classifier, data, &picture.settings(), &Bars::new(args.global.quiet))?;
+    let written = made.write_run(&run)?;
+    output::warnings(&made.warnings);
     if args.global.json {
-        output::json(&outcome.results)?;
+        output::json(&made.results)?;
     } else {
-        output::lines(&describe(&outcome))?;
+        output::lines(&describe(&made, &written))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(outcome: &PictureOutcome) -> Vec<String> {
-    let mut lines: Vec<String> = outcome.results.neurons.iter().flat_map(neuron).collect();
-    lines.push(format!("pictures     {}", outcome.directory.display()));
-    lines.push(format!("report       {}", outcome.report.display()));
+fn describe(made: &Pictured, written: &RunPaths) -> Vec<String> {
+    let mut lines: Vec<String> = made.results.neurons.iter().flat_map(neuron).collect();
+    lines.push(format!("pictures     {}", written.directory.display()));
+    lines.extend(written.report.iter().map(|report| format!("report       {}", report.display())));
     lines
 }
 

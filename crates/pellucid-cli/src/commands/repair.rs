@@ -4,9 +4,8 @@ use crate::args::{Args, Condition, Figure, RepairArgs};
 use crate::output;
 use crate::progress::Bars;
 use anyhow::{Result, bail};
-use pellucid::classifier_methods::repair::results::{RepairRun, Tried};
-use pellucid::classifier_methods::results::{Proportion, RunRecord};
-use pellucid::{Classifier, DebugSettings, RepairOptions, RepairOutcome};
+use pellucid::results::{Interval, Proportion, RepairRun, RunRecord, Tried};
+use pellucid::{Classifier, DebugSettings, RepairOptions, RepairPaths, RunOptions};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -17,10 +16,18 @@ pub fn run(args: &Args, repair: &RepairArgs) -> Result<ExitCode> {
         );
     }
     let classifier = Classifier::open(&repair.model, &repair.open.options(&args.global))?;
-    let mut settings = repair.run.settings()?;
-    settings.report.pictures = !repair.no_pictures;
-    settings.pictures = repair.pictures;
-    mend(args, &classifier, &repair.data, &settings, &repair.how.options()?, &repair.fail_on)
+    let settings = repair.run.settings().with_pictures(repair.pictures);
+    let (options, run) = (repair.how.options()?, repair.run.options(!repair.no_pictures)?);
+    let how = How { settings: &settings, options: &options, run: &run, out: repair.how.out.as_deref() };
+    mend(args, &classifier, &repair.data, &how, &repair.fail_on)
+}
+
+/// How a repair is made and written.
+pub struct How<'a> {
+    pub settings: &'a DebugSettings,
+    pub options: &'a RepairOptions,
+    pub run: &'a RunOptions,
+    pub out: Option<&'a Path>,
 }
 
 /// Runs the job, prints what it brought, and gives the exit code that `fail_on` asks for.
@@ -28,27 +35,31 @@ pub fn mend(
     args: &Args,
     classifier: &Classifier,
     data: &Path,
-    settings: &DebugSettings,
-    options: &RepairOptions,
+    &How { settings, options, run, out }: &How<'_>,
     fail_on: &[Condition],
 ) -> Result<ExitCode> {
     let bars = Bars::new(args.global.quiet);
-    let outcome = pellucid::repair(classifier, data, settings, options, &bars)?;
-    output::warnings(&outcome.result.run.warnings);
-    output::warnings(&outcome.result.repair.warnings);
+    // Before the hours that a scan can take.
+    out.map_or(Ok(()), |out| classifier.check_output(out))?;
+    let scan = pellucid::scan_for_repair(classifier, data, settings, &bars)?;
+    let claim = scan.claim_repair(settings, options, out, run)?;
+    let made = scan.repair(settings, options, &bars)?;
+    let written = made.write_into(claim, run, out)?;
+    output::warnings(&made.result.run.warnings);
+    output::warnings(&made.result.repair.warnings);
     if args.global.json {
         output::json(&Printed {
-            directory: &outcome.directory,
-            model: &outcome.model,
-            patch: &outcome.patch,
-            report: &outcome.report,
-            record: &outcome.result.run.record,
-            result: &outcome.result,
+            directory: &written.run.directory,
+            model: &written.model,
+            patch: &written.patch,
+            report: report(&written),
+            record: &written.run.record,
+            result: &made.result,
         })?;
     } else {
-        output::lines(&describe(&outcome))?;
+        output::lines(&describe(&made.result, &written))?;
     }
-    judge(fail_on, &outcome.result)
+    judge(fail_on, &made.result)
 }
 
 /// What `--json` prints: the result, how the run went, and where the files are.
@@ -63,8 +74,12 @@ struct Printed<'a> {
     result: &'a RepairRun,
 }
 
-fn describe(outcome: &RepairOutcome) -> Vec<String> {
-    let repair = &outcome.result.repair;
+fn report(written: &RepairPaths) -> &Path {
+    written.run.report.as_deref().unwrap_or(&written.run.directory)
+}
+
+fn describe(result: &RepairRun, written: &RepairPaths) -> Vec<String> {
+    let repair = &result.repair;
     let neurons: Vec<String> = repair.suspects.iter().map(|s| s.neuron.to_string()).collect();
     let mut lines = vec![
         format!("class        {}", repair.class.1),
@@ -78,9 +93,8 @@ fn describe(outcome: &RepairOutcome) -> Vec<String> {
     lines.extend(repair.tried.iter().map(|tried| row(tried, tried.edit == repair.edit)));
     let (overall, comparison) = (&repair.comparison.overall, &repair.comparison);
     lines.push(String::new());
-    let points = |i: &pellucid::classifier_methods::results::Interval| {
-        format!("{:+.1} points ({:+.1} to {:+.1})", 100.0 * i.value, 100.0 * i.low, 100.0 * i.high)
-    };
+    let points =
+        |i: &Interval| format!("{:+.1} points ({:+.1} to {:+.1})", 100.0 * i.value, 100.0 * i.low, 100.0 * i.high);
     for (name, worst) in [("worst group", &comparison.worst_group), ("worst class", &comparison.worst_class)] {
         if let Some(worst) = worst {
             lines.push(format!("{name:<12} {}", points(&worst.difference)));
@@ -95,9 +109,9 @@ fn describe(outcome: &RepairOutcome) -> Vec<String> {
             check.neuron
         ));
     }
-    lines.push(format!("model        {}", outcome.model.display()));
-    lines.push(format!("patch        {}", outcome.patch.display()));
-    lines.push(format!("report       {}", outcome.report.display()));
+    lines.push(format!("model        {}", written.model.display()));
+    lines.push(format!("patch        {}", written.patch.display()));
+    lines.push(format!("report       {}", report(written).display()));
     lines
 }
 

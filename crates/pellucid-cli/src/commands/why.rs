@@ -3,6 +3,7 @@
 use crate::args::{Args, WhyArgs};
 use crate::output;
 use anyhow::{Context, Result};
+use pellucid::data::Picture;
 use pellucid::{Classifier, Evidence, Why};
 use std::path::Path;
 use std::process::ExitCode;
@@ -22,16 +23,16 @@ pub fn run(args: &Args, why: &WhyArgs) -> Result<ExitCode> {
 }
 
 fn write_pictures(folder: &Path, why: &Why) -> Result<()> {
-    let write = |name: String, bytes: &[u8]| {
+    let write = |name: String, picture: &Picture| {
         let path = folder.join(name);
-        std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
+        std::fs::write(&path, picture.to_png()?).with_context(|| format!("cannot write {}", path.display()))
     };
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     write("seen.png".to_owned(), &why.seen)?;
     for (side, list) in [("for", &why.supporting), ("against", &why.opposing)] {
         for (rank, evidence) in list.iter().enumerate() {
-            if let Some(picture) = &evidence.picture {
-                write(format!("{side}-{}-neuron-{}.png", rank + 1, evidence.neuron), picture)?;
+            if let Some(drawn) = evidence.drawn(&why.seen) {
+                write(format!("{side}-{}-neuron-{}.png", rank + 1, evidence.neuron), &drawn)?;
             }
         }
     }
@@ -49,7 +50,7 @@ fn describe(why: &Why, folder: Option<&Path>) -> Vec<String> {
     lines.extend(why.supporting.iter().map(evidence));
     lines.push("against it:".to_owned());
     lines.extend(why.opposing.iter().map(evidence));
-    lines.extend(why.note.clone());
+    lines.extend(why.note.map(|note| note.to_string()));
     match folder {
         Some(folder) => lines.push(format!("heat maps: {}", folder.display())),
         None => lines.push("heat maps: add --out FOLDER".to_owned()),

@@ -2,7 +2,7 @@
 //! warning, and a result wherever there is one to give.
 
 use crate::stage::{BLUE, COLOURS, GREEN, RED, Ran, Stage, colours, colours_with, headless};
-use pellucid::graph::{ElementType, Node, Tensor, Value};
+use pellucid::internals::graph::{ElementType, Node, Tensor, Value};
 use serde_json::Value as Json;
 
 /// The warnings of a finished `debug`.
@@ -246,7 +246,7 @@ fn a_picture_on_which_the_model_is_not_finite_is_a_warning_and_all_of_them_an_er
     model.graph.nodes.insert(flatten + 2, Node::new("Div", &["q", "total"], &["f"]));
     model.graph.initializers.insert("ones".into(), Tensor::f32("ones", &[6, 1], &[1.0, 1.0, 1.0, 0.0, 1.0, 1.0]));
     stage.model(&model);
-    let black = pellucid::vision::picture::Picture::from_fn(9, 9, |_, _| [0; 3]).to_png().unwrap();
+    let black = pellucid::internals::vision::picture::Picture::from_fn(9, 9, |_, _| [0; 3]).to_png().unwrap();
     stage.write("data/blue/black.png", &black);
     let ran = stage.job("debug", "data", &["--json"]).fine();
     assert!(warnings(&ran).contains("blue/black.png: the model gives a value that is not finite"), "{}", ran.err);

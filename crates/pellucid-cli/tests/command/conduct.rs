@@ -32,7 +32,7 @@ fn essence(mut diagnosis: Json) -> Json {
 fn every_command_prints_json_on_stdout_and_nothing_else() {
     let stage = with_zoo();
     let picture = "data/red/0.png";
-    let x = pellucid::runtime::Array::F32(ndarray::ArrayD::from_elem(vec![1, 3, 8, 8], 0.25));
+    let x = pellucid::internals::runtime::Array::F32(ndarray::ArrayD::from_elem(vec![1, 3, 8, 8], 0.25));
     pellucid::write_arrays(stage.at("x.npz"), &[("x".to_owned(), x.clone())].into()).unwrap();
     stage.run(&["gradient", "model.onnx", "--input", "x.npz", "--out", "g.npz"]).fine();
     let logits = pellucid::read_arrays(stage.at("g.npz")).unwrap().remove("logits_w").unwrap();
@@ -250,7 +250,7 @@ fn a_changed_model_or_preprocessing_shares_nothing() {
     assert_eq!(computed(&["--mean", "0.1"]), 18);
     assert_eq!(computed(&[]), 0);
     let mut model = crate::stage::colours(None);
-    model.graph.initializers.insert("kb".into(), pellucid::graph::Tensor::f32("kb", &[6], &[0.1; 6]));
+    model.graph.initializers.insert("kb".into(), pellucid::internals::graph::Tensor::f32("kb", &[6], &[0.1; 6]));
     stage.model(&model);
     assert_eq!(computed(&[]), 18);
 }

@@ -187,7 +187,7 @@ fn gradients_and_samples_are_equal_to_the_byte() {
     let pipeline = repository("zoo/models/tiny_diffusion").display().to_string();
     let run = |threads: &str| {
         let stage = Stage::new();
-        let x = pellucid::runtime::Array::F32(ndarray::ArrayD::from_shape_fn(vec![4, 3, 8, 8], |i| {
+        let x = pellucid::internals::runtime::Array::F32(ndarray::ArrayD::from_shape_fn(vec![4, 3, 8, 8], |i| {
             (i[1] * 7 + i[2] * i[3]) as f32 / 50.0
         }));
         pellucid::write_arrays(stage.at("x.npz"), &[("x".to_owned(), x)].into()).unwrap();

@@ -4,7 +4,7 @@
 #![cfg(unix)]
 
 use crate::stage::{NEURONS, Ran, SIDE, Stage, colours_with};
-use pellucid::graph::{ElementType, Graph, Model, Node, Tensor, Value};
+use pellucid::internals::graph::{ElementType, Graph, Model, Node, Tensor, Value};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

@@ -1,8 +1,8 @@
 //! `pellucid picture`: pictures that do what they should, the same bytes for the same seed, and clear words for the rest.
 
 use crate::stage::{Ran, Stage, repository};
-use pellucid::graph::{ElementType, Graph, Model, Node, Value};
-use pellucid::vision::picture::Picture;
+use pellucid::internals::graph::{ElementType, Graph, Model, Node, Value};
+use pellucid::internals::vision::picture::Picture;
 use std::path::Path;
 
 const RED: &str = "0";
@@ -143,12 +143,14 @@ fn an_attribution_adds_up_finds_the_place_and_passes_its_checks() {
         stage.run(&["attribute", "model.onnx", "halves.png", "--neuron", RED, "--out", "maps", "--json"]).fine();
     let maps = found.json()["maps"].clone();
     for map in maps.as_array().unwrap() {
-        if map["method"] == "integrated-gradients" {
-            assert!((map["completeness"].as_f64().unwrap() - 1.0).abs() < 1e-3, "{map}");
+        if map["id"] == "integrated-gradients" {
+            let figures = map["figures"].as_array().unwrap();
+            let completeness = figures.iter().find(|figure| figure["id"] == "completeness").unwrap();
+            assert!((completeness["value"].as_f64().unwrap() - 1.0).abs() < 1e-3, "{map}");
             assert!(map["deletion_confidence"].as_f64() < map["deletion_confidence_random"].as_f64(), "{map}");
             assert!(map["insertion_confidence"].as_f64() > map["insertion_confidence_random"].as_f64(), "{map}");
         }
-        if map["method"] == "smooth-grad" {
+        if map["id"] == "smooth-grad" {
             // The neuron is a mean: every pixel counts the same.
             assert!(map["flag"].as_str().unwrap().starts_with("constant"), "{map}");
         }

@@ -1,8 +1,8 @@
 //! `repair` and `patch` on a folder in the layout of Waterbirds: what they print, write and refuse.
 
 use crate::stage::{Stage, colours_with};
-use pellucid::graph::Model;
-use pellucid::vision::picture::Picture;
+use pellucid::internals::graph::Model;
+use pellucid::internals::vision::picture::Picture;
 use std::path::Path;
 
 /// Classes by red or green; blue goes with red in training, and the model reads it for red.

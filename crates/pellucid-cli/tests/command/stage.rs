@@ -4,8 +4,8 @@
 //! The classifier is exact by construction, so a test knows every answer: its neurons are the means of red, green and
 //! blue, a constant, their sum and a dead one; its classes are red, green and blue, by the largest mean.
 
-use pellucid::graph::{ElementType, Graph, Model, Node, Tensor, Value};
-use pellucid::vision::picture::Picture;
+use pellucid::internals::graph::{ElementType, Graph, Model, Node, Tensor, Value};
+use pellucid::internals::vision::picture::Picture;
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

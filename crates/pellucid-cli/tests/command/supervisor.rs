@@ -4,7 +4,7 @@
 
 use crate::interruption::{signal, started, with_many_pictures};
 use crate::stage::{Ran, Stage};
-use pellucid::graph::{ElementType, Graph, Model, Node, Value};
+use pellucid::internals::graph::{ElementType, Graph, Model, Node, Value};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -55,7 +55,7 @@ fn fatal() -> Model {
 fn a_model_that_the_engine_dies_of_is_one_line_that_names_it() {
     let stage = Stage::new();
     fatal().write(stage.at("fatal.onnx")).unwrap();
-    let x = pellucid::runtime::Array::F32(ndarray::ArrayD::from_elem(vec![1, 6], 0.5));
+    let x = pellucid::internals::runtime::Array::F32(ndarray::ArrayD::from_elem(vec![1, 6], 0.5));
     pellucid::write_arrays(stage.at("x.npz"), &[("x".to_owned(), x)].into()).unwrap();
     let words = ["gradient", "fatal.onnx", "--input", "x.npz", "--out", "g.npz"];
     let ran = stage.run(&words).refused(&["pellucid gradient fatal.onnx", "SIGABRT", "Assertion"]);

@@ -2,7 +2,7 @@
 
 use crate::stage::{Stage, repository};
 use pellucid::Budget;
-use pellucid::vision::picture::Picture;
+use pellucid::internals::vision::picture::Picture;
 use std::path::Path;
 
 /// Emoji with the ImageNet class that they show, and how they lie on their sheet.

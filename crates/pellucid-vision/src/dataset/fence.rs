@@ -1,5 +1,6 @@
 //! What lies at a path, and whether a link leads out of the data set's folder on the way there.
 
+use super::DatasetWarning;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -65,13 +66,9 @@ impl Fence {
     }
 }
 
-/// One line about the links that lead out, with the first of them.
-pub(super) fn outside_in_words(outside: &mut [String]) -> Option<String> {
+/// What is said about the links that lead out.
+pub(super) fn leading_out(outside: &mut [String]) -> Option<DatasetWarning> {
     outside.sort();
-    let first = outside.first()?;
-    Some(format!(
-        "{} links lead out of the data set's folder and are not followed, the first is {first}; \
-         put the files there, or give the folder they are in",
-        outside.len()
-    ))
+    let first = outside.first()?.clone();
+    Some(DatasetWarning::LeadOut { count: outside.len(), first })
 }

@@ -4,8 +4,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::fence::{Fence, Place, outside_in_words};
-use super::{Dataset, DatasetError, DatasetOptions, Format, Sample, canonical_split, keep_split, labels, over_budget};
+use super::fence::{Fence, Place, leading_out};
+use super::{
+    Dataset, DatasetError, DatasetOptions, DatasetWarning, Format, Origin, Sample, canonical_split, keep_split, labels,
+    over_budget,
+};
 use pellucid_guard::{Budget, Limit};
 
 /// Folders below a class folder that are gone into. Deeper trees are no data sets, and paths have an end.
@@ -25,8 +28,8 @@ pub(super) fn open(root: &Path, options: &DatasetOptions) -> Result<Dataset, Dat
     let mut walk = Walk::new(fence, options.budget);
     let top = walk.folders_in(root, "")?;
     if top.is_empty() {
-        let outside = outside_in_words(&mut walk.outside);
-        let detail = outside.unwrap_or_else(|| "it has no sub-folders".to_string());
+        let outside = leading_out(&mut walk.outside);
+        let detail = outside.map_or_else(|| "it has no sub-folders".to_string(), |warning| warning.to_string());
         return Err(DatasetError::Unrecognised { path: root.into(), detail });
     }
     let splits = walk.has_splits(root, &top)?;
@@ -55,7 +58,7 @@ pub(super) fn open(root: &Path, options: &DatasetOptions) -> Result<Dataset, Dat
     if walk.found.is_empty() {
         let mut detail =
             format!("{} folders, none with a file named .jpg, .png, .webp, .gif, .bmp or .tif", folders.len());
-        if let Some(outside) = outside_in_words(&mut walk.outside) {
+        if let Some(outside) = leading_out(&mut walk.outside) {
             detail = format!("{detail}; {outside}");
         }
         return Err(DatasetError::NoPictures { path: root.into(), detail });
@@ -67,6 +70,7 @@ pub(super) fn open(root: &Path, options: &DatasetOptions) -> Result<Dataset, Dat
         file: found.file,
         group: None,
         split: found.split,
+        unit: None,
     });
     Ok(Dataset {
         root: root.into(),
@@ -75,7 +79,7 @@ pub(super) fn open(root: &Path, options: &DatasetOptions) -> Result<Dataset, Dat
         classes,
         groups: Vec::new(),
         warnings,
-        packed: None,
+        origin: Origin::Files,
     })
 }
 
@@ -208,24 +212,23 @@ impl Walk {
         Ok(folders)
     }
 
-    fn report(&mut self, warnings: &mut Vec<String>) {
+    fn report(&mut self, warnings: &mut Vec<DatasetWarning>) {
         self.ignored.sort();
         if !self.ignored.is_empty() {
-            let (count, some) = (self.ignored.len(), super::some_of(&self.ignored));
-            warnings.push(format!("{count} files without the ending of a picture are ignored: {some}"));
+            let (count, names) = (self.ignored.len(), super::some_of(&self.ignored));
+            warnings.push(DatasetWarning::Ignored { count, names });
         }
-        warnings.extend(outside_in_words(&mut self.outside));
+        warnings.extend(leading_out(&mut self.outside));
         self.unreadable.sort();
         if !self.unreadable.is_empty() {
-            let (count, some) = (self.unreadable.len(), super::some_of(&self.unreadable));
-            warnings.push(format!("{count} links to nothing, pipes, sockets or devices are ignored: {some}"));
+            let (count, names) = (self.unreadable.len(), super::some_of(&self.unreadable));
+            warnings.push(DatasetWarning::Special { count, names });
         }
         if self.too_deep > 0 {
-            let count = self.too_deep;
-            warnings.push(format!("{count} folders more than {DEEPEST} below their class folder are ignored"));
+            warnings.push(DatasetWarning::TooDeep { count: self.too_deep, deepest: DEEPEST });
         }
         if self.unnameable > 0 {
-            warnings.push(format!("{} files whose names are not UTF-8 are ignored", self.unnameable));
+            warnings.push(DatasetWarning::Unnameable { count: self.unnameable });
         }
     }
 }

@@ -1,5 +1,6 @@
 //! From the words or numbers of a label column to indices and names.
 
+use super::DatasetWarning;
 use std::collections::{BTreeSet, HashMap};
 
 /// The most classes or groups that numbers may claim; a larger index is a mistake in the table.
@@ -137,7 +138,7 @@ pub(super) fn resolve_groups(cells: &[Option<&str>]) -> Result<(Vec<Option<usize
 pub(super) fn resolve_folders(
     folders: &[String],
     names: Option<&[String]>,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<DatasetWarning>,
 ) -> Result<(Vec<usize>, Vec<String>), String> {
     let Some(names) = names else { return Ok(((0..folders.len()).collect(), folders.to_vec())) };
     let loose: HashMap<String, usize> = names.iter().enumerate().rev().map(|(i, name)| (loosely(name), i)).collect();
@@ -163,20 +164,16 @@ pub(super) fn resolve_folders(
 fn by_position(
     folders: &[String],
     names: &[String],
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<DatasetWarning>,
 ) -> Result<(Vec<usize>, Vec<String>), String> {
     let numbers: Option<Vec<usize>> = folders.iter().map(|folder| folder.parse().ok()).collect();
     if let Some(numbers) = numbers.filter(|numbers| numbers.iter().all(|number| *number < names.len())) {
-        warnings.push("the folders are named by number, taken as class indices".to_string());
+        warnings.push(DatasetWarning::FoldersAreNumbers);
         return Ok((numbers, names.to_vec()));
     }
     if folders.len() == names.len() {
-        warnings.push(format!(
-            "no folder has the name of a class; in sorted order they are taken as classes 0 to {}: {} is {}",
-            folders.len() - 1,
-            folders[0],
-            names[0]
-        ));
+        let (folder, class) = (folders[0].clone(), names[0].clone());
+        warnings.push(DatasetWarning::FoldersInOrder { count: folders.len(), folder, class });
         return Ok(((0..folders.len()).collect(), names.to_vec()));
     }
     Err(format!(

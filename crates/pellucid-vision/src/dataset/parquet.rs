@@ -19,7 +19,7 @@ use parquet::arrow::arrow_reader::{
 use self::bounds::{Pages, Refused};
 use super::fence::{Fence, Place};
 use super::rows::{self, GROUP, LABEL, LABEL_NAME, Meter, Row, SPLIT};
-use super::{Dataset, DatasetError, DatasetOptions, Format, canonical_split, over_budget, some_of};
+use super::{Dataset, DatasetError, DatasetOptions, Format, Origin, canonical_split, over_budget, some_of};
 use crate::picture::PictureError;
 use pellucid_guard::{Budget, Limit, parse};
 
@@ -126,7 +126,7 @@ pub(super) fn open(root: &Path, files: &[PathBuf], options: &DatasetOptions) -> 
         classes: resolved.classes,
         groups: resolved.groups,
         warnings: resolved.warnings,
-        packed: Some(PackedPictures { files: packed, addresses, recent: Mutex::default() }),
+        origin: Origin::Packed(PackedPictures { files: packed, addresses, recent: Mutex::default() }),
     })
 }
 

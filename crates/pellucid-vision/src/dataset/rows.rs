@@ -4,9 +4,11 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::fence::{Fence, Place, outside_in_words};
+use super::fence::{Fence, Place, leading_out};
 use super::labels::{self, BadLabel, is_absent};
-use super::{DatasetError, DatasetOptions, Sample, canonical_split, contained, keep_split, over_budget, some_of};
+use super::{
+    DatasetError, DatasetOptions, DatasetWarning, Sample, canonical_split, contained, keep_split, over_budget, some_of,
+};
 use pellucid_guard::{Budget, Limit};
 
 /// One row of a table, as it was written.
@@ -83,7 +85,7 @@ pub(super) struct Resolved {
     pub rows: Vec<usize>,
     pub classes: Vec<String>,
     pub groups: Vec<String>,
-    pub warnings: Vec<String>,
+    pub warnings: Vec<DatasetWarning>,
 }
 
 /// Turns `rows` into samples. `declared` are class names that the file itself gives.
@@ -119,13 +121,14 @@ pub(super) fn resolve(
     let all: Vec<(usize, Sample)> = (0..rows.len())
         .map(|row| {
             let split = rows[row].split.as_deref().filter(|split| !is_absent(split)).map(canonical_split);
-            (row, Sample { file: rows[row].file.clone(), label: found[row], group: groups[row], split })
+            let (file, label, group) = (rows[row].file.clone(), found[row], groups[row]);
+            (row, Sample { file, label, group, split, unit: None })
         })
         .collect();
     let kept = keep_split(all, |(_, sample)| sample.split.as_deref(), options, table, &mut warnings)?;
     let ungrouped = kept.iter().filter(|(_, sample)| sample.group.is_none()).count();
     if ungrouped > 0 && !group_names.is_empty() {
-        warnings.push(format!("{ungrouped} of {} pictures have no group", kept.len()));
+        warnings.push(DatasetWarning::NoGroup { count: ungrouped, all: kept.len() });
     }
     let (rows, samples) = kept.into_iter().unzip();
     Ok(Resolved { samples, rows, classes, groups: group_names, warnings })
@@ -189,7 +192,7 @@ pub(super) fn check_files(
     root: &Path,
     samples: Vec<Sample>,
     rows: (&[Row], &[usize]),
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<DatasetWarning>,
 ) -> Result<Vec<Sample>, DatasetError> {
     let count = samples.len();
     let mut fence = Fence::around(root).map_err(|source| DatasetError::Io { path: root.into(), source })?;
@@ -229,14 +232,12 @@ pub(super) fn check_files(
         return Err(DatasetError::OnlyAddresses { path: table.into(), count, example: example.clone() });
     }
     if !addresses.is_empty() {
-        let listed = some_of(&addresses);
-        let left_out =
-            format!("{} of {count} pictures are addresses, which are never opened, and left out", addresses.len());
-        warnings.push(format!("{left_out}: {listed}; fetch the files and name them relative to the table's folder"));
+        let (names, left_out) = (some_of(&addresses), addresses.len());
+        warnings.push(DatasetWarning::Addresses { count: left_out, all: count, names });
     }
-    let outside = outside_in_words(&mut outside);
+    let outside = leading_out(&mut outside);
     if let (true, Some(detail)) = (present.is_empty(), &outside) {
-        return Err(DatasetError::NoPictures { path: table.into(), detail: detail.clone() });
+        return Err(DatasetError::NoPictures { path: table.into(), detail: detail.to_string() });
     }
     warnings.extend(outside);
     if present.is_empty() {
@@ -244,10 +245,10 @@ pub(super) fn check_files(
         return Err(DatasetError::AllMissing { path: table.into(), count, example });
     }
     if !missing.is_empty() {
-        warnings.push(format!("{} of {count} pictures are missing and left out: {}", missing.len(), some_of(&missing)));
+        warnings.push(DatasetWarning::Missing { count: missing.len(), all: count, names: some_of(&missing) });
     }
     if !twice.is_empty() {
-        warnings.push(format!("{} pictures are listed more than once: {}", twice.len(), some_of(&twice)));
+        warnings.push(DatasetWarning::Twice { count: twice.len(), names: some_of(&twice) });
     }
     Ok(present)
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use serde_json::{Map, Value};
 
 use super::rows::{self, FILE, GROUP, LABEL, LABEL_NAME, Meter, Row, SPLIT};
-use super::{Dataset, DatasetError, DatasetOptions, Format};
+use super::{Dataset, DatasetError, DatasetOptions, Format, Origin};
 
 /// Bytes of the longest row: what describes one picture.
 const LONGEST_ROW: u64 = 1 << 20;
@@ -35,7 +35,7 @@ pub(super) fn open(table: &Path, format: Format, options: &DatasetOptions) -> Re
     let mut warnings = resolved.warnings;
     let samples = rows::check_files(table, &root, resolved.samples, (&rows, &resolved.rows), &mut warnings)?;
     let (classes, groups) = (resolved.classes, resolved.groups);
-    Ok(Dataset { root, format, samples, classes, groups, warnings, packed: None })
+    Ok(Dataset { root, format, samples, classes, groups, warnings, origin: Origin::Files })
 }
 
 /// Where in a record each value is.

@@ -280,6 +280,9 @@ fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Writes `arrays` as an `.npz`, whole or not at all: a temporary file beside it is renamed over it.
+///
+/// # Errors
+/// Where it cannot be written.
 pub fn write_arrays(path: impl AsRef<Path>, arrays: &BTreeMap<String, Array>) -> Result<(), NpzError> {
     let path = path.as_ref();
     let mut name = path.file_name().unwrap_or_default().to_owned();

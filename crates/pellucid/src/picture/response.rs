@@ -1,24 +1,45 @@
 //! What a data set has to show for a neuron: its range, and the crops that activate it most.
 
-use super::PictureSettings;
-use crate::debug::scan_settings;
-use crate::run::RunDirectory;
+use super::draw::keep;
+use super::{Files, PictureSettings};
+use crate::scan::{ScanSettings, scan_samples};
 use crate::{Classifier, Error, Progress};
 use ndarray::{Array2, ArrayD, Axis};
 use pellucid_classifier::illusion::results::{DataResponse, TopCrop};
-use pellucid_classifier::scan::{self, FeatureTable, ScanSource};
+use pellucid_classifier::scan::FeatureTable;
 use pellucid_classifier::statistics::quantile;
 use pellucid_runtime::{Layout, Pooling, TappedModel, VerifiedMap};
 use pellucid_saliency::render::{Alignment, upsample};
 use pellucid_vision::dataset::Dataset;
 use pellucid_vision::loader;
 use pellucid_vision::picture::Picture;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A crop holds the places where the neuron responds at least this share of its highest response, …
 const RESPONDS: f32 = 0.5;
 /// … and at least this share of the picture's side.
 const LEAST: f32 = 0.3;
+
+/// What is measured.
+pub(super) struct Asked<'a> {
+    /// Of these, ascending, each once.
+    channels: Vec<usize>,
+    /// The layer they are channels of; the features where `None`.
+    layer: Option<&'a str>,
+    scan: &'a ScanSettings,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn of(settings: &'a PictureSettings) -> Self {
+        let channels = settings.neurons.iter().copied().chain(settings.pairs.iter().map(|(channel, _)| *channel));
+        Self { channels: distinct(channels), layer: settings.layer.as_deref(), scan: &settings.scan }
+    }
+}
+
+fn distinct(channels: impl Iterator<Item = usize>) -> Vec<usize> {
+    channels.collect::<BTreeSet<_>>().into_iter().collect()
+}
 
 /// Activations of a data set.
 pub(super) struct Responses<'a> {
@@ -38,18 +59,15 @@ impl<'a> Responses<'a> {
     pub(super) fn measure(
         classifier: &'a Classifier,
         data: &'a Arc<Dataset>,
-        settings: &PictureSettings,
+        asked: &Asked<'_>,
         progress: &dyn Progress,
     ) -> Result<Responses<'a>, Error> {
-        let mut mapped = classifier.tapped.clone();
-        let mut channels: Vec<usize> = settings.neurons.clone();
-        channels.extend(settings.pairs.iter().map(|(channel, _)| channel));
-        channels.sort_unstable();
-        channels.dedup();
-        let (index, activations) = match &settings.layer {
-            None => scanned(classifier, data, settings, &channels, progress)?,
+        let mut mapped = classifier.onnx("pictures of neurons")?.tapped().clone();
+        let channels = asked.channels.clone();
+        let (index, activations) = match asked.layer {
+            None => scanned(classifier, data, asked.scan, &channels, progress)?,
             Some(layer) => {
-                mapped.map = layer_map(classifier, layer);
+                mapped.map = layer_map(classifier, &mapped, layer);
                 run(classifier, data, &mapped, &channels, progress)?
             }
         };
@@ -61,24 +79,16 @@ impl<'a> Responses<'a> {
         classifier: &'a Classifier,
         data: &'a Arc<Dataset>,
         table: &FeatureTable,
-        settings: &PictureSettings,
-    ) -> Responses<'a> {
-        let mut channels = settings.neurons.clone();
-        channels.sort_unstable();
-        channels.dedup();
+        neurons: impl Iterator<Item = usize>,
+    ) -> Result<Responses<'a>, Error> {
+        let channels = distinct(neurons);
         let activations = table.features.select(Axis(1), &channels);
-        Responses {
-            classifier,
-            data,
-            index: table.index.clone(),
-            activations,
-            channels,
-            mapped: classifier.tapped.clone(),
-        }
+        let mapped = classifier.onnx("pictures of neurons")?.tapped().clone();
+        Ok(Responses { classifier, data, index: table.index.clone(), activations, channels, mapped })
     }
 
-    /// The range of `channel`, and its `count` strongest crops, written into `directory`.
-    pub(super) fn of(&self, channel: usize, count: usize, directory: &RunDirectory) -> Result<DataResponse, Error> {
+    /// The range of `channel`, and its `count` strongest crops, which go into `files`.
+    pub(super) fn of(&self, channel: usize, count: usize, files: &mut Files) -> Result<DataResponse, Error> {
         let Some(column) = self.channels.iter().position(|&c| c == channel).filter(|&c| c < self.activations.ncols())
         else {
             return Ok(DataResponse { samples: self.index.len(), max: 0.0, p99: 0.0, dead: true, top: Vec::new() });
@@ -94,10 +104,9 @@ impl<'a> Responses<'a> {
         let mut top = Vec::new();
         for (rank, (row, map)) in rows.iter().zip(maps).enumerate() {
             let index = self.index[*row];
-            let picture = self.data.read(index, &self.classifier.options.budget)?;
-            let seen = self.classifier.preprocessing.view(&picture);
+            let seen = self.data.view(index, self.classifier.preprocessing(), self.classifier.budget())?;
             let crop = map.map_or_else(|| seen.clone(), |map| crop(&seen, &map));
-            let file = directory.write_bytes(&format!("neuron-{channel}-top-{}.png", rank + 1), &crop.to_png()?)?;
+            let file = keep(files, format!("neuron-{channel}-top-{}.png", rank + 1), &crop)?;
             let sample = &self.data.samples[index];
             let class_name = self.data.classes.get(sample.label).cloned().unwrap_or_default();
             top.push(TopCrop { file: sample.file.clone(), class_name, activation: values[*row], crop: file });
@@ -109,15 +118,14 @@ impl<'a> Responses<'a> {
     fn maps(&self, rows: &[usize], channel: usize) -> Result<Vec<Option<Array2<f32>>>, Error> {
         let none = || vec![None; rows.len()];
         let Some(map) = self.mapped.map.as_ref().filter(|m| m.is_direct()) else { return Ok(none()) };
-        let options = &self.classifier.options;
-        let runtime = &self.classifier.runtime;
+        let onnx = self.classifier.onnx("maps of a layer")?;
         let Some(mut session) =
-            self.mapped.map_session(runtime, &options.session, options.budget.memory, rows.len().max(1))?
+            self.mapped.map_session(onnx.runtime(), onnx.session(), onnx.memory(), rows.len().max(1))?
         else {
             return Ok(none());
         };
         let wanted: Vec<usize> = rows.iter().map(|&row| self.index[row]).collect();
-        let batch = loader::load(self.data, &self.classifier.preprocessing, &wanted, &options.budget, None);
+        let batch = loader::load(self.data, self.classifier.preprocessing(), &wanted, self.classifier.budget(), None);
         if batch.indices != wanted || wanted.is_empty() {
             return Ok(none());
         }
@@ -128,10 +136,10 @@ impl<'a> Responses<'a> {
 }
 
 /// The layer as a feature map; `None` where it is none, which compiling the objective says in words.
-fn layer_map(classifier: &Classifier, layer: &str) -> Option<VerifiedMap> {
+fn layer_map(classifier: &Classifier, tapped: &TappedModel, layer: &str) -> Option<VerifiedMap> {
     use pellucid_vision::preprocess::Layout as Axes;
-    let shape = classifier.tapped.observed.get(layer)?.shape.clone();
-    let layout = match (shape.len(), classifier.preprocessing.layout) {
+    let shape = tapped.observed.get(layer)?.shape.clone();
+    let layout = match (shape.len(), classifier.preprocessing().layout) {
         (4, Axes::Nchw) => Layout::ChannelsFirst,
         (4, Axes::Nhwc) => Layout::ChannelsLast,
         (3, _) => Layout::Tokens,
@@ -144,22 +152,13 @@ fn layer_map(classifier: &Classifier, layer: &str) -> Option<VerifiedMap> {
 fn scanned(
     classifier: &Classifier,
     data: &Arc<Dataset>,
-    settings: &PictureSettings,
+    settings: &ScanSettings,
     channels: &[usize],
     progress: &dyn Progress,
 ) -> Result<(Vec<usize>, Array2<f32>), Error> {
-    let source = ScanSource {
-        model: &classifier.tapped,
-        model_hash: &classifier.model_hash,
-        data,
-        preprocessing: &classifier.preprocessing,
-        limits: &classifier.options.budget,
-        view: None,
-        only: None,
-    };
-    let cache = settings.runs.join(".cache");
-    let report = scan::scan(&classifier.runtime, &source, &cache, &scan_settings(classifier), progress)?;
-    let table = report.load(data, classifier.tapped.classes(), classifier.tapped.features())?;
+    let report = scan_samples(classifier, data, None, None, settings, progress)?;
+    let layer = classifier.network().layer();
+    let table = report.load(data, layer.classes(), layer.features())?;
     let known: Vec<usize> = channels.iter().copied().filter(|&c| c < table.features.ncols()).collect();
     Ok((table.index, table.features.select(Axis(1), &known)))
 }
@@ -172,19 +171,19 @@ fn run(
     channels: &[usize],
     progress: &dyn Progress,
 ) -> Result<(Vec<usize>, Array2<f32>), Error> {
-    let options = &classifier.options;
+    let onnx = classifier.onnx("maps of a layer")?;
     let (mut index, mut values) = (Vec::new(), Vec::new());
     let Some(map) = &mapped.map else { return Ok((index, Array2::zeros((0, channels.len())))) };
-    let session = mapped.map_session(&classifier.runtime, &options.session, options.budget.memory, 16)?;
+    let session = mapped.map_session(onnx.runtime(), onnx.session(), onnx.memory(), 16)?;
     let Some(mut session) = session else { return Ok((index, Array2::zeros((0, channels.len())))) };
     progress.start("run the layer", data.len() as u64);
     let all: Vec<usize> = (0..data.len()).collect();
     let batches = loader::batches(
         data.clone(),
-        classifier.preprocessing.clone(),
+        classifier.preprocessing().clone(),
         all,
         session.batching().size,
-        options.budget,
+        *classifier.budget(),
         None,
     );
     for batch in batches {

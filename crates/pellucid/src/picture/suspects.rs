@@ -1,18 +1,18 @@
 //! The pictures of a diagnosis: its first suspect neurons, each from a real picture that leaves it silent, and from noise.
 
-use super::PictureSettings;
+use super::Files;
+use super::draw::{Drawn, draw, keep, pictured};
 use super::response::Responses;
-use crate::run::RunDirectory;
-use crate::{Classifier, Error, Progress};
+use crate::{Classifier, Error, Progress, Warning};
 use ndarray::{Array1, Array2, Axis};
 use pellucid_classifier::illusion::results::PicturedNeuron;
 use pellucid_classifier::illusion::{
     Illusion, IllusionError, IllusionSettings, Network, ObjectiveKind, Studied, Target, mask, optimise,
 };
+use pellucid_classifier::network::{self, Taps};
 use pellucid_classifier::repair::sensitivity;
 use pellucid_classifier::results::Finding;
 use pellucid_classifier::scan::FeatureTable;
-use pellucid_runtime::TapSession;
 use pellucid_vision::augment::Augmentation;
 use pellucid_vision::dataset::Dataset;
 use pellucid_vision::picture::Picture;
@@ -29,6 +29,16 @@ pub(crate) struct Diagnosed<'a> {
     pub table: &'a FeatureTable,
 }
 
+/// Pictures of suspect neurons.
+#[derive(Debug, Default)]
+pub(crate) struct Suspects {
+    pub neurons: Vec<PicturedNeuron>,
+    /// Their files.
+    pub files: Files,
+    /// Why there are none.
+    pub warning: Option<Warning>,
+}
+
 /// Pictures of the neurons `suspects`, with the sensitivity score for the class of each.
 ///
 /// A neuron is pictured twice: from the real picture of its class that excites it least, changed until it responds, which
@@ -39,14 +49,12 @@ pub(crate) fn picture_suspects(
     diagnosed: &Diagnosed<'_>,
     suspects: &[Target],
     seed: u64,
-    directory: &RunDirectory,
-    warnings: &mut Vec<String>,
     progress: &dyn Progress,
-) -> Result<Vec<PicturedNeuron>, Error> {
-    match picture_all(classifier, diagnosed, suspects, seed, directory, progress) {
+) -> Result<Suspects, Error> {
+    match picture_all(classifier, diagnosed, suspects, seed, progress) {
         Err(error) if !matches!(error, Error::Illusion(IllusionError::Interrupted { .. })) => {
-            warnings.push(format!("no pictures of neurons were made: {error}"));
-            Ok(Vec::new())
+            let warning = Some(Warning::NoPictures { reason: error.to_string() });
+            Ok(Suspects { warning, ..Suspects::default() })
         }
         made => made,
     }
@@ -57,81 +65,71 @@ fn picture_all(
     diagnosed: &Diagnosed<'_>,
     suspects: &[Target],
     seed: u64,
-    directory: &RunDirectory,
     progress: &dyn Progress,
-) -> Result<Vec<PicturedNeuron>, Error> {
+) -> Result<Suspects, Error> {
     let Diagnosed { data, table } = *diagnosed;
     if suspects.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Suspects::default());
     }
-    let mut scores = Scores::new(classifier, table)?;
-    let illusion = IllusionSettings {
-        objective: ObjectiveKind::Channel,
-        steps: STEPS,
-        augmentation: Some(Augmentation { fill: FRAME, ..Augmentation::default() }),
-        seeds: 1,
-        seed,
-        session: classifier.options.session.clone(),
-        memory: classifier.options.budget.memory,
-        ..IllusionSettings::default()
-    };
+    let onnx = classifier.onnx("pictures of neurons")?;
+    let scores = Scores::new(classifier, table);
+    let illusion = IllusionSettings::default()
+        .with_objective(ObjectiveKind::Channel)
+        .with_steps(STEPS)
+        .with_augmentation(Augmentation { fill: FRAME, ..Augmentation::default() })
+        .with_seeds(1)
+        .with_seed(seed)
+        .with_session(onnx.session().clone())
+        .with_memory(onnx.memory());
     let studied = Studied {
-        model: &classifier.tapped,
-        preprocessing: &classifier.preprocessing,
-        classes: classifier.layer.classes(),
+        model: onnx.tapped(),
+        preprocessing: classifier.preprocessing(),
+        classes: classifier.layer().classes(),
         layer: None,
     };
-    let mut network = Network::compile(&classifier.runtime, &studied, None, &illusion)?;
+    let mut network = Network::compile(onnx.runtime(), &studied, None, &illusion)?;
     let texts = vec![Vec::new(); suspects.len()];
     // The neuron alone: a class logit of many units would draw the class instead.
     let alone: Vec<Target> = suspects.iter().map(|s| Target { channel: s.channel, class: None }).collect();
     let from_noise = optimise(&mut network, &alone, &texts, None, &illusion, progress)?;
-    let wanted = PictureSettings {
-        neurons: suspects.iter().map(|s| s.channel).collect(),
-        illusion: illusion.clone(),
-        ..PictureSettings::default()
-    };
-    let responses = Responses::known(classifier, data, table, &wanted);
-    let mut pictured = Vec::new();
+    let responses = Responses::known(classifier, data, table, suspects.iter().map(|s| s.channel))?;
+    let (mut neurons, mut files) = (Vec::new(), Files::new());
     for ((target, alone), noise) in suspects.iter().zip(&alone).zip(&from_noise) {
-        let shown = responses.of(target.channel, super::CROPS, directory)?;
+        let shown = responses.of(target.channel, super::CROPS, &mut files)?;
         let mut pictures = Vec::new();
         if let Some(index) = silent(table, target) {
-            let real = data.read(index, &classifier.options.budget)?;
-            let real = classifier.preprocessing.view(&real);
+            let real = data.view(index, classifier.preprocessing(), classifier.budget())?;
             let one = std::slice::from_ref(alone);
             let made = optimise(&mut network, one, &[Vec::new()], Some(&real), &illusion, progress)?;
-            let file = directory.write_bytes(&format!("neuron-{}-start.png", target.channel), &real.to_png()?)?;
+            let file = keep(&mut files, format!("neuron-{}-start.png", target.channel), &real)?;
             for one in &made {
-                let mut picture = super::write(classifier, one, "-from-picture", Some(&shown), None, &[], directory)?;
+                let drawn = Drawn { one, suffix: "-from-picture", data: Some(&shown) };
+                let mut picture = draw(classifier, drawn, None, &[], &mut files)?;
                 picture.start = Some(file.clone());
                 pictures.push(picture);
             }
         }
-        let mut picture = super::write(classifier, noise, "", Some(&shown), None, &[], directory)?;
+        let drawn = Drawn { one: noise, suffix: "", data: Some(&shown) };
+        let mut picture = draw(classifier, drawn, None, &[], &mut files)?;
         picture.sensitivity = scores.of(noise, target)?;
         pictures.push(picture);
-        pictured.push(super::pictured(classifier, target, pictures, Some(shown), true));
+        neurons.push(pictured(classifier, target, pictures, Some(shown), true));
     }
-    Ok(pictured)
+    Ok(Suspects { neurons, files, warning: None })
 }
 
 /// Sensitivity scores: the features of a whole picture against those of the neuron's heat region alone.
 struct Scores<'a> {
     classifier: &'a Classifier,
-    session: TapSession,
     means: Array2<f64>,
 }
 
 impl<'a> Scores<'a> {
-    fn new(classifier: &'a Classifier, table: &FeatureTable) -> Result<Self, Error> {
-        let options = &classifier.options;
-        let session =
-            classifier.tapped.scan_session(&classifier.runtime, &options.session, options.budget.memory, 1)?;
-        Ok(Self { classifier, session, means: sensitivity::class_means(table, classifier.layer.classes()) })
+    fn new(classifier: &'a Classifier, table: &FeatureTable) -> Self {
+        Self { classifier, means: sensitivity::class_means(table, classifier.layer().classes()) }
     }
 
-    fn of(&mut self, one: &Illusion, target: &Target) -> Result<Option<f64>, Error> {
+    fn of(&self, one: &Illusion, target: &Target) -> Result<Option<f64>, Error> {
         let side = one.picture.width() as usize;
         let region = one.map.as_ref().and_then(|map| mask::heat_region(map.view(), side, side));
         let (Some(class), Some(region)) = (target.class, region) else { return Ok(None) };
@@ -139,10 +137,10 @@ impl<'a> Scores<'a> {
         Ok(sensitivity::score(whole.view(), masked.view(), &self.means, class))
     }
 
-    fn features(&mut self, picture: &Picture) -> Result<Array1<f32>, Error> {
-        let input = self.classifier.preprocessing.run(picture).insert_axis(Axis(0));
-        let features = self.session.run(&input.into_dyn())?.pop().unwrap_or_default();
-        Ok(features.iter().copied().collect())
+    fn features(&self, picture: &Picture) -> Result<Array1<f32>, Error> {
+        let input = self.classifier.preprocessing().run(picture).insert_axis(Axis(0));
+        let given = network::forward(self.classifier.network(), &input.into_dyn(), Taps::Vectors)?;
+        Ok(given.features.row(0).to_owned())
     }
 }
 
