@@ -77,7 +77,7 @@ fn the_cue_is_found_by_itself_and_its_erasure_lifts_the_worst_group() {
 #[test]
 fn an_empty_list_of_neurons_is_refused() {
     let error = Stage::new().repair(&named(&[])).unwrap_err();
-    assert!(matches!(error, RepairError::NoNeurons) && error.to_string().contains("--auto"), "{error}");
+    assert!(matches!(error, RepairError::NoNeurons) && error.to_string().contains("`auto`"), "{error}");
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_loss_that_is_not_finite_is_refused_with_the_edits_name_and_what_to_do() {
     stage.train.features[[7, 1]] = f32::INFINITY;
     let error = stage.repair(&named(&[3])).unwrap_err();
     assert!(matches!(error, RepairError::Diverged(_)), "{error}");
-    assert!(error.to_string().contains("learning-rate"), "{error}");
+    assert!(error.to_string().contains("lower `learning_rate`"), "{error}");
 }
 
 #[test]

@@ -103,7 +103,7 @@ fn entries_of_configs_that_make_no_sense_are_named_with_their_file() {
         ("unet/config.json", format!("{{{size}: \"8\"}}"), "sample_size"),
         ("unet/config.json", format!("{{{size}: [4]}}"), "sample_size"),
         ("unet/config.json", format!("{{{size}: 18446744073709551615}}"), "sample_size"),
-        ("unet/config.json", format!("{{{size}: 1000000}}"), "--memory"),
+        ("unet/config.json", format!("{{{size}: 1000000}}"), "`memory`"),
         ("unet/config.json", r#"{"in_channels": -1, "sample_size": 4}"#.to_owned(), "in_channels"),
     ] {
         let folder = folder(&open, &[("unet/config.json", &format!("{{{size}: 4}}")), (file, &text)]);
@@ -160,7 +160,7 @@ fn a_shape_is_within_the_bound_on_memory_before_any_is_taken() {
         ["[3, 4294967296, 4294967296]", "[3, 9223372036854775807, 2]", "[3, 100000, 100000]", "[3, 20000, 20000]"]
     {
         let message = described(&format!("shape = {shape}"));
-        assert!(message.contains(shape) && message.contains("--memory"), "{message}");
+        assert!(message.contains(shape) && message.contains("`memory`"), "{message}");
     }
     for shape in ["[3, 0, 4]", "[0, 0, 0]"] {
         let message = described(&format!("shape = {shape}"));

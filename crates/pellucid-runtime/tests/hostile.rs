@@ -58,7 +58,7 @@ fn an_input_that_declares_more_than_is_allowed_is_refused_before_memory_is_taken
         let message = tap(&classifier(extents, convolution([1; 4]))).unwrap_err().to_string();
         assert!(message.starts_with("hostile.onnx: input 'x' of shape 1×3×"), "{message}");
         assert!(message.contains(&extents[0].to_string()) && message.contains("64 MiB allowed"), "{message}");
-        assert!(message.contains("--memory") && message.lines().count() == 1, "{message}");
+        assert!(message.contains("`memory`") && message.lines().count() == 1, "{message}");
     }
     // What the runtime's own arithmetic refuses first.
     let message = tap(&classifier([i64::MAX, 2], convolution([1; 4]))).unwrap_err().to_string();
@@ -81,7 +81,7 @@ fn values_that_no_file_declares_are_bounded_by_the_system() {
     assert!(matches!(&error, TapsError::Runtime(RuntimeError::Memory { allowed: MEMORY, .. })), "{error:?}");
     let message = error.to_string();
     assert!(message.starts_with("hostile.onnx: running it takes more memory than the 64 MiB"), "{message}");
-    assert!(message.contains("at the node 'c' (Conv)") && message.contains("--memory"), "{message}");
+    assert!(message.contains("at the node 'c' (Conv)") && message.contains("`memory`"), "{message}");
     assert!(message.lines().count() == 1, "{message}");
     assert!(peak() - held < MEMORY + (160 << 20), "{} bytes more", peak() - held);
     assert_eq!(rustix::process::getrlimit(rustix::process::Resource::Data), before);

@@ -149,7 +149,7 @@ fn two_heads_are_ambiguous_until_one_is_named() {
     nodes.push(Node::new("Gemm", &["f", "v"], &["z2"]));
     let m = model(nodes, vec![weights("w", &[6, 4]), weights("v", &[6, 2])], &["z1", "z2"]);
     let message = tap(&m).unwrap_err().to_string();
-    assert!(message.contains("'z1'") && message.contains("'z2'") && message.contains("--logits"), "{message}");
+    assert!(message.contains("'z1'") && message.contains("'z2'") && message.contains("`logits`"), "{message}");
     let names = TapNames { logits: Some("z2".into()), ..TapNames::default() };
     let t = verify_taps(&runtime(), &m, &names, None, None, &SessionOptions::default()).unwrap();
     assert_eq!(t.classes(), 2);
@@ -246,7 +246,7 @@ fn a_free_picture_size_asks_for_it() {
     m.graph.outputs = vec![Value::untyped("z")];
     m.graph.inputs = vec![Value::tensor("x", ElementType::F32, &[None, Some(3), None, None])];
     let error = tap(&m).unwrap_err();
-    assert!(error.to_string().contains("--input-shape x=1,3,224,224"), "{error}");
+    assert!(error.to_string().contains("`input_shape` x=1,3,224,224"), "{error}");
     let t =
         verify_taps(&runtime(), &m, &TapNames::default(), Some(&[3, 8, 8]), None, &SessionOptions::default()).unwrap();
     assert_eq!(t.input_shape, [1, 3, 8, 8]);

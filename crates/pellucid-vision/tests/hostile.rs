@@ -123,7 +123,7 @@ fn a_deep_png_takes_its_rgb_and_a_row() {
     assert_eq!((picture.width(), picture.height()), (2000, 1000));
     assert!(taken <= 6_000_000 + SLACK, "{taken}");
     let (message, taken) = peak(|| refusal(&file, &megabytes(5)));
-    assert!(message.contains("5.7 MiB needed, 5 MiB allowed") && message.contains("--max-file-memory"), "{message}");
+    assert!(message.contains("5.7 MiB needed, 5 MiB allowed") && message.contains("`file_memory`"), "{message}");
     assert!(taken <= SLACK, "{taken}");
 }
 
@@ -203,7 +203,7 @@ fn a_parquet_value_that_many_rows_repeat_is_decoded_a_few_at_a_time() {
     assert!(taken <= (32 << 20) + SLACK, "{taken}");
     let options = DatasetOptions { budget: megabytes(8), ..DatasetOptions::default() };
     let (message, taken) = peak(|| Dataset::open(&path, &options).unwrap_err().to_string());
-    assert!(message.contains("needed, 8 MiB allowed") && message.contains("--max-file-memory"), "{message}");
+    assert!(message.contains("needed, 8 MiB allowed") && message.contains("`file_memory`"), "{message}");
     assert!(taken <= SLACK, "{taken}");
 }
 
