@@ -5,10 +5,12 @@ use pellucid::attribution::AttributionSettings;
 use pellucid::data::Picture;
 use pellucid::network::{Score, Subject, Taps};
 use pellucid::{Classifier, OpenOptions, Question};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The most that a question may cost, in passes (and, for a map, the gradient's own time).
 const AIM: f64 = 1.3;
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(60);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -44,7 +46,11 @@ fn measure(model: &str, rounds: usize) -> Result<[f64; 4], Box<dyn std::error::E
     (network.forward(&input, Taps::Vectors)?, pellucid::why(&classifier, &picture, 8)?, ask()?);
     let mut times: [Vec<f64>; 4] = Default::default();
     for _ in 0..rounds {
-        let clock = |at: &mut Vec<f64>, start: Instant| at.push(1e3 * start.elapsed().as_secs_f64());
+        let clock = |at: &mut Vec<f64>, start: Instant| {
+            at.push(1e3 * start.elapsed().as_secs_f64());
+            // The threads of a session spin for a while after a pass, and would slow the next one.
+            std::thread::sleep(PAUSE);
+        };
         let start = Instant::now();
         let prepared = preprocessing.run(&picture).insert_axis(ndarray::Axis(0)).into_dyn();
         network.forward(&prepared, Taps::Vectors)?;
