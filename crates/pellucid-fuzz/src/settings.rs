@@ -16,8 +16,8 @@ pub fn preprocess(data: &[u8]) {
         0 => Preprocessing::from_json(text, "x.json"),
         1 => Preprocessing::from_timm_json(text, "x.json"),
         2 => Preprocessing::from_hf_json(text, "x.json"),
-        3 => return scratch::with_file("config.json", data, |path| beside(path)),
-        _ => return scratch::with_file("classes.txt", data, |path| class_names(path)),
+        3 => return scratch::with_file("config.json", data, beside),
+        _ => return scratch::with_file("classes.txt", data, class_names),
     };
     match read {
         Ok(found) => runs(&found, kind),

@@ -43,7 +43,9 @@ fn measure(model: &str, rounds: usize) -> Result<[f64; 4], Box<dyn std::error::E
     let question = Question::Class("1".to_owned());
     let ask = || pellucid::attribute(&classifier, &picture, &question, &["grad-cam"], &settings);
     // Compiled once, before the clock runs.
-    (network.forward(&input, Taps::Vectors)?, pellucid::why(&classifier, &picture, 8)?, ask()?);
+    network.forward(&input, Taps::Vectors)?;
+    pellucid::why(&classifier, &picture, 8)?;
+    ask()?;
     let mut times: [Vec<f64>; 4] = Default::default();
     for _ in 0..rounds {
         let clock = |at: &mut Vec<f64>, start: Instant| {

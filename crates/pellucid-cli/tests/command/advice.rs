@@ -48,8 +48,11 @@ fn no_library_spells_a_flag() {
 fn the_first_error_on_a_model_without_a_config_leads_to_a_result_when_it_is_obeyed_to_the_letter() {
     let stage = Stage::with_mistakes();
     std::fs::remove_file(stage.at("model.preprocess.json")).unwrap();
-    let first =
-        stage.run(&["scan", "model.onnx", "data"]).refused(&["no preprocessing is known", "--resize RULE", "--mean R,G,B"]);
+    let first = stage.run(&["scan", "model.onnx", "data"]).refused(&[
+        "no preprocessing is known",
+        "--resize RULE",
+        "--mean R,G,B",
+    ]);
     let (_, example) = first.err.trim_end().trim_end_matches(')').rsplit_once("usually ").unwrap();
     let arguments: Vec<&str> = ["scan", "model.onnx", "data"].into_iter().chain(example.split(' ')).collect();
     stage.run(&arguments).fine();

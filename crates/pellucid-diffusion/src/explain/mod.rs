@@ -117,10 +117,13 @@ fn possible(explainer: &dyn Explainer, subject: &mut Subject<'_>) -> Result<(), 
     Ok(())
 }
 
+/// Makes an explainer from its settings, or with its defaults.
+type Make = fn(Option<&Value>) -> Result<Arc<dyn Explainer>, DiffusionError>;
+
 /// A row of the list of explainers.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
-    make: fn(Option<&Value>) -> Result<Arc<dyn Explainer>, DiffusionError>,
+    make: Make,
 }
 
 impl Row {

@@ -21,7 +21,7 @@ enum Way {
     /// Latents are pictures whose black and white are these.
     Range([f32; 2]),
     /// An autoencoder.
-    Autoencoder(Autoencoder),
+    Autoencoder(Box<Autoencoder>),
 }
 
 /// A decoder, and the encoder beside it once it was needed.
@@ -83,7 +83,7 @@ impl Decoder {
             shift: shift as f32,
             decoded: None,
         };
-        Ok(Self { latent, way: Way::Autoencoder(autoencoder) })
+        Ok(Self { latent, way: Way::Autoencoder(Box::new(autoencoder)) })
     }
 
     /// Channels, height and width of a picture.
