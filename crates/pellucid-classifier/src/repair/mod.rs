@@ -6,6 +6,7 @@
 
 pub mod clusters;
 pub mod compare;
+pub mod compete;
 pub mod erase;
 pub mod loss;
 pub mod minimise;
