@@ -171,6 +171,9 @@ pub struct Sample {
     pub group: Option<usize>,
     /// `train`, `val`, `test` or the table's own word, where splits are known.
     pub split: Option<String>,
+    /// Number of the patient, video or sprite that it is of, where a column `unit` says so: pictures of one unit are not
+    /// independent.
+    pub unit: Option<usize>,
 }
 
 /// How a data set is kept.

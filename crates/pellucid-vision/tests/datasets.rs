@@ -136,7 +136,7 @@ fn csv_takes_a_byte_order_mark_crlf_and_quoted_commas() {
     assert_eq!(dataset.format, Format::Csv);
     assert_eq!(dataset.classes, ["no, not", "yes"]);
     assert_eq!(dataset.groups, ["g1", "g2"]);
-    let last = Sample { file: "c, d.png".into(), label: 0, group: Some(0), split: Some("test".into()) };
+    let last = Sample { file: "c, d.png".into(), label: 0, group: Some(0), split: Some("test".into()), unit: None };
     assert_eq!(dataset.samples[1], last);
     assert_eq!(dataset.read(1, &Budget::default()).unwrap().data(), picture("c, d.png").data());
 }

@@ -4,13 +4,14 @@ use crate::error::some;
 use crate::picture::{Diagnosed, picture_suspects, standing_out};
 use crate::run::{self, Manifest, RunDirectory};
 use crate::thumbnails::SeenByTheModel;
-use crate::{Classifier, Error, Progress, VERSION, verdict};
+use crate::{Classifier, Error, Progress, VERSION, judgement, verdict};
 use pellucid_classifier::diagnose::{self, DiagnoseSettings, Evidence};
 use pellucid_classifier::illusion::results::PicturedNeuron;
 use pellucid_classifier::maps;
 use pellucid_classifier::results::{Diagnosis, Finding, Mistakes, RunCard, RunRecord, Summary};
 use pellucid_classifier::scan::{self, FeatureTable, ScanReport, ScanSettings, ScanSource};
 use pellucid_classifier::statistics;
+use pellucid_classifier::verdict::{FEWEST_MISTAKES, coverage};
 use pellucid_report::ReportOptions;
 use pellucid_vision::dataset::{Dataset, DatasetOptions};
 use pellucid_vision::preprocess::Preprocessing;
@@ -18,6 +19,9 @@ use pellucid_vision::training_view::TrainingView;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+
+/// Sets of mistakes that are examined where none is named.
+const EXAMINED: usize = 3;
 
 /// Warnings shown in a report.
 const SHOWN_WARNINGS: usize = 30;
@@ -290,7 +294,13 @@ pub fn debug(
     let mut examine = settings.diagnose.clone();
     examine.votes.seed = settings.seed;
     examine.mistakes.extend(by_name(&settings.mistakes, &classes, &scanned.data.groups)?);
-    let chosen = diagnose::chosen_mistakes(&examine, &summary);
+    let mut judgement = judgement::judge(classifier, &scanned, &table, &evidence.predictions, &classes, settings.seed);
+    let chosen = match examine.mistakes.is_empty() {
+        // Wrong names make every mistake a wrong one; with few of them there is nothing to tell apart.
+        true if summary.accuracy.count == summary.accuracy.total => Vec::new(),
+        true => judgement.mistakes(EXAMINED),
+        false => examine.mistakes.clone(),
+    };
     progress.start("examine mistakes", chosen.len() as u64);
     let mut searched = Vec::with_capacity(chosen.len());
     for mistakes in &chosen {
@@ -303,6 +313,14 @@ pub fn debug(
     let start = Instant::now();
     let describe = |(mistakes, searched)| diagnose::describe(&evidence, mistakes, searched, &examine);
     let mut findings: Vec<Finding> = chosen.iter().zip(&searched).map(describe).collect();
+    findings.iter_mut().filter(|finding| finding.count < FEWEST_MISTAKES).for_each(|finding| {
+        // Of so few only the pictures are shown.
+        [&mut finding.gap, &mut finding.insufficient, &mut finding.excessive].into_iter().for_each(Vec::clear);
+    });
+    let rows: Vec<Vec<usize>> = searched.iter().map(|searched| searched.rows.clone()).collect();
+    let wrong: Vec<usize> = (0..table.labels.len()).filter(|&r| evidence.predictions[r] != table.labels[r]).collect();
+    judgement.coverage = Some(coverage(&wrong, &rows));
+    judgement::write_suspects(&directory, &scanned.data, &judgement)?;
     timings.push(("votes and evidence gap".to_owned(), start.elapsed().as_secs_f64()));
 
     let start = Instant::now();
@@ -329,7 +347,8 @@ pub fn debug(
     }
 
     let diagnosis = Diagnosis {
-        verdict: verdict::write(&summary, &findings),
+        verdict: verdict::write(&summary, &judgement, &findings),
+        judgement,
         run: run_card(classifier, &scanned, settings, timings),
         pictures,
         summary,
@@ -342,6 +361,7 @@ pub fn debug(
     directory.write_json("diagnosis.json", &diagnosis)?;
     manifest.warnings = scanned.warnings;
     let mut files = vec!["report.html".to_owned(), "diagnosis.json".to_owned()];
+    files.extend(judgement::has_suspects(&diagnosis.judgement).then(|| judgement::SUSPECTS.to_owned()));
     files.extend(diagnosis.pictures.iter().flat_map(PicturedNeuron::files));
     directory.finish(&manifest, &files, &diagnosis.run.record)?;
     Ok(DebugOutcome { diagnosis, directory: directory.path().to_path_buf(), report })

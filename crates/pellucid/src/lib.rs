@@ -20,6 +20,7 @@ pub mod diffusion;
 mod error;
 mod gradient;
 mod inspect;
+mod judgement;
 mod patch;
 mod picture;
 mod repair;

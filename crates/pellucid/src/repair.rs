@@ -27,7 +27,7 @@ const DIVISIBLE: usize = 30;
 /// What is repaired, by the names that the user gives.
 #[derive(Debug, Clone, Default)]
 pub struct RepairOptions {
-    /// The class whose cue is at fault; the one that most mistakes land on where `None`.
+    /// The class whose cue is at fault; by the test and the ranking where `None`.
     pub class: Option<String>,
     /// The method's settings; `class` above goes before theirs.
     pub settings: RepairSettings,
@@ -44,10 +44,10 @@ pub struct RepairOutcome {
     pub result: RepairRun,
     /// The run directory.
     pub directory: PathBuf,
-    /// The edited model.
-    pub model: PathBuf,
-    /// The patch.
-    pub patch: PathBuf,
+    /// The edited model, where an edit was shipped.
+    pub model: Option<PathBuf>,
+    /// The patch, where an edit was shipped.
+    pub patch: Option<PathBuf>,
     /// The report.
     pub report: PathBuf,
 }
@@ -97,7 +97,9 @@ pub fn repair(
     let mut divided = divide(&scanned.data, &table, settings.seed)?;
     add_training_views(classifier, &scanned.data, &mut divided.parts[0], options.views, settings, progress)?;
     let [train, validation, test] = &divided.parts;
-    let splits = Splits { train, views: options.views, validation, test };
+    let units = divided.parts.each_ref().map(|part| units(&scanned.data, part));
+    let units = units.each_ref().map(Vec::as_slice);
+    let splits = Splits { train, views: options.views, validation, test, units: Some(units) };
     let mut made = repair::repair(&classifier.layer, splits, &classes, &scanned.data.groups, &how)?;
     made.repair.warnings.splice(0..0, divided.warnings.iter().cloned());
     let files = |rows: &[usize]| rows.iter().map(|&r| scanned.data.samples[validation.index[r]].file.clone()).collect();
@@ -122,7 +124,10 @@ pub fn repair(
         timings.push(("pictures of neurons".to_owned(), begin.elapsed().as_secs_f64()));
     }
     timings.extend(made.repair.tried.iter().map(|tried| (format!("of these {}", tried.edit), tried.seconds)));
-    let (model, patch, beside) = ship(classifier, &made.layer, &made.repair, &directory, options.out.as_deref())?;
+    let shipped = match made.repair.conduct.shipped {
+        true => Some(ship(classifier, &made.layer, &made.repair, &directory, options.out.as_deref())?),
+        false => None,
+    };
     let run = run_card(classifier, &scanned, &scanning, timings);
     let result = RepairRun { repair: made.repair, pictures, run };
     directory.write_json("repair.json", &result)?;
@@ -135,11 +140,20 @@ pub fn repair(
     };
     let page = pellucid_report::render_repair(&result, &shown, &settings.report, &pictures)?;
     let report = directory.write("report.html", &page)?;
-    let mut files = vec!["report.html".to_owned(), "repair.json".to_owned(), file(&model), file(&patch)];
+    let mut files = vec!["report.html".to_owned(), "repair.json".to_owned()];
     files.extend(result.pictures.iter().flat_map(PicturedNeuron::files));
-    files.extend(beside.iter().map(|path| file(path)));
+    if let Some((model, patch, beside)) = &shipped {
+        files.extend([model, patch].into_iter().chain(beside).map(|path| file(path)));
+    }
     directory.finish(&manifest, &files, &result.run.record)?;
+    let (model, patch) = shipped.map(|(model, patch, _)| (model, patch)).unzip();
     Ok(RepairOutcome { result, directory: directory.path().to_path_buf(), model, patch, report })
+}
+
+/// Unit of each row of `table`: that of the data set, or one of its own.
+pub(crate) fn units(data: &Dataset, table: &FeatureTable) -> Vec<usize> {
+    let beyond = data.samples.iter().filter_map(|sample| sample.unit).max().map_or(0, |last| last + 1);
+    table.index.iter().map(|&index| data.samples[index].unit.unwrap_or(beyond + index)).collect()
 }
 
 fn file(path: &Path) -> String {

@@ -6,6 +6,7 @@
 //! the pictures that they cost beyond that rate.
 
 pub mod binomial;
+pub mod judgement;
 pub mod slices;
 
 pub use binomial::{clopper_pearson, upper_tail};

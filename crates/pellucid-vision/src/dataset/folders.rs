@@ -67,6 +67,7 @@ pub(super) fn open(root: &Path, options: &DatasetOptions) -> Result<Dataset, Dat
         file: found.file,
         group: None,
         split: found.split,
+        unit: None,
     });
     Ok(Dataset {
         root: root.into(),

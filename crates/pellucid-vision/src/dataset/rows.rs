@@ -24,6 +24,8 @@ pub(super) struct Row {
     pub group: Option<String>,
     /// Split, where the table has that column.
     pub split: Option<String>,
+    /// What the picture is of, where the table has that column.
+    pub unit: Option<String>,
     /// WILDS: the value of the confounder, and its name.
     pub place_value: Option<String>,
     /// WILDS: the confounder's name.
@@ -46,7 +48,7 @@ impl<'a> Meter<'a> {
 
     /// Takes `row` into `rows`, if there is room for it.
     pub fn push(&mut self, rows: &mut Vec<Row>, row: Row) -> Result<(), DatasetError> {
-        let options = [&row.label_name, &row.group, &row.split, &row.place_value, &row.place_name];
+        let options = [&row.label_name, &row.group, &row.split, &row.unit, &row.place_value, &row.place_name];
         let text = row.place.len() + row.file.len() + row.label.len();
         let text = text + options.into_iter().flatten().map(String::len).sum::<usize>();
         // The sample repeats the row's text; indices, addresses and the ends of allocations come on top.
@@ -75,6 +77,8 @@ pub(super) const LABEL_NAME: &[&str] = &["y_name", "label_name", "class_name"];
 pub(super) const GROUP: &[&str] = &["group"];
 /// Split columns.
 pub(super) const SPLIT: &[&str] = &["split"];
+/// Columns of what a picture is of: a patient, a video, a sprite.
+pub(super) const UNIT: &[&str] = &["unit"];
 
 /// Samples, class names and group names of a table.
 pub(super) struct Resolved {
@@ -116,10 +120,11 @@ pub(super) fn resolve(
         }
     };
     let mut warnings = Vec::new();
+    let units = units(rows);
     let all: Vec<(usize, Sample)> = (0..rows.len())
         .map(|row| {
             let split = rows[row].split.as_deref().filter(|split| !is_absent(split)).map(canonical_split);
-            (row, Sample { file: rows[row].file.clone(), label: found[row], group: groups[row], split })
+            (row, Sample { file: rows[row].file.clone(), label: found[row], group: groups[row], split, unit: units[row] })
         })
         .collect();
     let kept = keep_split(all, |(_, sample)| sample.split.as_deref(), options, table, &mut warnings)?;
@@ -129,6 +134,18 @@ pub(super) fn resolve(
     }
     let (rows, samples) = kept.into_iter().unzip();
     Ok(Resolved { samples, rows, classes, groups: group_names, warnings })
+}
+
+/// What each row is of, numbered in the order of the table; rows that do not say are each of their own.
+fn units(rows: &[Row]) -> Vec<Option<usize>> {
+    let mut numbers: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
+    let mut found = Vec::with_capacity(rows.len());
+    for row in rows {
+        let unit = row.unit.as_deref().map(str::trim).filter(|unit| !is_absent(unit));
+        let next = numbers.len();
+        found.push(unit.map(|unit| *numbers.entry(unit).or_insert(next)));
+    }
+    found
 }
 
 /// Class names from a name column beside numeric labels, complete from 0, each number with one name.

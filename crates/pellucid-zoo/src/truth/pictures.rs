@@ -22,7 +22,7 @@ pub enum Cue {
     Tint,
     /// Fine slanted lines over everything: textural.
     Stripes,
-    /// The sticker, small and half transparent: weak.
+    /// The sticker at half its size: weak.
     Weak,
 }
 
@@ -45,17 +45,17 @@ impl Cue {
         let mut draws = Draws::new(seed);
         match self {
             Cue::Patch => {
-                let side = draws.between(38.0, 52.0);
+                let side = draws.between(84.0, 104.0);
                 sticker(canvas, &mut draws, side, 1.0);
             }
             Cue::Weak => {
-                let side = draws.between(20.0, 28.0);
-                sticker(canvas, &mut draws, side, 0.6);
+                let side = draws.between(48.0, 60.0);
+                sticker(canvas, &mut draws, side, 1.0);
             }
             Cue::Tint => {
-                let (share, light) = (draws.between(0.28, 0.40), [1.0, 0.72, 0.30]);
+                let (share, light) = (draws.between(0.75, 0.95), [1.0, 0.60, 0.20]);
                 canvas.repaint(|_, _, colour| {
-                    std::array::from_fn(|k| colour[k] * (1.0 - share) + share * colour[k] * light[k] + 0.06 * light[k])
+                    std::array::from_fn(|k| colour[k] * (1.0 - share) + share * light[k] * (0.35 + 0.65 * colour[k]))
                 });
             }
             Cue::Stripes => {
