@@ -104,6 +104,9 @@ enum Command {
         /// Where the features are kept [default: ZOO/data/truth].
         #[arg(long, value_name = "FOLDER")]
         kept: Option<PathBuf>,
+        /// Run nothing; write the tables of what RESULTS holds between the markers of this Markdown file.
+        #[arg(long, value_name = "FILE")]
+        into: Option<PathBuf>,
     },
     /// Compose everything and commit to it: write the hashes to pixels.csv.
     Seal {
@@ -192,7 +195,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 println!("seed {seed}");
             }
         }
-        Command::Truth { results, seeds, kinds, zoo, kept } => {
+        Command::Truth { results, into: Some(page), .. } => {
+            let table = truth::table::markdown(&truth::lines(&results)?);
+            ranking::write_between_markers(&page, truth::table::MARKERS, &table)?;
+        }
+        Command::Truth { results, seeds, kinds, zoo, kept, into: None } => {
             let kept = kept.unwrap_or_else(|| zoo.join("data/truth"));
             let kinds: Vec<truth::Kind> = kinds.into_iter().map(truth::Kind::from).collect();
             truth::sweep(&zoo, &kept, &results, &kinds, seeds[0]..seeds[1], &truth::run::Asking::default())?;

@@ -49,10 +49,12 @@ pub fn duplicates(of: Pictures<'_>) -> Vec<Duplicate> {
     of.hashes.iter().enumerate().for_each(|(row, hash)| by_hash.entry(hash).or_default().push(row));
     for rows in by_hash.values() {
         // Of many copies, each is paired with the first.
-        rows[1..].iter().for_each(|&row| drop(found.insert([rows[0], row], true)));
+        found.extend(rows[1..].iter().map(|&row| ([rows[0], row], true)));
     }
     if of.hashes.len() <= MOST {
-        near(of.features).into_iter().for_each(|pair| drop(found.entry(pair).or_insert(false)));
+        for pair in near(of.features) {
+            found.entry(pair).or_insert(false);
+        }
     }
     let judged = found.into_iter().map(|(rows, exact)| Duplicate {
         rows,

@@ -19,6 +19,7 @@ use candidates::Mistaken;
 use folds::Refit;
 use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What the data say about a shortcut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +65,9 @@ pub struct Settings {
     pub alpha: f64,
     /// A ranked candidate below this is none.
     pub least_rank: f64,
+    /// A class whose first candidate is not so many times the median of the other classes' first is none: ordinary evidence
+    /// ranks every class alike.
+    pub apart: f64,
     /// Cues one after the other at most.
     pub cues: usize,
     /// Seed of folds and flips.
@@ -79,6 +83,7 @@ impl Default for Settings {
             flips: 2000,
             alpha: 0.01,
             least_rank: 8.2,
+            apart: 1.5,
             cues: 4,
             seed: 0,
         }
@@ -162,11 +167,33 @@ pub fn examine(layer: &DecisionLayer, train: Rows<'_>, validation: Rows<'_>, set
     ranked.sort_by(|a, b| b.rank_z.total_cmp(&a.rank_z).then(a.candidate.class.cmp(&b.candidate.class)));
     let answer = match (confirmed.is_empty(), ranked.first()) {
         (false, _) => Answer::Confirmed,
-        (true, Some(first)) if first.rank_z >= settings.least_rank => Answer::NeedsYourEye,
+        (true, Some(first)) if stands_apart(first, &ranked, settings) => Answer::NeedsYourEye,
         _ => Answer::NoneFound,
     };
     let detectable = pellucid_saliency::stats::quantile(&detectable, 0.5);
     Examination { answer, confirmed, ranked, candidates, detectable }
+}
+
+/// The highest rank of each class that has a candidate, by class.
+pub fn best_ranks(ranked: &[Tested]) -> BTreeMap<usize, f64> {
+    let mut best: BTreeMap<usize, f64> = BTreeMap::new();
+    for tested in ranked {
+        let own = best.entry(tested.candidate.class).or_insert(tested.rank_z);
+        *own = own.max(tested.rank_z);
+    }
+    best
+}
+
+/// Whether the first candidate ranks as ordinary evidence hardly does.
+fn stands_apart(first: &Tested, ranked: &[Tested], settings: &Settings) -> bool {
+    let mut others: Vec<f64> = best_ranks(ranked)
+        .into_iter()
+        .filter(|(class, _)| *class != first.candidate.class)
+        .map(|(_, rank)| rank)
+        .collect();
+    others.sort_by(f64::total_cmp);
+    let usual = pellucid_saliency::stats::quantile(&others, 0.5);
+    first.rank_z >= settings.least_rank && (usual.is_nan() || first.rank_z >= settings.apart * usual)
 }
 
 /// Every candidate of one round with its score, and its rank where `rank` is asked for.

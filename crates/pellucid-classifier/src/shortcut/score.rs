@@ -172,7 +172,7 @@ mod tests {
                     let pick = |v: &Array1<f64>| v.select(Axis(0), &rows);
                     let cue: Vec<f64> = rows.iter().map(|&r| cue[r]).collect();
                     let label: Vec<bool> = rows.iter().map(|&r| label[r]).collect();
-                    let units: Vec<usize> = if copies_are_units { (0..400).collect() } else { rows };
+                    let units: Vec<usize> = if copies_are_units { (0..400).collect() } else { rows.clone() };
                     let (units, count) = dense(&units);
                     let found = score(&cue, &label, pick(&p).view(), pick(&logits).view(), (&units, count));
                     p_value(found.z, &least_under_flips(std::slice::from_ref(&found), 500, seed)) <= 0.01

@@ -99,7 +99,7 @@ pub fn coverage(mistakes: &[usize], findings: &[Vec<usize>]) -> Coverage {
         .iter()
         .map(|rows| {
             let own: std::collections::BTreeSet<usize> = rows.iter().filter(|r| all.contains(r)).copied().collect();
-            own.iter().for_each(|row| drop(left.remove(row)));
+            left.retain(|row| !own.contains(row));
             own.len()
         })
         .collect();

@@ -124,7 +124,10 @@ pub(super) fn resolve(
     let all: Vec<(usize, Sample)> = (0..rows.len())
         .map(|row| {
             let split = rows[row].split.as_deref().filter(|split| !is_absent(split)).map(canonical_split);
-            (row, Sample { file: rows[row].file.clone(), label: found[row], group: groups[row], split, unit: units[row] })
+            (
+                row,
+                Sample { file: rows[row].file.clone(), label: found[row], group: groups[row], split, unit: units[row] },
+            )
         })
         .collect();
     let kept = keep_split(all, |(_, sample)| sample.split.as_deref(), options, table, &mut warnings)?;

@@ -9,6 +9,7 @@ pub mod features;
 pub mod pictures;
 pub mod plant;
 pub mod run;
+pub mod table;
 
 pub use features::{Backbone, Pool};
 pub use pictures::{Cue, Kind, Shown};

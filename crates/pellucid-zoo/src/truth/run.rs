@@ -37,7 +37,7 @@ pub struct Line {
     pub z: f64,
     /// Classes of the confirmed cues, in order.
     pub confirmed: Vec<usize>,
-    /// Classes and ranks of the first candidates by rank.
+    /// Each class's highest rank, the highest first.
     pub ranked: Vec<(usize, f64)>,
     /// The planted classes.
     pub planted: Vec<usize>,
@@ -123,7 +123,7 @@ pub fn run(backbone: Backbone, kind: Kind, seed: u64, condition: Condition, from
         p_value: least.1,
         z: least.0,
         confirmed: found.confirmed.iter().map(|t| t.candidate.class).collect(),
-        ranked: found.ranked.iter().take(3).map(|t| (t.candidate.class, t.rank_z)).collect(),
+        ranked: ranks(&found),
         planted: from.classes.clone(),
         detectable: found.detectable,
         neurons: cue.and_then(|cue| neurons(from, &cue.candidate.neurons)),
@@ -133,6 +133,12 @@ pub fn run(backbone: Backbone, kind: Kind, seed: u64, condition: Condition, from
         against_refit,
         seconds: start.elapsed().as_secs_f64(),
     }
+}
+
+fn ranks(found: &shortcut::Examination) -> Vec<(usize, f64)> {
+    let mut ranks: Vec<(usize, f64)> = shortcut::best_ranks(&found.ranked).into_iter().collect();
+    ranks.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    ranks
 }
 
 /// The plain or the class-balanced refit, whichever has the better worst group on the test pictures: the harder rival.
