@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 pub const NEAR: f32 = 0.999;
 /// The same for features less their mean.
 const NEAR_CENTRED: f32 = 0.99;
+/// With fewer features than this, different pictures have the same direction.
+const FEWEST_FEATURES: usize = 32;
 /// Above this many pictures only the hashes are compared.
 pub const MOST: usize = 20_000;
 
@@ -51,7 +53,7 @@ pub fn duplicates(of: Pictures<'_>) -> Vec<Duplicate> {
         // Of many copies, each is paired with the first.
         found.extend(rows[1..].iter().map(|&row| ([rows[0], row], true)));
     }
-    if of.hashes.len() <= MOST {
+    if of.hashes.len() <= MOST && of.features.ncols() >= FEWEST_FEATURES {
         for pair in near(of.features) {
             found.entry(pair).or_insert(false);
         }
