@@ -97,7 +97,7 @@ pub enum Error {
     /// Model and class names disagree.
     #[error(
         "{model} has {logits} logits, but there are {names} class names ({from}); give one name for each logit, in their \
-         order, with {classes} FILE", classes = Setting::Classes)]
+         order, with {set_classes} FILE", set_classes = Setting::Classes)]
     ClassNames {
         /// The model.
         model: PathBuf,
@@ -111,8 +111,8 @@ pub enum Error {
     /// Model and data set disagree about the classes.
     #[error(
         "{model} has {logits} logits, but {data} has {classes} classes ({names}); labels are indices into the logits. \
-         Give the model's own class names with {classes} FILE (one a line, in the order of the logits), so that labels \
-         are matched by name", classes = Setting::Classes)]
+         Give the model's own class names with {set_classes} FILE (one a line, in the order of the logits), so that labels \
+         are matched by name", set_classes = Setting::Classes)]
     Classes {
         /// The model.
         model: PathBuf,

@@ -31,6 +31,7 @@ mod error;
 mod gradient;
 mod input;
 mod inspect;
+mod judgement;
 mod patch;
 mod picture;
 mod repair;
