@@ -268,6 +268,15 @@ impl Preprocessing {
         self.normalise(&self.view(picture), out);
     }
 
+    /// The model's input of what it sees: [`Preprocessing::run`] of a picture, from its [`Preprocessing::view`].
+    pub fn of_view(&self, view: &Picture) -> Array3<f32> {
+        let mut values = Array3::zeros(self.shape());
+        if let Some(slice) = values.as_slice_mut() {
+            self.normalise(view, slice);
+        }
+        values
+    }
+
     /// The resized and cropped 8-bit picture that the model sees, for overlays: width × height of
     /// the input, in RGB whatever the model's channel order.
     pub fn view(&self, picture: &Picture) -> Picture {

@@ -3,7 +3,7 @@
 use crate::input::{OnePicture, Taken};
 use crate::why::OPACITY;
 use crate::{Classifier, Error};
-use ndarray::{Array2, ArrayD, Axis};
+use ndarray::{Array2, ArrayD};
 use pellucid_classifier::attribution::{
     self, Attribution, AttributionError, AttributionSettings, METHODS, Method, Subject,
 };
@@ -69,12 +69,16 @@ pub fn attribute(
     let methods = named(methods)?;
     let Taken { seen, input } = picture.into().take(classifier)?;
     let preprocessing = classifier.preprocessing();
-    let gray = Picture::from_fn(seen.width(), seen.height(), |_, _| [127; 3]);
-    let gray = preprocessing.run(&gray).insert_axis(Axis(0)).into_dyn();
     let (subject, title) = subject(classifier, question, &input)?;
     let channels_first = preprocessing.layout == Layout::Nchw;
-    let maps =
-        attribution::attribute(classifier.network(), [&input, &gray], channels_first, subject, &methods, settings)?;
+    let maps = attribution::attribute(
+        classifier.network(),
+        [&input, classifier.gray()],
+        channels_first,
+        subject,
+        &methods,
+        settings,
+    )?;
     Ok(Attributions { subject, title, maps, seen })
 }
 

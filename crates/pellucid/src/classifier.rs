@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::error::some;
-use ndarray::{ArrayD, IxDyn};
+use ndarray::{ArrayD, Axis, IxDyn};
 use pellucid_classifier::head;
 use pellucid_classifier::layer::DecisionLayer;
 use pellucid_classifier::network::{self, Network, OnnxNetwork, Taps};
@@ -10,9 +10,10 @@ use pellucid_graph::{Head, Model, TapNames};
 use pellucid_guard::Budget;
 use pellucid_runtime::{Runtime, SessionOptions, TOLERANCE, verify_taps};
 use pellucid_vision::names;
+use pellucid_vision::picture::Picture;
 use pellucid_vision::preprocess::{Preprocessing, PreprocessingOverrides};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// How a classifier is opened.
 #[derive(Debug, Clone, Default)]
@@ -58,6 +59,8 @@ pub struct Classifier {
     path: Arc<Path>,
     model_hash: Arc<str>,
     options: Arc<OpenOptions>,
+    /// A gray picture as the network reads it, batch 1: made when it is first asked for.
+    gray: Arc<OnceLock<ArrayD<f32>>>,
 }
 
 impl Classifier {
@@ -120,6 +123,7 @@ impl Classifier {
             path: path.into(),
             model_hash: model_hash.into(),
             options: Arc::new(options.clone()),
+            gray: Arc::default(),
         }
     }
 
@@ -185,6 +189,14 @@ impl Classifier {
     /// Bounds on everything whose size a file decides.
     pub(crate) fn budget(&self) -> &Budget {
         &self.options.budget
+    }
+
+    /// A gray picture as the network reads it, batch 1: the absence that maps are measured against.
+    pub(crate) fn gray(&self) -> &ArrayD<f32> {
+        self.gray.get_or_init(|| {
+            let gray = Picture::from_fn(self.preprocessing.width, self.preprocessing.height, |_, _| [127; 3]);
+            self.preprocessing.run(&gray).insert_axis(Axis(0)).into_dyn()
+        })
     }
 
     /// The ONNX network, which jobs need that edit or join graphs.

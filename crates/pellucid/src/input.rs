@@ -69,7 +69,11 @@ impl OnePicture {
             Self::Memory(content) => content,
         };
         let (seen, input) = match content {
-            Content::Picture(picture) => (preprocessing.view(&picture), preprocessing.run(&picture)),
+            Content::Picture(picture) => {
+                let seen = preprocessing.view(&picture);
+                let input = preprocessing.of_view(&seen);
+                (seen, input)
+            }
             Content::Prepared(input) if input.shape() == preprocessing.shape() => {
                 (prepared::shown(input.view(), preprocessing), input)
             }

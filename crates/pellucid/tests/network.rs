@@ -89,16 +89,18 @@ impl Network for Written {
 }
 
 fn open(stage: &Stage, network: Arc<Written>) -> Classifier {
-    let names = vec!["bright".to_owned(), "dark".to_owned()];
-    let options = OpenOptions::default().with_class_names(names);
-    Classifier::from_network(network, stage.open().preprocessing().clone(), &options).unwrap()
+    Classifier::from_network(network, stage.open().preprocessing().clone(), &named()).unwrap()
+}
+
+fn named() -> OpenOptions {
+    OpenOptions::default().with_class_names(vec!["bright".to_owned(), "dark".to_owned()])
 }
 
 #[test]
 fn a_live_network_is_scanned_debugged_and_attributed_as_its_onnx_file_is() {
     let stage = Stage::new();
     let live = open(&stage, Arc::new(Written::offering(&[Offer::FeatureMap, Offer::Gradient])));
-    let file = stage.open();
+    let file = Classifier::open(stage.at("model.onnx"), &named()).unwrap();
     let found = [&live, &file].map(|c| pellucid::debug(c, stage.at("data"), &stage.settings(), &Silent).unwrap());
     let [a, b] = [&found[0].diagnosis, &found[1].diagnosis];
     assert_eq!((&a.verdict, &a.summary), (&b.verdict, &b.summary));
