@@ -6,7 +6,7 @@ use pellucid_guard::seal::{self, Found};
 use pellucid_runtime::progress::Progress;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A folder of finished results, or none.
 #[derive(Debug, Clone, Default)]
@@ -18,13 +18,9 @@ impl Store {
         Self::default()
     }
 
-    /// Results in `folder`, which is made; a file there may have `most` bytes.
-    ///
-    /// # Errors
-    /// [`DiffusionError::Cache`] where the folder cannot be made.
-    pub fn at(folder: &Path, most: u64) -> Result<Self, DiffusionError> {
-        std::fs::create_dir_all(folder).map_err(|e| unwritable(folder.to_path_buf(), &e))?;
-        Ok(Self(Some((folder.to_path_buf(), most))))
+    /// Results in `folder`, which is made when the first is kept; a file there may have `most` bytes.
+    pub fn at(folder: impl Into<PathBuf>, most: u64) -> Self {
+        Self(Some((folder.into(), most)))
     }
 
     /// What is kept as `stem` (the file's name, without hash and ending), if that is what was written and `fits`; else what
@@ -56,6 +52,7 @@ impl Store {
         }
         let made = compute()?;
         let failed = |e: &dyn std::fmt::Display| unwritable(folder.join(format!("{stem}.json")), e);
+        std::fs::create_dir_all(folder).map_err(|e| unwritable(folder.clone(), &e))?;
         let text = serde_json::to_vec(&made).map_err(|e| failed(&e))?;
         seal::write(folder, stem, "json", &text).map_err(|e| failed(&e))?;
         Ok(made)
@@ -91,7 +88,7 @@ mod tests {
     #[test]
     fn a_kept_result_is_used_only_if_it_is_what_was_written_and_fits() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::at(folder.path(), 100).unwrap();
+        let store = Store::at(folder.path(), 100);
         let heard = Heard::default();
         let get = |value: Vec<f64>, length: usize| {
             store.load_or_compute("map-0001", &heard, |known: &Vec<f64>| known.len() == length, || Ok(value)).unwrap()

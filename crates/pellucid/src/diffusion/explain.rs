@@ -33,7 +33,7 @@ pub fn explain(
     let mut answers = Vec::with_capacity(settings.explainers.len());
     for explainer in &settings.explainers {
         let own = json!({ explainer.id(): explainer.settings() });
-        let store = store(pipeline, &prompt.text, settings, &own)?;
+        let store = store(pipeline, &prompt.text, settings, &own);
         let mut subject = Subject { pipeline, trajectory: &trajectory, store: &store, progress };
         let outcome = clock.time(explainer.id(), || run(explainer.as_ref(), &mut subject))?;
         let (id, title) = (explainer.id().to_owned(), explainer.title().to_owned());
@@ -44,7 +44,7 @@ pub fn explain(
     }
     let faithfulness = match settings.faithfulness {
         Some(wanted) => {
-            let store = store(pipeline, &prompt.text, settings, &settings.canonical())?;
+            let store = store(pipeline, &prompt.text, settings, &settings.canonical());
             clock.time("faithfulness", || games(pipeline, &trajectory, &answers, wanted, &store, progress))?
         }
         None => Vec::new(),
@@ -67,12 +67,12 @@ pub fn explain(
 }
 
 /// Where results that `deciding` decides, for this prompt and trajectory, are kept.
-fn store(pipeline: &Pipeline, prompt: &str, settings: &ExplainSettings, deciding: &Value) -> Result<Store, Error> {
-    let Some(cache) = &settings.cache else { return Ok(Store::nowhere()) };
+fn store(pipeline: &Pipeline, prompt: &str, settings: &ExplainSettings, deciding: &Value) -> Store {
+    let Some(cache) = &settings.cache else { return Store::nowhere() };
     let key = json!({
         "prompt": prompt, "model": pipeline.hash, "trajectory": settings.trajectory, "by": deciding, "version": VERSION,
     });
-    Ok(Store::at(&cache.join(&hash(&key)[..24]), pipeline.options.budget.file_memory)?)
+    Store::at(cache.join(&hash(&key)[..24]), pipeline.options.budget.file_memory)
 }
 
 /// Why there is nothing at all, where there is nothing because explainers failed.
