@@ -149,7 +149,8 @@ fn candidate(
     let mut order: Vec<usize> =
         (0..shares.len()).filter(|&j| shares[j] > 0.0 && (says(j) > 0.0) == for_class).collect();
     order.sort_by(|&a, &b| shares[b].total_cmp(&shares[a]).then(a.cmp(&b)));
-    order.truncate(suspects);
+    // A cue is some of the features; most of them together are the class itself.
+    order.truncate(suspects.min(layer.features().div_ceil(4)));
     let weights: Vec<f64> = order.iter().map(|&j| says(j)).collect();
     let mut found =
         Candidate { class, side, direction, mistakes, neurons: order, weights, threshold: 0.0, separation: 0.0 };

@@ -82,7 +82,7 @@ impl Default for Settings {
             suspects: 20,
             flips: 2000,
             alpha: 0.01,
-            least_rank: 8.2,
+            least_rank: 10.0,
             apart: 1.5,
             cues: 4,
             seed: 0,
@@ -273,7 +273,7 @@ mod tests {
     use pellucid_saliency::stats::random::stream;
     use rand::Rng;
 
-    /// Pictures of four classes: 12 features of the object (with noise), 4 of a cue of class 0, 8 of nothing.
+    /// Pictures of four classes: 40 features of the object, 8 of a cue of class 0, 16 of nothing, all with noise.
     struct World {
         features: Array2<f32>,
         labels: Vec<usize>,
@@ -285,10 +285,10 @@ mod tests {
         let mut random = stream(seed, 0);
         let labels: Vec<usize> = (0..rows).map(|i| i % 4).collect();
         let cue: Vec<bool> = labels.iter().map(|&y| random.random_bool(rate[usize::from(y != 0)])).collect();
-        let features = Array2::from_shape_fn((rows, 24), |(i, j)| {
+        let features = Array2::from_shape_fn((rows, 64), |(i, j)| {
             let noise = random.random::<f32>() * 1.6;
-            let object = if j < 12 && j % 4 == labels[i] { 0.75 } else { 0.0 };
-            let mark = if (12..16).contains(&j) && cue[i] { 1.2 } else { 0.0 };
+            let object = if j < 40 && j % 4 == labels[i] { 0.3 } else { 0.0 };
+            let mark = if (40..48).contains(&j) && cue[i] { 0.6 } else { 0.0 };
             noise + object + mark
         });
         World { features, labels, units: (0..rows).collect() }
