@@ -69,8 +69,8 @@ pub struct Mistaken<'a> {
     pub predicted: &'a [usize],
 }
 
-/// Every candidate, by class, side and direction, with `suspects` neurons at most.
-pub fn candidates(from: Mistaken<'_>, layer: &DecisionLayer, suspects: usize) -> Vec<Candidate> {
+/// Every candidate, by class, side, direction and each of the `sizes`: suspects at most.
+pub fn candidates(from: Mistaken<'_>, layer: &DecisionLayer, sizes: &[usize]) -> Vec<Candidate> {
     let usual = usual(from, layer.classes());
     let mut found = Vec::new();
     for class in 0..layer.classes() {
@@ -85,7 +85,14 @@ pub fn candidates(from: Mistaken<'_>, layer: &DecisionLayer, suspects: usize) ->
             }
             for direction in [Direction::Excessive, Direction::Insufficient] {
                 let shares = shares(from, &rows, layer, &usual, direction);
-                found.extend(candidate(from, class, side, direction, rows.len(), &shares, layer, suspects));
+                let mut last = 0;
+                for &size in sizes {
+                    let made = candidate(from, class, side, direction, rows.len(), &shares, layer, size);
+                    // A list that ends sooner is the same for every larger size.
+                    let Some(made) = made.filter(|made| made.neurons.len() > last) else { continue };
+                    last = made.neurons.len();
+                    found.push(made);
+                }
             }
         }
     }
@@ -149,7 +156,8 @@ fn candidate(
     let mut order: Vec<usize> =
         (0..shares.len()).filter(|&j| shares[j] > 0.0 && (says(j) > 0.0) == for_class).collect();
     order.sort_by(|&a, &b| shares[b].total_cmp(&shares[a]).then(a.cmp(&b)));
-    order.truncate(suspects);
+    // A cue is some of the features; most of them together are the class itself.
+    order.truncate(suspects.min(layer.features().div_ceil(4)));
     let weights: Vec<f64> = order.iter().map(|&j| says(j)).collect();
     let mut found =
         Candidate { class, side, direction, mistakes, neurons: order, weights, threshold: 0.0, separation: 0.0 };

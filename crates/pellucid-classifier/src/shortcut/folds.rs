@@ -76,7 +76,7 @@ impl Reduced {
         let count = DIRECTIONS.min(features.ncols()).min(features.nrows().max(1));
         let scale = mean_variance(features).sqrt() as f32;
         let directions = if count == features.ncols() {
-            Array2::eye(count)
+            return Self { rows: centred / scale, mean, directions: Array2::eye(count), scale };
         } else {
             let mut random = stream(0x5AB5, 0);
             let mut basis = Array2::from_shape_simple_fn((count, features.ncols()), || random.random::<f32>() - 0.5);
@@ -91,7 +91,7 @@ impl Reduced {
     }
 
     /// A layer on the coordinates as a layer on the features.
-    fn unfold(&self, layer: &DecisionLayer) -> DecisionLayer {
+    pub fn unfold(&self, layer: &DecisionLayer) -> DecisionLayer {
         let weight = layer.weight.dot(&self.directions) / self.scale;
         let bias = &layer.bias - &weight.dot(&self.mean);
         DecisionLayer { weight, bias }

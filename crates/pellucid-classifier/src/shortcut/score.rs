@@ -1,7 +1,7 @@
 //! The score test (METHODS A7): given the recalibrated confidence, does a cue say anything about the label?
 //!
 //! With r = 1[y = c] − p_c, w = p_c (1 − p_c) and x whether the cue is present, intercept and class logit are projected out of
-//! x under the weights w, and
+//! x under the weights w (not the class's log odds as well: where a model leans on a cue, these *are* the cue), and
 //!
 //! ```text
 //! U = Σ x̃ r,   summed within units,   z = U / √Σ_units u²
@@ -47,7 +47,8 @@ pub fn score(
     units: (&[usize], usize),
 ) -> Score {
     let weights: Vec<f64> = p.iter().map(|p| p * (1.0 - p)).collect();
-    let left = projected(present, &weights, logits);
+    let logits: Vec<f64> = logits.to_vec();
+    let left = projected(present, &weights, &[&logits]);
     let mut sums = Array1::<f64>::zeros(units.1);
     for (i, &unit) in units.0.iter().enumerate() {
         sums[unit] += left[i] * (f64::from(u8::from(is_class[i])) - p[i]);
@@ -60,14 +61,28 @@ pub fn score(
     Score { z: total / spread, effect: total / size, error: spread / size, units: sums }
 }
 
-/// x less what intercept and class logit tell of it, under the weights.
-fn projected(x: &[f64], weights: &[f64], logits: ArrayView1<'_, f64>) -> Vec<f64> {
-    let total: f64 = weights.iter().sum::<f64>().max(f64::MIN_POSITIVE);
-    let mean = |of: &dyn Fn(usize) -> f64| (0..x.len()).map(|i| weights[i] * of(i)).sum::<f64>() / total;
-    let (mean_x, mean_z) = (mean(&|i| x[i]), mean(&|i| logits[i]));
-    let spread = mean(&|i| (logits[i] - mean_z).powi(2));
-    let slope = if spread > 0.0 { mean(&|i| (logits[i] - mean_z) * (x[i] - mean_x)) / spread } else { 0.0 };
-    (0..x.len()).map(|i| x[i] - mean_x - slope * (logits[i] - mean_z)).collect()
+/// x less what an intercept and the `columns` tell of it, under the weights: Gram–Schmidt.
+fn projected(x: &[f64], weights: &[f64], columns: &[&Vec<f64>]) -> Vec<f64> {
+    let product = |a: &[f64], b: &[f64]| (0..a.len()).map(|i| weights[i] * a[i] * b[i]).sum::<f64>();
+    let less = |of: &[f64], basis: &[Vec<f64>]| -> Vec<f64> {
+        let mut left = of.to_vec();
+        for direction in basis {
+            let along = product(&left, direction);
+            left.iter_mut().zip(direction).for_each(|(l, d)| *l -= along * d);
+        }
+        left
+    };
+    let mut basis: Vec<Vec<f64>> = Vec::new();
+    let ones = vec![1.0; x.len()];
+    for column in std::iter::once(&ones).chain(columns.iter().copied()) {
+        let left = less(column, &basis);
+        let (length, whole) = (product(&left, &left).sqrt(), product(column, column).sqrt());
+        // A column that the others tell all of adds nothing.
+        if length > 1e-6 * whole && length > 0.0 {
+            basis.push(left.into_iter().map(|l| l / length).collect());
+        }
+    }
+    less(x, &basis)
 }
 
 /// Flips that one block of signs covers.

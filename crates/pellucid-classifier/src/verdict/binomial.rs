@@ -1,4 +1,4 @@
-//! The binomial distribution: its upper tail, and the exact interval of a proportion.
+//! Exact tails: of the binomial distribution, with the exact interval of a proportion, and of the hypergeometric one.
 
 /// P(X ≥ `count`) for X ~ B(`total`, `rate`).
 pub fn upper_tail(count: usize, total: usize, rate: f64) -> f64 {
@@ -22,6 +22,17 @@ fn terms(from: usize, to: usize, total: usize, rate: f64) -> f64 {
         log += odds + ((total - k) as f64).ln() - ((k + 1) as f64).ln();
     }
     sum.min(1.0)
+}
+
+/// P(X ≥ `count`) for the mistakes X among `drawn` pictures of `all`, `marked` of which are mistakes: Fisher's exact test of
+/// a part against the rest, one-sided.
+pub fn upper_tail_of_part(count: usize, drawn: usize, marked: usize, all: usize) -> f64 {
+    let (least, most) = ((drawn + marked).saturating_sub(all), drawn.min(marked));
+    if count <= least {
+        return 1.0;
+    }
+    let term = |k: usize| (log_choose(marked, k) + log_choose(all - marked, drawn - k) - log_choose(all, drawn)).exp();
+    (count..=most).map(term).sum::<f64>().min(1.0)
 }
 
 fn log_choose(n: usize, k: usize) -> f64 {
@@ -54,6 +65,8 @@ fn bisect(below: impl Fn(f64) -> bool) -> f64 {
 mod tests {
     use super::*;
 
+    const TAILS: [f64; 2] = [4.143_444_840_833e-4, 1.101_613_014_693e-2];
+
     #[test]
     fn the_tail_agrees_with_r() {
         // pbinom(k - 1, n, p, lower.tail = FALSE)
@@ -66,10 +79,18 @@ mod tests {
     }
 
     #[test]
+    fn the_tail_of_a_part_agrees_with_r() {
+        // phyper(11, 20, 95, 30, lower.tail = FALSE) and phyper(2, 50, 950, 10, lower.tail = FALSE)
+        assert!((upper_tail_of_part(12, 30, 20, 115) / TAILS[0] - 1.0).abs() < 1e-6);
+        assert!((upper_tail_of_part(3, 10, 50, 1000) / TAILS[1] - 1.0).abs() < 1e-6);
+        assert_eq!((upper_tail_of_part(0, 5, 3, 10), upper_tail_of_part(5, 5, 3, 10)), (1.0, 0.0));
+    }
+
+    #[test]
     fn the_interval_agrees_with_r() {
         // binom.test(1, 54)$conf.int and binom.test(0, 100)$conf.int
         let [low, high] = clopper_pearson(1, 54, 0.95);
-        assert!((low - 0.000_468_7).abs() < 1e-6 && (high - 0.098_947).abs() < 1e-5, "{low} {high}");
+        assert!((low - 0.000_468_7).abs() < 1e-6 && (high - 0.098_915_2).abs() < 1e-6, "{low} {high}");
         let [low, high] = clopper_pearson(0, 100, 0.95);
         assert!(low == 0.0 && (high - 0.036_216_7).abs() < 1e-6, "{high}");
     }
