@@ -68,7 +68,7 @@ fn named(neurons: &[usize]) -> RepairSettings {
 
 #[test]
 fn the_cue_is_found_by_itself_and_its_erasure_lifts_the_worst_group() {
-    let settings = RepairSettings { edit: Some(Edit::Erase), ..RepairSettings::default() };
+    let settings = RepairSettings::default().with_edit(Edit::Erase);
     let done = Stage::new().repair(&settings).unwrap().repair;
     assert_eq!(done.class.0, 0);
     assert!(done.suspects.iter().any(|s| s.neuron == 3), "{:?}", done.suspects);
@@ -182,7 +182,7 @@ fn a_model_that_reads_no_cue_is_left_as_it_is() {
 #[test]
 fn an_edit_asked_for_by_name_is_shipped_whatever_the_data_say() {
     let stage = Stage::new();
-    let settings = RepairSettings { edit: Some(Edit::ClassBalanced), ..RepairSettings::default() };
+    let settings = RepairSettings::default().with_edit(Edit::ClassBalanced);
     let done = stage.repair(&settings).unwrap().repair;
     assert!(done.conduct.shipped && done.conduct.headline.contains("asked for by name"), "{}", done.conduct.headline);
 }

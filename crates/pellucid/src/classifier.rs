@@ -73,7 +73,7 @@ impl Classifier {
         let path = path.as_ref();
         let model = read(path, &options.budget)?;
         let runtime = Runtime::load(options.library.as_deref())?;
-        let preprocessing = preprocessing(path, options)?;
+        let preprocessing = preprocessing(path, &model, options)?;
         let shape = preprocessing.shape();
         let tapped = verify_taps(&runtime, &model, &options.taps, Some(&shape), None, &options.session)?;
         let layer = two_classes(path, &tapped.weight, &tapped.bias, tapped.taps.head)?;
@@ -216,12 +216,29 @@ impl Classifier {
 }
 
 /// The preprocessing: from the file named, or found beside the model, with the overrides on top.
-fn preprocessing(path: &Path, options: &OpenOptions) -> Result<Preprocessing, Error> {
+fn preprocessing(path: &Path, model: &Model, options: &OpenOptions) -> Result<Preprocessing, Error> {
     let found = match &options.preprocessing {
         Some(file) => Some(Preprocessing::open(file)?),
         None => Preprocessing::find_beside(path)?,
     };
-    Ok(options.overrides.apply(found)?)
+    let mut overrides = options.overrides.clone();
+    if found.is_none() && overrides.size.is_none() {
+        // Nobody needs to say what the model says.
+        overrides.size = declared_size(model);
+    }
+    Ok(overrides.apply(found)?)
+}
+
+/// Width and height of the model's first input, where it fixes them.
+fn declared_size(model: &Model) -> Option<(u32, u32)> {
+    let declared = model.graph.inputs.first()?.shape()?;
+    let fixed = |at: usize| u32::try_from(declared.get(at).copied().flatten()?).ok();
+    match [fixed(1), fixed(2), fixed(3)] {
+        _ if declared.len() != 4 => None,
+        [Some(1 | 3), Some(height), Some(width)] => Some((width, height)),
+        [Some(height), Some(width), Some(1 | 3)] => Some((width, height)),
+        _ => None,
+    }
 }
 
 /// The decision layer that methods work on.

@@ -190,6 +190,7 @@ pub mod internals {
     pub use pellucid_guard as guard;
     pub use pellucid_report as report;
     pub use pellucid_runtime as runtime;
+    pub use pellucid_saliency as saliency;
     pub use pellucid_vision as vision;
 }
 #[doc(hidden)]

@@ -1,7 +1,7 @@
 //! What a job says besides its result.
 
-use pellucid_guard::Setting;
 use pellucid_classifier::scan::ScanWarning;
+use pellucid_guard::Setting;
 use pellucid_vision::dataset::DatasetWarning;
 use serde::{Serialize, Serializer};
 use std::fmt;

@@ -22,8 +22,8 @@ struct Stage(TempDir);
 struct Outcome {
     result: RepairRun,
     directory: PathBuf,
-    model: PathBuf,
-    patch: PathBuf,
+    model: Option<PathBuf>,
+    patch: Option<PathBuf>,
 }
 
 /// Pictures of each split, and of every ten rounds those in which the cue goes with red.
@@ -129,7 +129,7 @@ fn quick(options: RepairOptions) -> RepairOptions {
     options.with_settings(settings)
 }
 
-fn model(outcome: &Outcome) -> &Path {
+fn edited(outcome: &Outcome) -> &Path {
     outcome.model.as_deref().unwrap()
 }
 
@@ -151,8 +151,8 @@ fn constants(path: &Path) -> [Vec<u8>; 2] {
 #[test]
 fn a_waterbirds_style_folder_is_repaired_and_the_written_file_gives_the_reported_figures() {
     let stage = Stage::new();
-    let settings = RepairSettings { edit: Some(Edit::Erase), ..RepairSettings::default() };
-    let outcome = stage.repair_with(&RepairOptions { settings, ..RepairOptions::default() }).unwrap();
+    let settings = RepairSettings::default().with_edit(Edit::Erase);
+    let outcome = stage.repair_with(&RepairOptions::default().with_settings(settings)).unwrap();
     let done = &outcome.result.repair;
     assert_eq!((done.class.1.as_str(), done.samples), ("redbird", [80, 40, 40]));
     assert!(done.suspects.iter().any(|s| s.neuron == 2), "{:?}", done.suspects);
@@ -161,7 +161,7 @@ fn a_waterbirds_style_folder_is_repaired_and_the_written_file_gives_the_reported
     assert!(worst.after.1.value > worst.before.1.value + 0.2, "{worst:?}");
 
     // A fresh opening of the file, with what was written beside it.
-    let fresh = open(model(&outcome));
+    let fresh = open(edited(&outcome));
     assert_eq!(fresh.class_names().unwrap(), ["redbird", "greenbird"]);
     let settings = ScanSettings::default().with_split("test".to_owned());
     let found = pellucid::scan(&fresh, stage.at("birds"), &settings, &Silent).unwrap().features().unwrap();
@@ -174,7 +174,7 @@ fn a_waterbirds_style_folder_is_repaired_and_the_written_file_gives_the_reported
         let right = members.clone().filter(|(_, right)| **right).count();
         assert_eq!((right, members.count()), (group.change.after.count, group.change.after.total), "{}", group.name);
     }
-    assert!(Model::read(model(&outcome)).unwrap().metadata()["pellucid.repair"].contains("neurons"));
+    assert!(Model::read(edited(&outcome)).unwrap().metadata()["pellucid.repair"].contains("neurons"));
     for file in ["report.html", "repair.json", "manifest.json"] {
         assert!(outcome.directory.join(file).is_file(), "{file}");
     }
@@ -232,7 +232,7 @@ fn a_patch_makes_the_same_file_and_taking_it_back_gives_the_bytes_of_the_layer()
     let (outcome, model) = (stage.repair(), stage.at("model.onnx"));
     let (applied, reverted, again) = (stage.at("applied.onnx"), stage.at("reverted.onnx"), stage.at("again.onnx"));
     patch_model(&model, patch(&outcome), &applied, false, &Budget::default()).unwrap();
-    assert_eq!(std::fs::read(&applied).unwrap(), std::fs::read(model(&outcome)).unwrap());
+    assert_eq!(std::fs::read(&applied).unwrap(), std::fs::read(edited(&outcome)).unwrap());
     assert_ne!(constants(&applied), constants(&model));
     patch_model(&applied, patch(&outcome), &reverted, true, &Budget::default()).unwrap();
     assert_eq!(constants(&reverted), constants(&model));
@@ -257,7 +257,7 @@ fn a_patch_is_refused_for_any_model_but_its_own_with_both_hashes() {
     let hash = |model: &str| blake3::hash(&constants(&stage.at(model))[1]).to_hex()[..16].to_owned();
     assert!(message.contains(&hash("model.onnx")) && message.contains(&hash("other.onnx")), "{message}");
     assert!(message.contains("made for model.onnx"), "{message}");
-    assert!(refused(model(&outcome), false).contains("already holds the result"));
+    assert!(refused(edited(&outcome), false).contains("already holds the result"));
     assert!(refused(&stage.at("model.onnx"), true).contains("already holds the result"));
     assert!(!out.exists());
     for content in [&b"not one"[..], b""] {
@@ -332,7 +332,8 @@ fn a_group_of_one_picture_is_measured_and_breaks_nothing() {
 fn a_bad_list_and_a_bad_class_are_refused_in_words() {
     let stage = Stage::new();
     let with = |neurons: Vec<usize>| {
-        let settings = RepairSettings::default().with_neurons(neurons).with_route(Route::Named).with_edit(Some(Edit::Zero));
+        let settings =
+            RepairSettings::default().with_neurons(neurons).with_route(Route::Named).with_edit(Some(Edit::Zero));
         let options = quick(RepairOptions::default().with_settings(settings).with_class("redbird".to_owned()));
         match *stage.repair_with(&options).unwrap_err() {
             Error::Repair(error) => error,
@@ -378,7 +379,7 @@ fn the_edited_model_is_also_written_where_asked_with_its_preprocessing() {
     std::fs::create_dir(stage.at("shipped")).unwrap();
     let out = stage.at("shipped/edited.onnx");
     let outcome = stage.repair_to(&quick(RepairOptions::default()), Some(&out)).unwrap();
-    assert_eq!(std::fs::read(&out).unwrap(), std::fs::read(model(&outcome)).unwrap());
+    assert_eq!(std::fs::read(&out).unwrap(), std::fs::read(edited(&outcome)).unwrap());
     let (original, shipped) = (open(stage.at("model.onnx")), open(out));
     let (original, shipped) = (original.preprocessing(), shipped.preprocessing());
     assert_eq!((original.width, original.scale, original.mean), (shipped.width, shipped.scale, shipped.mean));

@@ -11,9 +11,9 @@ mod smooth_grad;
 
 pub use crate::network::Subject;
 
-use pellucid_guard::Setting;
 use crate::network::{self, Gradient, Network, NetworkError, Offer, Score, Taps};
 use ndarray::{Array2, ArrayD, ArrayViewD, Axis};
+use pellucid_guard::Setting;
 use pellucid_saliency::SaliencyMap;
 use pellucid_saliency::evaluate::ConfidenceGames;
 use serde::{Deserialize, Serialize};

@@ -37,7 +37,7 @@ pub fn folds(labels: &[usize], units: &[usize], count: usize, seed: u64) -> Vec<
 }
 
 /// How a head is fitted from nothing.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Refit {
     /// Pull towards zero, over the mean variance of a feature.
     pub ridge: f64,

@@ -1,7 +1,7 @@
 //! What a user should know about a data set that was opened all the same.
 
-use pellucid_guard::Setting;
 use crate::text::said;
+use pellucid_guard::Setting;
 
 /// Something about a data set that is not as it could be. Its text is one line, fit for a terminal; lists in it hold the first
 /// few names and how many more there are.

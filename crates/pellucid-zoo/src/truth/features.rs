@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 use ndarray::Array2;
-use pellucid::{Classifier, DebugSettings, OpenOptions, Silent};
+use pellucid::{Classifier, OpenOptions, ScanSettings, Silent};
 use rayon::prelude::*;
 
 use super::pictures::{self, Cue, Kind, Shown};
@@ -111,13 +111,14 @@ fn paint(emoji: &BTreeMap<String, Emoji>, shown: &[Shown], kind: Kind, folder: &
 /// The features of every picture in `folder`, in the table's order.
 fn run(model: &Path, folder: &Path) -> Result<Array2<f32>> {
     let classifier = Classifier::open(model, &OpenOptions::default())?;
-    let settings = DebugSettings { runs: folder.join("runs"), ..DebugSettings::default() };
-    let scanned = pellucid::features(&classifier, folder.join("metadata.csv"), &settings, &Silent)?;
+    let settings = ScanSettings::default().with_cache(folder.join("runs/.cache"));
+    let scanned = pellucid::scan(&classifier, folder.join("metadata.csv"), &settings, &Silent)?;
+    let table = scanned.features()?;
     let expected = scanned.data.samples.len();
-    if scanned.table.index.len() != expected {
-        bail!("{}: {} of {expected} pictures could be read", folder.display(), scanned.table.index.len());
+    if table.index.len() != expected {
+        bail!("{}: {} of {expected} pictures could be read", folder.display(), table.index.len());
     }
-    Ok(scanned.table.features)
+    Ok(table.features)
 }
 
 /// Rows and columns (little-endian, 4 bytes each), then the numbers row by row.

@@ -1,7 +1,7 @@
 //! A cue planted in the features of a seed: which pictures of each split carry it.
 
 use ndarray::{Array2, Axis};
-use pellucid::saliency::stats::random::stream;
+use pellucid::internals::saliency::stats::random::stream;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use pellucid::classifier_methods::layer::DecisionLayer;
-use pellucid::classifier_methods::repair::compete::{self, Contestant, Field, Rules};
-use pellucid::classifier_methods::repair::erase::balanced;
-use pellucid::classifier_methods::shortcut::{self, Answer, Rows, folds};
+use pellucid::internals::classifier_methods::layer::DecisionLayer;
+use pellucid::internals::classifier_methods::repair::compete::{self, Contestant, Field, Rules};
+use pellucid::internals::classifier_methods::repair::erase::balanced;
+use pellucid::internals::classifier_methods::shortcut::{self, Answer, Rows, folds};
 use serde::{Deserialize, Serialize};
 
 use super::plant::{Condition, Part, Planting};
@@ -170,7 +170,7 @@ fn measured(layer: &DecisionLayer, test: &Part) -> Figures {
 /// One-sided: 1 where `after` is no worse than `before` on the test pictures, else McNemar's p by unit.
 fn lost(before: &DecisionLayer, after: &DecisionLayer, test: &Part) -> f64 {
     let [better, worse] = compete::changed_units(&right(before, test), &right(after, test), &test.units);
-    let p = pellucid::classifier_methods::repair::compare::mcnemar(better, worse);
+    let p = pellucid::internals::classifier_methods::repair::compare::mcnemar(better, worse);
     if worse > better { p } else { 1.0 }
 }
 

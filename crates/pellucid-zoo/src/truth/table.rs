@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use pellucid::classifier_methods::shortcut::Answer;
-use pellucid::classifier_methods::verdict::clopper_pearson;
+use pellucid::internals::classifier_methods::shortcut::Answer;
+use pellucid::internals::classifier_methods::verdict::clopper_pearson;
 
 use super::CHOSEN_ON;
 use super::plant::Planted;
