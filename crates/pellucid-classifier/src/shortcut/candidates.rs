@@ -1,8 +1,8 @@
 //! What could be a shortcut: for every class, the neurons behind the mistakes around it, and whether a picture shows them.
 //!
 //! Found on training rows by heads that did not see them. A class is looked at as *sink* (other classes' pictures that are
-//! called it) and as *source* (its own pictures that are called something else), each in both directions of the evidence
-//! gap ([`crate::gap`]). What the suspects say together for the class, cut in two, is the presence of the would-be cue.
+//! called it, for too much of its evidence) and as *source* (its own pictures that are called something else, for want of it):
+//! the two directions of the evidence gap ([`crate::gap`]) in which a cue of the class shows. What the suspects say together for the class, cut in two, is the presence of the would-be cue.
 
 use crate::layer::DecisionLayer;
 use crate::results::Direction;
@@ -69,7 +69,7 @@ pub struct Mistaken<'a> {
     pub predicted: &'a [usize],
 }
 
-/// Every candidate, by class, side, direction and each of the `sizes`: suspects at most.
+/// Every candidate, by class, side and each of the `sizes`: suspects at most.
 pub fn candidates(from: Mistaken<'_>, layer: &DecisionLayer, sizes: &[usize]) -> Vec<Candidate> {
     let usual = usual(from, layer.classes());
     let mut found = Vec::new();
@@ -83,16 +83,20 @@ pub fn candidates(from: Mistaken<'_>, layer: &DecisionLayer, sizes: &[usize]) ->
             if rows.len() < FEWEST {
                 continue;
             }
-            for direction in [Direction::Excessive, Direction::Insufficient] {
-                let shares = shares(from, &rows, layer, &usual, direction);
-                let mut last = 0;
-                for &size in sizes {
-                    let made = candidate(from, class, side, direction, rows.len(), &shares, layer, size);
-                    // A list that ends sooner is the same for every larger size.
-                    let Some(made) = made.filter(|made| made.neurons.len() > last) else { continue };
-                    last = made.neurons.len();
-                    found.push(made);
-                }
+            // What speaks for the class misleads in others' pictures and is missing in its own. The other directions are those of
+            // its rivals' evidence, which are looked at as theirs.
+            let direction = match side {
+                Side::Sink => Direction::Excessive,
+                Side::Source => Direction::Insufficient,
+            };
+            let shares = shares(from, &rows, layer, &usual, direction);
+            let mut last = 0;
+            for &size in sizes {
+                let made = candidate(from, class, side, direction, rows.len(), &shares, layer, size);
+                // A list that ends sooner is the same for every larger size.
+                let Some(made) = made.filter(|made| made.neurons.len() > last) else { continue };
+                last = made.neurons.len();
+                found.push(made);
             }
         }
     }
@@ -150,11 +154,7 @@ fn candidate(
         let column = layer.weight.column(j);
         f64::from(column[class]) - column.iter().map(|&w| f64::from(w)).sum::<f64>() / column.len() as f64
     };
-    // Evidence for the class that misleads in others' pictures or is missing in its own: what speaks for it. In the other
-    // directions the class's rivals are at fault, and what speaks against the class is looked at.
-    let for_class = (side == Side::Sink) == (direction == Direction::Excessive);
-    let mut order: Vec<usize> =
-        (0..shares.len()).filter(|&j| shares[j] > 0.0 && (says(j) > 0.0) == for_class).collect();
+    let mut order: Vec<usize> = (0..shares.len()).filter(|&j| shares[j] > 0.0 && says(j) > 0.0).collect();
     order.sort_by(|&a, &b| shares[b].total_cmp(&shares[a]).then(a.cmp(&b)));
     // A cue is some of the features; most of them together are the class itself.
     order.truncate(suspects.min(layer.features().div_ceil(4)));

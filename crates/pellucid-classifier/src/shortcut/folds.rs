@@ -47,7 +47,7 @@ pub struct Refit {
 
 impl Default for Refit {
     fn default() -> Self {
-        Self { ridge: 1e-3, steps: 60 }
+        Self { ridge: 1e-2, steps: 60 }
     }
 }
 
