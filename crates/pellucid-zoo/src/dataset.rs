@@ -28,7 +28,7 @@ pub const COUNTERPART: &str = "counterpart";
 pub struct Selection {
     /// Parts of the data; metadata.csv in the written folder lists these only.
     pub splits: Vec<Split>,
-    /// Write each picture's counterpart too, to [`COUNTERPART`]/<its name> with a metadata.csv of
+    /// Write each picture's counterpart too, to [`COUNTERPART`]/`its name` with a metadata.csv of
     /// its own: the same picture with the mark where the data set has none, and without it
     /// where it has one.
     pub counterpart: bool,
@@ -41,7 +41,7 @@ impl Default for Selection {
     }
 }
 
-/// What [`write`] did.
+/// What [`write()`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
     /// Pictures composed and written.

@@ -115,7 +115,7 @@ impl Scan {
     /// Adds to `table` the features of `views` random views of each of its pictures, below the whole ones.
     ///
     /// # Errors
-    /// As [`scan`]; and where the data set holds prepared inputs, of which there are no views.
+    /// As [`scan()`]; and where the data set holds prepared inputs, of which there are no views.
     pub fn add_training_views(
         &self,
         table: &mut FeatureTable,
