@@ -90,6 +90,17 @@ repair-table: setup pictures ## Measure every edit on both benchmarks over 5 see
 	@$(RELEASE)/pellucid-zoo compose emoji-frame
 	@$(RELEASE)/pellucid-zoo repair --into docs/repair.md
 
+# Features are kept and runs are lines of a file, so that a broken-off target goes on where it stopped.
+TRUTH := zoo/data/truth
+.PHONY: truth-table
+truth-table: setup $(BESIDE) ## Plant cues, ask whether there is a shortcut, hold the answers against the truth: docs/truth.md (hours).
+	$(CARGO) build --release -p pellucid-zoo
+	@$(RELEASE)/pellucid-zoo truth-features eight 0 7
+	@$(RELEASE)/pellucid-zoo truth-features forty 2 7
+	@$(RELEASE)/pellucid-zoo truth-features plain 0 52
+	@$(RELEASE)/pellucid-zoo truth $(TRUTH)/results.jsonl
+	@$(RELEASE)/pellucid-zoo truth $(TRUTH)/results.jsonl --into docs/truth.md
+
 .PHONY: diffusion-table
 diffusion-table: setup ## Measure on 50 prompts which maps find the object and are faithful (over an hour; goes on where it stopped).
 	$(CARGO) build --release -p pellucid-diffusion --example evaluate

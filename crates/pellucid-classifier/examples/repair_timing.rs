@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [training, validation, test] = [0, 1, 2].map(|k| table(&layer, parts[k].0, parts[k].1, k as u64));
     let names: Vec<String> = (0..classes).map(|c| c.to_string()).collect();
     let settings = RepairSettings::default().with_edits(Vec::new());
-    let splits = Splits { train: &training, views: 0, validation: &validation, test: &test };
+    let splits = Splits { train: &training, views: 0, validation: &validation, test: &test, units: None };
     let start = Instant::now();
     let done = repair(&layer, splits, &names, &[], &settings)?.repair;
     let seconds = start.elapsed().as_secs_f64();

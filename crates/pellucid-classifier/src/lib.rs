@@ -8,6 +8,7 @@
 pub mod attribution;
 pub mod correlation;
 pub mod counterfactual;
+pub mod data_problems;
 pub mod diagnose;
 pub mod gap;
 pub mod guide;
@@ -21,6 +22,8 @@ pub use pellucid_runtime::progress;
 pub mod repair;
 pub mod results;
 pub mod scan;
+pub mod shortcut;
 mod sparse;
 pub mod statistics;
+pub mod verdict;
 pub mod votes;

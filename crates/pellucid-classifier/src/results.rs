@@ -5,6 +5,7 @@
 //! that does not exist (a share of nothing, a quantile of no samples) is NaN in memory and null in JSON.
 
 use crate::illusion::results::PicturedNeuron;
+use crate::verdict::judgement::Judgement;
 pub use pellucid_saliency::stats::Proportion;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -319,6 +320,9 @@ pub struct Diagnosis {
     pub verdict: Vec<String>,
     /// Accuracy and confusions.
     pub summary: Summary,
+    /// What the data can carry: what stands out, what is wrong with the data, whether there is a shortcut.
+    #[serde(default)]
+    pub judgement: Judgement,
     /// One entry per examined set of mistakes.
     pub findings: Vec<Finding>,
     /// Pictures made for the first suspect neurons; their files lie in the run directory.
@@ -332,7 +336,7 @@ pub struct Diagnosis {
 }
 
 /// Reads null as NaN, which is how JSON writes it.
-fn null_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+pub(crate) fn null_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 

@@ -54,7 +54,8 @@ impl Stage {
     }
 
     fn repair(&self, settings: &RepairSettings) -> Result<Repaired, RepairError> {
-        let splits = Splits { train: &self.train, views: 0, validation: &self.validation, test: &self.test };
+        let splits =
+            Splits { train: &self.train, views: 0, validation: &self.validation, test: &self.test, units: None };
         let names = |list: &[&str]| list.iter().map(|s| s.to_string()).collect::<Vec<_>>();
         let groups = names(&["a", "a + cue", "b", "b + cue", "c", "c + cue"]);
         repair(&self.layer, splits, &names(&["a", "b", "c"]), &groups, settings)
@@ -67,7 +68,8 @@ fn named(neurons: &[usize]) -> RepairSettings {
 
 #[test]
 fn the_cue_is_found_by_itself_and_its_erasure_lifts_the_worst_group() {
-    let done = Stage::new().repair(&RepairSettings::default()).unwrap().repair;
+    let settings = RepairSettings::default().with_edit(Edit::Erase);
+    let done = Stage::new().repair(&settings).unwrap().repair;
     assert_eq!(done.class.0, 0);
     assert!(done.suspects.iter().any(|s| s.neuron == 3), "{:?}", done.suspects);
     let worst = done.comparison.worst_group.unwrap();
@@ -77,7 +79,7 @@ fn the_cue_is_found_by_itself_and_its_erasure_lifts_the_worst_group() {
 #[test]
 fn an_empty_list_of_neurons_is_refused() {
     let error = Stage::new().repair(&named(&[])).unwrap_err();
-    assert!(matches!(error, RepairError::NoNeurons) && error.to_string().contains("`auto`"), "{error}");
+    assert!(matches!(error, RepairError::NoNeurons) && error.to_string().contains("--auto"), "{error}");
 }
 
 #[test]
@@ -147,7 +149,7 @@ fn a_loss_that_is_not_finite_is_refused_with_the_edits_name_and_what_to_do() {
     stage.train.features[[7, 1]] = f32::INFINITY;
     let error = stage.repair(&named(&[3])).unwrap_err();
     assert!(matches!(error, RepairError::Diverged(_)), "{error}");
-    assert!(error.to_string().contains("lower `learning_rate`"), "{error}");
+    assert!(error.to_string().contains("learning-rate"), "{error}");
 }
 
 #[test]
@@ -167,9 +169,28 @@ fn data_without_groups_are_repaired_and_the_balanced_edit_says_why_it_is_missing
 }
 
 #[test]
+fn a_model_that_reads_no_cue_is_left_as_it_is() {
+    let mut stage = Stage::new();
+    stage.layer.weight.column_mut(3).fill(0.0);
+    stage.layer.bias.fill(0.0);
+    let done = stage.repair(&RepairSettings::default()).unwrap();
+    assert!(!done.repair.conduct.shipped && done.layer == stage.layer, "{:?}", done.repair.conduct);
+    assert!(done.repair.conduct.headline.starts_with("Nothing was edited"), "{}", done.repair.conduct.headline);
+    assert_eq!((done.repair.edit, done.repair.comparison.overall.broken), (Edit::None, 0));
+}
+
+#[test]
+fn an_edit_asked_for_by_name_is_shipped_whatever_the_data_say() {
+    let stage = Stage::new();
+    let settings = RepairSettings::default().with_edit(Edit::ClassBalanced);
+    let done = stage.repair(&settings).unwrap().repair;
+    assert!(done.conduct.shipped && done.conduct.headline.contains("asked for by name"), "{}", done.conduct.headline);
+}
+
+#[test]
 fn equal_seeds_give_equal_layers() {
     let stage = Stage::new();
-    let settings = named(&[3]).with_edit(Edit::Ratio).with_seed(5);
+    let settings = named(&[3]).with_edit(Some(Edit::Ratio)).with_seed(5);
     assert_eq!(stage.repair(&settings).unwrap().layer, stage.repair(&settings).unwrap().layer);
 }
 
@@ -179,7 +200,7 @@ fn an_edit_that_cannot_be_made_is_refused_rather_than_shipped_unchanged() {
     for table in [&mut stage.train, &mut stage.validation, &mut stage.test] {
         table.groups.iter_mut().for_each(|g| *g = None);
     }
-    let error = stage.repair(&named(&[3]).with_edit(Edit::GroupBalanced)).unwrap_err();
+    let error = stage.repair(&named(&[3]).with_edit(Some(Edit::GroupBalanced))).unwrap_err();
     assert!(matches!(error, RepairError::NotPossible { edit: Edit::GroupBalanced, .. }), "{error}");
     assert!(error.to_string().contains("no groups"), "{error}");
 }
@@ -202,9 +223,9 @@ fn between_two_classes_the_one_that_mistakes_land_on_is_at_fault_and_not_the_wor
         }
     };
     let (train, other) = (table(80), table(40));
-    let splits = Splits { train: &train, views: 0, validation: &other, test: &other };
+    let splits = Splits { train: &train, views: 0, validation: &other, test: &other, units: None };
     let names = ["a".to_owned(), "b".to_owned()];
-    let settings = RepairSettings::default().with_edit(Edit::Zero).with_edits(vec![Edit::Zero]);
+    let settings = RepairSettings::default().with_edit(Some(Edit::Zero)).with_edits(vec![Edit::Zero]);
     let done = repair(&layer, splits, &names, &[], &settings).unwrap().repair;
     assert_eq!((done.class.0, done.suspects[0].neuron), (0, 1), "{:?}", done.suspects);
 }

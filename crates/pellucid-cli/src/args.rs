@@ -255,7 +255,8 @@ pub struct RepairArgs {
     /// Leave pictures out of the report
     #[arg(long, help_heading = "Report")]
     pub no_pictures: bool,
-    /// Exit with 1 if the edited model fails: accuracy<0.9, worst-class<0.8 or worst-group<0.8 (may be given again)
+    /// Exit with 1 if the edited model fails: accuracy<0.9, worst-class<0.8 or worst-group<0.8, or no-edit if none was
+    /// shipped (may be given again)
     #[arg(long, value_name = "CONDITION", help_heading = "Report", value_parser = condition)]
     pub fail_on: Vec<Condition>,
     #[command(flatten)]
@@ -267,7 +268,7 @@ pub struct RepairArgs {
 /// How a repair is made.
 #[derive(Debug, ClapArgs)]
 pub struct RepairHow {
-    /// The class whose cue is at fault; by default the one that most mistakes land on
+    /// The class whose cue is at fault; by default the one that the data point at
     #[arg(long, value_name = "NAME", help_heading = "Repair")]
     pub class: Option<String>,
     /// The neurons at fault
@@ -279,9 +280,14 @@ pub struct RepairHow {
     /// Neurons that --auto takes at most
     #[arg(long, default_value_t = 5, help_heading = "Repair")]
     pub count: usize,
-    /// The edit that is written: erase, ratio, reference, reference-waterbirds, class-weighted, focal, group-balanced or zero
-    #[arg(long, default_value = "erase", help_heading = "Repair")]
-    pub edit: Edit,
+    /// Write this edit, whatever the data say: erase, slice-balanced, ratio, reference, reference-waterbirds, group-balanced,
+    /// dfr, afr, jtt, cluster-balanced, class-balanced, refit, class-weighted, focal or zero; by default the one that wins on
+    /// validation, and none unless your data confirm a shortcut
+    #[arg(long, value_name = "EDIT", help_heading = "Repair")]
+    pub edit: Option<Edit>,
+    /// You have looked at the pictures: the cue that is ranked first is no part of the class, edit it away
+    #[arg(long, help_heading = "Repair")]
+    pub confirm: bool,
     /// Try only the edit that is written, without the others beside it
     #[arg(long, help_heading = "Repair")]
     pub alone: bool,
@@ -325,6 +331,7 @@ impl RepairHow {
             .with_count(self.count)
             .with_edits(if self.alone { Vec::new() } else { Edit::ALL.to_vec() })
             .with_edit(self.edit)
+            .with_confirm(self.confirm)
             .with_strength(self.strength)
             .with_target(self.target)
             .with_selection(self.select.selection())
@@ -706,6 +713,7 @@ pub enum Figure {
     Accuracy,
     WorstClass,
     WorstGroup,
+    NoEdit,
 }
 
 impl std::fmt::Display for Figure {
@@ -714,13 +722,17 @@ impl std::fmt::Display for Figure {
             Self::Accuracy => "accuracy",
             Self::WorstClass => "worst-class",
             Self::WorstGroup => "worst-group",
+            Self::NoEdit => "no-edit",
         })
     }
 }
 
 impl std::fmt::Display for Condition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}<{}", self.figure, self.below)
+        match self.figure {
+            Figure::NoEdit => self.figure.fmt(f),
+            figure => write!(f, "{figure}<{}", self.below),
+        }
     }
 }
 
@@ -969,7 +981,10 @@ fn factor(text: &str) -> Result<f64> {
 }
 
 fn condition(text: &str) -> Result<Condition> {
-    let expected = "expected accuracy<X, worst-class<X or worst-group<X with X between 0 and 1";
+    let expected = "expected accuracy<X, worst-class<X or worst-group<X with X between 0 and 1, or no-edit";
+    if text.trim() == "no-edit" {
+        return Ok(Condition { figure: Figure::NoEdit, below: 0.0 });
+    }
     let (name, bound) = text.split_once('<').context(expected)?;
     let figure = match name.trim() {
         "accuracy" => Figure::Accuracy,

@@ -221,15 +221,20 @@ fn points(value: f64, low: f64, high: f64) -> String {
 fn verdict(h: &mut Html, repair: &Repair) {
     let comparison = &repair.comparison;
     let overall = &comparison.overall;
+    h.element("p", &[("class", "answer")], &answer(repair));
     h.within("ul", &[("class", "verdict")], |h| {
         let mut say = |text: String| h.within("li", &[], |h| h.name(&text));
-        say(format!(
-            "The decision layer was edited ({}) so that {} neurons count less for {}: {}.",
-            repair.edit,
-            repair.suspects.len(),
-            repair.class.1,
-            repair.suspects.iter().map(|s| s.neuron.to_string()).collect::<Vec<_>>().join(", ")
-        ));
+        say(repair.conduct.headline.clone());
+        if !repair.conduct.shipped {
+            return;
+        }
+        if let Some(gain) = &repair.conduct.over_refit {
+            let d = gain.difference;
+            say(format!(
+                "Over a plain refit of the layer on the same pictures it gains {} overall.",
+                points(d.value, d.low, d.high)
+            ));
+        }
         for (what, worst) in [("group", &comparison.worst_group), ("class", &comparison.worst_class)] {
             if let Some(worst) = worst {
                 say(worst_sentence(what, worst));
@@ -251,6 +256,20 @@ fn verdict(h: &mut Html, repair: &Repair) {
     });
     for warning in &repair.warnings {
         h.within("p", &[("class", "aside")], |h| h.name(warning));
+    }
+}
+
+/// What the data say about a shortcut.
+fn answer(repair: &Repair) -> String {
+    match (&repair.conduct.answer, &repair.conduct.cue) {
+        (None, _) => "Neurons named by hand; the data were not asked for a shortcut.".to_owned(),
+        (Some(answer), Some(cue)) => format!(
+            "Is there a shortcut? {answer}. Ranked first: a cue of {} (score test p = {}, rank z = {:.1}).",
+            cue.class.1,
+            p_value(cue.p_value),
+            cue.rank
+        ),
+        (Some(answer), None) => format!("Is there a shortcut? {answer}."),
     }
 }
 

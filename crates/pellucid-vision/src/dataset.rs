@@ -201,7 +201,8 @@ pub struct Sample {
     pub group: Option<usize>,
     /// `train`, `val`, `test` or the table's own word, where splits are known.
     pub split: Option<String>,
-    /// What it shares with samples that are not independent of it (a patient, a place), where that is known.
+    /// What it shares with samples that are not independent of it (a patient, a place), where a column `unit` or the caller
+    /// says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
 }

@@ -146,6 +146,13 @@ impl Canvas {
         }
     }
 
+    /// Gives the pixel at each place another colour, from its middle (pixels from the top left) and the one it has.
+    pub fn repaint(&mut self, paint: impl Fn(f32, f32, Colour) -> Colour) {
+        for (place, pixel) in self.pixels.iter_mut().enumerate() {
+            *pixel = paint((place % SIDE) as f32 + 0.5, (place / SIDE) as f32 + 0.5, *pixel);
+        }
+    }
+
     /// The picture as bytes: red, green, blue, row by row.
     pub fn to_rgb(&self) -> Vec<u8> {
         let byte = |value: f32| (value.clamp(0.0, 1.0) * 255.0 + 0.5) as u8;

@@ -11,7 +11,7 @@ use crate::recipe::{Entry, Recipe};
 use crate::sprites::{self, Emoji, Sprite};
 
 /// How dark the shadow under an emoji is.
-const SHADOW: f32 = 0.38;
+pub(crate) const SHADOW: f32 = 0.38;
 
 /// The recipe with everything that it needs, ready to paint.
 #[derive(Debug, Clone)]

@@ -25,6 +25,7 @@ mod noise;
 pub mod ranking;
 pub mod recipe;
 pub mod sprites;
+pub mod truth;
 
 pub use background::Kind;
 pub use benchmark::Benchmark;
@@ -34,6 +35,7 @@ pub use dataset::{Fault, Outcome, Selection, check, seal, write};
 pub use error::ZooError;
 pub use mark::Mark;
 pub use recipe::{Entry, Recipe, Split};
+pub use sprites::Sprite;
 
 /// Width and height of every picture, in pixels: what the classifier takes, so nothing is resized.
 pub const SIDE: usize = 224;

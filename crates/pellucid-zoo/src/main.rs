@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use pellucid_zoo::dataset::{self, Selection};
-use pellucid_zoo::{Benchmark, Composer, Split, mending, ranking};
+use pellucid_zoo::{Benchmark, Composer, Split, mending, ranking, truth};
 
 /// Composes the pictures of the benchmarks from committed sprites and recipes.
 #[derive(Parser)]
@@ -74,6 +74,40 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         into: Option<PathBuf>,
     },
+    /// Run the backbones on the pictures of the bench of known truth and keep the features; what is there stays.
+    TruthFeatures {
+        /// What the classes are: eight, forty or plain.
+        kind: Pictures,
+        /// First seed and the one after the last.
+        #[arg(num_args = 2, value_names = ["FROM", "TO"])]
+        seeds: Vec<u64>,
+        /// The folder with the classifiers and sprites.
+        #[arg(long, default_value = "zoo", value_name = "FOLDER")]
+        zoo: PathBuf,
+        /// Where the features are kept [default: ZOO/data/truth].
+        #[arg(long, value_name = "FOLDER")]
+        kept: Option<PathBuf>,
+    },
+    /// Run the bench of known truth on the features that are kept; one JSON line a run is appended to RESULTS.
+    Truth {
+        /// The file of results; what it holds is not run again.
+        results: PathBuf,
+        /// First seed and the one after the last.
+        #[arg(long, num_args = 2, value_names = ["FROM", "TO"], default_values_t = [0, 200])]
+        seeds: Vec<u64>,
+        /// Kinds of pictures.
+        #[arg(long, value_delimiter = ',', default_values = ["eight", "forty", "plain"])]
+        kinds: Vec<Pictures>,
+        /// The folder with the classifiers and sprites.
+        #[arg(long, default_value = "zoo", value_name = "FOLDER")]
+        zoo: PathBuf,
+        /// Where the features are kept [default: ZOO/data/truth].
+        #[arg(long, value_name = "FOLDER")]
+        kept: Option<PathBuf>,
+        /// Run nothing; write the tables of what RESULTS holds between the markers of this Markdown file.
+        #[arg(long, value_name = "FILE")]
+        into: Option<PathBuf>,
+    },
     /// Compose everything and commit to it: write the hashes to pixels.csv.
     Seal {
         /// Which benchmark.
@@ -96,6 +130,24 @@ impl From<Name> for Benchmark {
         match name {
             Name::EmojiWatermark => Benchmark::EmojiWatermark,
             Name::EmojiFrame => Benchmark::EmojiFrame,
+        }
+    }
+}
+
+/// Pictures of the bench of known truth.
+#[derive(Clone, Copy, ValueEnum)]
+enum Pictures {
+    Eight,
+    Forty,
+    Plain,
+}
+
+impl From<Pictures> for truth::Kind {
+    fn from(pictures: Pictures) -> truth::Kind {
+        match pictures {
+            Pictures::Eight => truth::Kind::Eight,
+            Pictures::Forty => truth::Kind::Forty,
+            Pictures::Plain => truth::Kind::Plain,
         }
     }
 }
@@ -133,6 +185,24 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Seal { benchmark, zoo } => {
             let path = dataset::seal(&read(&zoo, benchmark.into())?)?;
             println!("{}", path.display());
+        }
+        Command::TruthFeatures { kind, seeds, zoo, kept } => {
+            let kept = kept.unwrap_or_else(|| zoo.join("data/truth"));
+            for seed in seeds[0]..seeds[1] {
+                if !truth::features::is_kept(&kept, kind.into(), seed) {
+                    truth::features::make(&zoo, &kept, kind.into(), seed)?;
+                }
+                println!("seed {seed}");
+            }
+        }
+        Command::Truth { results, into: Some(page), .. } => {
+            let table = truth::table::markdown(&truth::lines(&results)?);
+            ranking::write_between_markers(&page, truth::table::MARKERS, &table)?;
+        }
+        Command::Truth { results, seeds, kinds, zoo, kept, into: None } => {
+            let kept = kept.unwrap_or_else(|| zoo.join("data/truth"));
+            let kinds: Vec<truth::Kind> = kinds.into_iter().map(truth::Kind::from).collect();
+            truth::sweep(&zoo, &kept, &results, &kinds, seeds[0]..seeds[1], &truth::run::Asking::default())?;
         }
         Command::Repair { zoo, seeds, runs, into } => {
             let mut tables = Vec::new();

@@ -62,7 +62,7 @@ pub fn measure(benchmark: Benchmark, model: &Path, data: &Path, runs: &Path, see
         let validation = resample(validation, validation.labels.len(), 0, 2 * seed + 1);
         for views in [0, VIEWS] {
             let train = resample(train, whole, views, 2 * seed);
-            let splits = Splits { train: &train, views, validation: &validation, test };
+            let splits = Splits { train: &train, views, validation: &validation, test, units: None };
             let how = RepairSettings::default().with_seed(seed);
             let made = repair::repair(classifier.layer(), splits, classes, &scanned.data.groups, &how)?.repair;
             // Both are found on validation, which has no views.

@@ -42,10 +42,11 @@ fn the_classifier_leans_on_the_watermark_and_the_diagnosis_names_its_neurons() {
 
     // The ten neurons of the largest effect of the watermark, from docs/emoji-watermark.md.
     let carriers = [948, 775, 1003, 503, 1027, 288, 716, 839, 858, 469];
-    for finding in &diagnosis.findings {
-        let first: Vec<usize> = finding.gap.iter().take(3).map(|neuron| neuron.index).collect();
-        assert!(first.iter().all(|j| carriers.contains(j)), "{}: {first:?}", finding.title);
-    }
+    // The first finding is what costs most: what the watermark makes of other classes' pictures. Others need not be of it.
+    let finding = &diagnosis.findings[0];
+    assert!(matches!(finding.mistakes, Mistakes::PredictedAs { .. }), "{}", finding.title);
+    let first: Vec<usize> = finding.gap.iter().take(3).map(|neuron| neuron.index).collect();
+    assert!(first.iter().all(|j| carriers.contains(j)), "{}: {first:?}", finding.title);
 }
 
 #[test]

@@ -5,14 +5,18 @@ use crate::picture::{Diagnosed, Suspects, picture_suspects, standing_out};
 use crate::run::{self, Claim, RunOptions, RunPaths};
 use crate::scan::{Scan, ScanSettings, scan};
 use crate::thumbnails::SeenByTheModel;
-use crate::{Classifier, Error, Progress, VERSION, Warning, verdict, warning};
+use crate::{Classifier, Error, Progress, VERSION, Warning, judgement, verdict, warning};
 use pellucid_classifier::diagnose::{self, DiagnoseSettings, Evidence};
 use pellucid_classifier::maps;
 use pellucid_classifier::results::{Diagnosis, Finding, Mistakes, RunCard, RunRecord};
+use pellucid_classifier::verdict::{FEWEST_MISTAKES, coverage};
 use pellucid_report::ReportOptions;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Instant;
+
+/// Sets of mistakes that are examined where none is named.
+const EXAMINED: usize = 3;
 
 /// Warnings shown in a report.
 const SHOWN_WARNINGS: usize = 30;
@@ -113,7 +117,14 @@ impl Scan {
         let mut examine = settings.diagnose.clone();
         examine.votes.seed = settings.seed;
         examine.mistakes.extend(by_name(&settings.mistakes, classes, &self.data.groups)?);
-        let chosen = diagnose::chosen_mistakes(&examine, &self.summary);
+        let mut judgement = judgement::judge(self, &table, &evidence.predictions, settings.seed);
+        let summary = &self.summary;
+        let chosen = match examine.mistakes.is_empty() {
+            // Wrong names make every mistake a wrong one; with few of them there is nothing to tell apart.
+            true if summary.accuracy.count == summary.accuracy.total => Vec::new(),
+            true => judgement.mistakes(EXAMINED),
+            false => examine.mistakes.clone(),
+        };
         progress.start("examine mistakes", chosen.len() as u64);
         let mut searched = Vec::with_capacity(chosen.len());
         for mistakes in &chosen {
@@ -126,6 +137,13 @@ impl Scan {
         let start = Instant::now();
         let describe = |(mistakes, searched)| diagnose::describe(&evidence, mistakes, searched, &examine);
         let mut findings: Vec<Finding> = chosen.iter().zip(&searched).map(describe).collect();
+        findings.iter_mut().filter(|finding| finding.count < FEWEST_MISTAKES).for_each(|finding| {
+            // Of so few only the pictures are shown.
+            [&mut finding.gap, &mut finding.insufficient, &mut finding.excessive].into_iter().for_each(Vec::clear);
+        });
+        let rows: Vec<Vec<usize>> = searched.iter().map(|searched| searched.rows.clone()).collect();
+        let wrong = (0..table.labels.len()).filter(|&r| evidence.predictions[r] != table.labels[r]);
+        judgement.coverage = Some(coverage(&wrong.collect::<Vec<_>>(), &rows));
         timings.push(("votes and evidence gap".to_owned(), start.elapsed().as_secs_f64()));
 
         let start = Instant::now();
@@ -145,7 +163,8 @@ impl Scan {
         let mut warnings = self.warnings.clone();
         warnings.extend(warning);
         let diagnosis = Diagnosis {
-            verdict: verdict::write(&self.summary, &findings),
+            verdict: verdict::write(&self.summary, &judgement, &findings),
+            judgement,
             run: run_card(self, settings, &warnings, timings),
             pictures: neurons,
             summary: self.summary.clone(),
@@ -195,6 +214,7 @@ impl Debugged {
         directory.write_json("diagnosis.json", &diagnosis)?;
         manifest.warnings = warning::lines(&self.warnings);
         let mut files = vec!["report.html".to_owned(), "diagnosis.json".to_owned()];
+        files.extend(judgement::write_suspects(&directory, &self.scan.data, &diagnosis.judgement)?);
         files.extend(self.pictures.keys().cloned());
         let record = diagnosis.run.record;
         directory.finish(&manifest, &files, &record)?;

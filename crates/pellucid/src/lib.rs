@@ -31,6 +31,7 @@ mod error;
 mod gradient;
 mod input;
 mod inspect;
+mod judgement;
 mod patch;
 mod picture;
 mod repair;
@@ -189,6 +190,7 @@ pub mod internals {
     pub use pellucid_guard as guard;
     pub use pellucid_report as report;
     pub use pellucid_runtime as runtime;
+    pub use pellucid_saliency as saliency;
     pub use pellucid_vision as vision;
 }
 #[doc(hidden)]

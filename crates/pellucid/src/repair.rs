@@ -39,7 +39,7 @@ impl Classifier {
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct RepairOptions {
-    /// The class whose cue is at fault; the one that most mistakes land on where `None`.
+    /// The class whose cue is at fault; by the test and the ranking where `None`.
     pub class: Option<String>,
     /// The method's settings; `class` above goes before theirs.
     pub settings: RepairSettings,
@@ -75,10 +75,10 @@ pub struct Repaired {
 pub struct RepairPaths {
     /// The run.
     pub run: RunPaths,
-    /// The edited model.
-    pub model: PathBuf,
-    /// The patch.
-    pub patch: PathBuf,
+    /// The edited model, where an edit was shipped.
+    pub model: Option<PathBuf>,
+    /// The patch, where an edit was shipped.
+    pub patch: Option<PathBuf>,
 }
 
 /// The rows of a feature table by split.
@@ -175,7 +175,9 @@ impl Scan {
         let mut divided = divide(&self.data, &table, settings.seed)?;
         self.add_training_views(&mut divided.parts[0], options.views, progress)?;
         let [train, validation, test] = &divided.parts;
-        let splits = Splits { train, views: options.views, validation, test };
+        let units = divided.parts.each_ref().map(|part| units(&self.data, part));
+        let units = units.each_ref().map(Vec::as_slice);
+        let splits = Splits { train, views: options.views, validation, test, units: Some(units) };
         let mut made = repair::repair(classifier.layer(), splits, self.classes(), &self.data.groups, &how)?;
         made.repair.warnings.splice(0..0, warning::lines(&divided.warnings));
         let files =
@@ -240,7 +242,10 @@ impl Repaired {
         let (classifier, data) = (&self.scan.classifier, &self.scan.data);
         let [_, validation, test] = &self.parts;
         directory.write_files(&self.pictures)?;
-        let (model, patch, beside) = ship(classifier, &self.layer, &self.result.repair, &directory, out)?;
+        let shipped = match self.result.repair.conduct.shipped {
+            true => Some(ship(classifier, &self.layer, &self.result.repair, &directory, out)?),
+            false => None,
+        };
         let mut result = self.result.clone();
         result.run.record = run::record_for(run, classifier, result.run.record.timings);
         directory.write_json("repair.json", &result)?;
@@ -254,14 +259,31 @@ impl Repaired {
         let pictures = SeenByTheModel::of(&self.scan, &self.pictures);
         let page = pellucid_report::render_repair(&result, &shown, &run.report, &pictures)?;
         let report = directory.write("report.html", &page)?;
-        let mut files = vec!["report.html".to_owned(), "repair.json".to_owned(), file(&model), file(&patch)];
+        let mut files = vec!["report.html".to_owned(), "repair.json".to_owned()];
         files.extend(self.pictures.keys().cloned());
-        files.extend(beside.iter().map(|path| file(path)));
+        if let Some((model, patch, beside)) = &shipped {
+            files.extend([model, patch].into_iter().chain(beside).map(|path| file(path)));
+        }
+        let (model, patch) = shipped.map(|(model, patch, _)| (model, patch)).unzip();
         let record = result.run.record;
         directory.finish(&manifest, &files, &record)?;
         let run = RunPaths { directory: directory.path().to_path_buf(), report: Some(report), record };
         Ok(RepairPaths { run, model, patch })
     }
+}
+
+/// Number of the unit of each row of `table`: that of the data set, or one of its own. The same whatever rows a table has.
+pub(crate) fn units(data: &Dataset, table: &FeatureTable) -> Vec<usize> {
+    let mut numbers = BTreeMap::new();
+    for name in data.samples.iter().filter_map(|sample| sample.unit.as_deref()) {
+        let next = numbers.len();
+        numbers.entry(name).or_insert(next);
+    }
+    let number = |index: usize| match &data.samples[index].unit {
+        Some(name) => numbers.get(name.as_str()).copied().unwrap_or(0),
+        None => numbers.len() + index,
+    };
+    table.index.iter().map(|&index| number(index)).collect()
 }
 
 fn file(path: &Path) -> String {

@@ -1,15 +1,20 @@
-//! The verdict: what was found, in sentences that a manager can read.
+//! The verdict: what was found, in sentences that a manager can read. Neuron numbers, logits and tests are a click deeper.
 
-use pellucid_classifier::diagnose::sink;
-use pellucid_classifier::results::{Direction, Finding, Mistakes, Neuron, Proportion, Summary};
+use pellucid_classifier::results::{Finding, Mistakes, Proportion, Summary};
+use pellucid_classifier::shortcut::Answer;
+use pellucid_classifier::verdict::judgement::Judgement;
+use pellucid_classifier::verdict::{FEWEST_MISTAKES, Part};
 
-/// One sentence an entry: overall accuracy, the worst class and group, what the mistakes have in common.
-pub(crate) fn write(summary: &Summary, findings: &[Finding]) -> Vec<String> {
-    let mut verdict = vec![overall(summary)];
-    verdict.extend(worst_class(summary));
-    verdict.extend(worst_group(summary));
-    verdict.extend(most_land_on(summary));
-    verdict.extend(findings.iter().filter_map(|f| evidence(f, summary)));
+/// One sentence an entry: data problems, what matters most, the whole, what else stands out, what is not explained, and
+/// whether there is a shortcut.
+pub(crate) fn write(summary: &Summary, judgement: &Judgement, findings: &[Finding]) -> Vec<String> {
+    let mut verdict: Vec<String> = judgement.problems.iter().map(|problem| problem.sentence.clone()).collect();
+    verdict.extend(what_matters_most(summary, judgement, findings));
+    verdict.push(overall(summary));
+    verdict.extend(findings.iter().skip(1).filter_map(|finding| also(finding, summary)));
+    verdict.extend(judgement.groups.first().map(|part| group(part, summary)));
+    verdict.extend(uncovered(judgement));
+    verdict.extend(shortcut(judgement));
     verdict
 }
 
@@ -17,9 +22,12 @@ fn percent(p: &Proportion) -> String {
     format!("{:.1} % ({:.1}–{:.1} %)", 100.0 * p.value, 100.0 * p.low, 100.0 * p.high)
 }
 
+fn wrong(summary: &Summary) -> usize {
+    summary.accuracy.total - summary.accuracy.count
+}
+
 fn overall(summary: &Summary) -> String {
-    let wrong = summary.accuracy.total - summary.accuracy.count;
-    let mistakes = match wrong {
+    let mistakes = match wrong(summary) {
         0 => "it makes no mistake".to_owned(),
         1 => "it makes 1 mistake".to_owned(),
         n => format!("it makes {n} mistakes"),
@@ -27,81 +35,96 @@ fn overall(summary: &Summary) -> String {
     format!("The model is right on {} of {} pictures; {mistakes}.", percent(&summary.accuracy), summary.samples)
 }
 
-fn worst_class(summary: &Summary) -> Option<String> {
-    let id = summary.worst_class?;
-    let slice = summary.by_class.iter().find(|s| s.id == id)?;
-    (summary.by_class.len() > 1 && slice.accuracy.count < slice.accuracy.total).then(|| {
-        format!(
-            "Its worst class is “{}”: right on {} of {} pictures.",
-            slice.name,
-            percent(&slice.accuracy),
-            slice.accuracy.total
-        )
-    })
-}
-
-fn worst_group(summary: &Summary) -> Option<String> {
-    let id = summary.worst_group?;
-    let slice = summary.by_group.iter().find(|s| s.id == id)?;
-    let gap = 100.0 * (summary.accuracy.value - slice.accuracy.value);
-    let note = if gap >= 10.0 && slice.accuracy.high < summary.accuracy.low {
-        format!(", {gap:.0} points below the whole: the model leans on something that this group lacks or carries")
-    } else {
-        String::new()
-    };
-    (summary.by_group.len() > 1)
-        .then(|| format!("Its worst group is “{}”: right on {}{note}.", slice.name, percent(&slice.accuracy)))
-}
-
-fn most_land_on(summary: &Summary) -> Option<String> {
-    let (class, landed) = sink(summary)?;
-    let mistakes = summary.accuracy.total - summary.accuracy.count;
-    Some(format!(
-        "{landed} of the {mistakes} mistakes land on “{}”: look first at what makes the model say so.",
-        name(summary, class)
-    ))
-}
-
 fn name(summary: &Summary, class: usize) -> String {
     summary.classes.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
 }
 
-/// What a set of mistakes has in common: the neurons of the largest shares of the evidence gap, else the one of most votes.
-fn evidence(finding: &Finding, summary: &Summary) -> Option<String> {
-    if finding.count == 0 {
-        return None;
+/// The finding that costs most, or that no class can be told from the others.
+fn what_matters_most(summary: &Summary, judgement: &Judgement, findings: &[Finding]) -> Option<String> {
+    let first = findings.first()?;
+    if matches!(first.mistakes, Mistakes::All) {
+        return match wrong(summary) {
+            0 => None,
+            n if n < FEWEST_MISTAKES => {
+                Some(format!("{}: too few to say what they have in common.", counted(n, "mistake", "mistakes")))
+            }
+            n => Some(format!(
+                "The {n} mistakes are spread as chance would spread them: these pictures cannot tell which class is worst."
+            )),
+        };
     }
-    let pictures = |n: usize| if n == 1 { "the 1 picture".to_owned() } else { format!("the {n} pictures") };
-    let set = match &finding.mistakes {
+    let what = words(first, summary)?;
+    let cue = judgement.shortcut.as_ref().filter(|s| s.answer == Some(Answer::Confirmed)).and_then(|s| s.cue.as_ref());
+    let why = match cue.filter(|cue| Some(cue.class.0) == first.class) {
+        Some(_) => ", for a cue that your pictures show to be no part of it",
+        None => "",
+    };
+    Some(format!("{} of the {}: {what}{why}.", first.count, counted(wrong(summary), "mistake", "mistakes")))
+}
+
+fn counted(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+/// A set of mistakes in words.
+fn words(finding: &Finding, summary: &Summary) -> Option<String> {
+    match finding.mistakes {
         Mistakes::PredictedAs { class } => {
-            format!("{} wrongly called “{}”", pictures(finding.count), name(summary, *class))
+            Some(format!("pictures of other classes that are called “{}”", name(summary, class)))
         }
         Mistakes::TrueClass { class } => {
-            format!("{} of “{}” that it misses", pictures(finding.count), name(summary, *class))
+            let most = summary.confusions.iter().find(|c| c.truth == class);
+            let most = most.map(|c| format!(", most often “{}”", name(summary, c.predicted))).unwrap_or_default();
+            Some(format!("pictures of “{}” that are called something else{most}", name(summary, class)))
         }
         Mistakes::Group { group } => {
-            format!(
-                "the {} mistakes of group “{}”",
-                finding.count,
-                summary.groups.get(*group).cloned().unwrap_or_default()
-            )
+            Some(format!("pictures of group “{}”", summary.groups.get(group).cloned().unwrap_or_default()))
         }
-        Mistakes::All => format!("the {} mistakes together", finding.count),
-    };
-    let Some(first) = finding.gap.first() else {
-        let neuron = finding.insufficient.first().or(finding.excessive.first())?;
-        let index = neuron.index;
-        return Some(format!("In {set}, most counterfactuals lean on neuron {index} ({:.0} %).", neuron.votes.value));
-    };
-    let same: Vec<&Neuron> = finding.gap.iter().filter(|n| n.direction == first.direction).take(3).collect();
-    let list = same.iter().map(|n| n.index.to_string()).collect::<Vec<_>>().join(", ");
-    let neurons = if same.len() == 1 { "neuron" } else { "neurons" };
-    let what = match first.direction {
-        Direction::Excessive => "evidence that should not count",
-        Direction::Insufficient => "evidence that is missing",
-    };
-    let logits: f64 = same.iter().map(|n| n.gap.value).sum();
+        Mistakes::All => None,
+    }
+}
+
+fn also(finding: &Finding, summary: &Summary) -> Option<String> {
+    Some(format!("{} are {}.", counted(finding.count, "mistake", "mistakes"), words(finding, summary)?))
+        .filter(|_| finding.count >= FEWEST_MISTAKES)
+}
+
+fn group(part: &Part, summary: &Summary) -> String {
+    format!(
+        "The group that costs most is “{}”: {} of its {} pictures are wrong, {:.0} % of the others.",
+        summary.groups.get(part.id).cloned().unwrap_or_default(),
+        part.mistakes,
+        part.samples,
+        100.0 * part.rest
+    )
+}
+
+fn uncovered(judgement: &Judgement) -> Option<String> {
+    let coverage = judgement.coverage.as_ref().filter(|c| c.uncovered > 0 && c.uncovered < c.mistakes)?;
     Some(format!(
-        "In {set}, the largest part of what goes wrong is {what}: {neurons} {list} ({logits:+.1} logits a picture)."
+        "{} of the {} mistakes ({:.0} %) are in no finding.",
+        coverage.uncovered,
+        coverage.mistakes,
+        100.0 * coverage.uncovered as f64 / coverage.mistakes as f64
     ))
+}
+
+fn shortcut(judgement: &Judgement) -> Option<String> {
+    let found = judgement.shortcut.as_ref()?;
+    let cue = found.cue.as_ref().map_or("a class", |cue| cue.class.1.as_str());
+    Some(match found.answer? {
+        Answer::Confirmed => {
+            format!("A shortcut of “{cue}” is {}: `pellucid repair` edits it away.", Answer::Confirmed)
+        }
+        Answer::NeedsYourEye => format!("Is there a shortcut? A cue of “{cue}” {}", Answer::NeedsYourEye),
+        Answer::NoneFound => match found.detectable.filter(|d| d.is_finite()) {
+            Some(effect) => format!(
+                "Is there a shortcut? {}; one that makes a class's probability {:.0} points too high would have been seen \
+                 in four cases of five.",
+                Answer::NoneFound,
+                100.0 * effect
+            ),
+            None => format!("Is there a shortcut? {}.", Answer::NoneFound),
+        },
+    })
 }

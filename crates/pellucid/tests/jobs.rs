@@ -84,6 +84,19 @@ fn an_interruption_keeps_what_is_done_and_the_next_call_goes_on() {
 }
 
 #[test]
+fn wrong_labels_are_named_first_and_listed() {
+    let stage = Stage::new();
+    let outcome = pellucid::debug(&stage.open(), stage.at("data"), &stage.settings(), &Silent).unwrap();
+    let diagnosis = &outcome.diagnosis;
+    assert!(diagnosis.verdict[0].contains("wrong label"), "{:?}", diagnosis.verdict);
+    let list = std::fs::read_to_string(stage.at("runs/run/suspects.csv")).unwrap();
+    let doubted: Vec<&str> = list.lines().skip(1).filter(|line| line.starts_with("label,")).collect();
+    assert_eq!(doubted.len(), diagnosis.judgement.problems[0].samples.len());
+    // Every tenth picture lies in the folder of the other class.
+    assert!(doubted.len() > 5 && doubted.iter().all(|line| line.contains("0.png")), "{list}");
+}
+
+#[test]
 fn the_diagnosis_on_disk_is_the_one_returned() {
     let stage = Stage::new();
     let mut settings = stage.settings();

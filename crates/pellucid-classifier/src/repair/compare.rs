@@ -122,7 +122,8 @@ pub fn compare(
     }
 }
 
-fn change(was: &[bool], is: &[bool], rows: &[usize], seed: u64) -> Change {
+/// What changed between two lists of right answers on the same samples, at the `rows`.
+pub fn change(was: &[bool], is: &[bool], rows: &[usize], seed: u64) -> Change {
     let count = |of: &[bool]| rows.iter().filter(|&&i| of[i]).count();
     let fixed = rows.iter().filter(|&&i| !was[i] && is[i]).count();
     let broken = rows.iter().filter(|&&i| was[i] && !is[i]).count();

@@ -6,9 +6,12 @@
 //!
 //! [methods A5]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a5
 
+pub mod baselines;
 pub mod clusters;
 pub mod compare;
+pub mod compete;
 pub mod erase;
+mod fault;
 pub mod loss;
 pub mod minimise;
 pub mod results;
@@ -16,15 +19,20 @@ pub mod sensitivity;
 pub mod suspects;
 pub mod train;
 
-pub use results::{Edit, Repair};
+pub use results::{Conduct, Edit, Repair};
 
 use crate::counterfactual::CounterfactualError;
 use crate::importance;
 use crate::layer::DecisionLayer;
-use crate::results::{Proportion, Summary};
+use crate::results::Proportion;
 use crate::scan::FeatureTable;
-use crate::statistics::{summarise, wilson};
-use erase::{Erasure, balanced};
+use crate::shortcut::folds::Refit;
+use crate::shortcut::{self, Examination, Rows, Tested};
+use crate::statistics::wilson;
+use compare::Change;
+use compete::{Contestant, Field, Outcome, Rules};
+use erase::balanced;
+use fault::{Ground, OwnRows, Presence};
 use loss::{Loss, RatioNorm, RatioPenalty};
 use ndarray::Axis;
 use pellucid_guard::Setting;
@@ -32,7 +40,7 @@ use results::{CausalCheck, ClassEdit, Figures, MistakeCluster, NeuronEdit, Propo
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Instant;
-use suspects::{Detector, Route, Suspect};
+use suspects::{Route, Suspect};
 use train::{Diverged, SMALLEST_PART, Samples, Schedule, Selection, Training};
 
 /// Why a repair cannot be made.
@@ -82,9 +90,6 @@ pub enum RepairError {
         /// Why not.
         reason: &'static str,
     },
-    /// No mistakes to learn from.
-    #[error("the model makes no mistakes on the validation split: there is nothing to repair")]
-    NoMistakes,
     /// The counterfactual search failed.
     #[error(transparent)]
     Counterfactual(#[from] CounterfactualError),
@@ -97,7 +102,7 @@ pub enum RepairError {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct RepairSettings {
-    /// The class whose cue is at fault; the one that most mistakes land on where `None`.
+    /// The class whose cue is at fault; by the test and the ranking where `None` (see [`crate::shortcut`]).
     pub class: Option<usize>,
     /// S; found where empty and `route` is not [`Route::Named`].
     pub neurons: Vec<usize>,
@@ -107,8 +112,13 @@ pub struct RepairSettings {
     pub count: usize,
     /// Edits that are tried; the original is always in the table.
     pub edits: Vec<Edit>,
-    /// The edit that is shipped.
-    pub edit: Edit,
+    /// The edit that is shipped, whatever the data say; where `None`, the one that wins the competition, if there is a ground to
+    /// ship one.
+    pub edit: Option<Edit>,
+    /// Ship an edit for the cue that is ranked first although the data do not confirm it.
+    pub confirm: bool,
+    /// How shortcuts are looked for.
+    pub shortcut: shortcut::Settings,
     /// λ₃ of the published loss; by grid for [`Edit::Ratio`] where `None`.
     pub strength: Option<f64>,
     /// o; by grid for [`Edit::Ratio`] where `None`, 1 for the published forms.
@@ -131,7 +141,9 @@ impl Default for RepairSettings {
             route: Route::Gap,
             count: 5,
             edits: Edit::ALL.to_vec(),
-            edit: Edit::Erase,
+            edit: None,
+            confirm: false,
+            shortcut: shortcut::Settings::default(),
             strength: None,
             target: None,
             selection: Selection::WorstSlice,
@@ -148,7 +160,9 @@ pellucid_guard::builders!(RepairSettings {
     with_route: route => Route,
     with_count: count: usize,
     with_edits: edits => Vec<Edit>,
-    with_edit: edit => Edit,
+    with_edit: edit => Option<Edit>,
+    with_confirm: confirm: bool,
+    with_shortcut: shortcut => shortcut::Settings,
     with_strength: strength => Option<f64>,
     with_target: target => Option<f64>,
     with_selection: selection => Selection,
@@ -168,6 +182,8 @@ pub struct Splits<'a> {
     pub validation: &'a FeatureTable,
     /// What the result is read off, once.
     pub test: &'a FeatureTable,
+    /// Unit of each row of training (its whole pictures first), validation and test; every row its own where `None`.
+    pub units: Option<[&'a [usize]; 3]>,
 }
 
 /// A repair and the layer that came out.
@@ -185,12 +201,11 @@ pub struct Repaired {
 
 /// λ₃ tried by [`Edit::Ratio`].
 const STRENGTHS: [f64; 4] = [0.01, 0.1, 1.0, 10.0];
-/// Pulls tried by [`Edit::Erase`] and [`Edit::GroupBalanced`].
-const PULLS: [f64; 3] = [0.01, 0.1, 1.0];
 /// Examples of a proposed group.
 const EXAMPLES: usize = 6;
 
-/// Repairs `layer` on the cached features of `splits`.
+/// Repairs `layer` on the cached features of `splits`, if there is a ground to (see [`Conduct`]): the layer that comes out is
+/// the one that went in where nothing is shipped.
 pub fn repair(
     layer: &DecisionLayer,
     splits: Splits<'_>,
@@ -198,57 +213,62 @@ pub fn repair(
     groups: &[String],
     settings: &RepairSettings,
 ) -> Result<Repaired, RepairError> {
-    let predicted = predictions(layer, splits.validation);
-    let validation = splits.validation;
-    let summary = summarise(&validation.labels, &predicted, &validation.groups, classes, groups, layer.features());
-    let class = class_at_fault(settings, &summary)?;
-    check_presence(splits, class, &class_name(classes, class))?;
     let mut warnings = Vec::new();
-    let found = chosen_suspects(layer, validation, &predicted, class, classes, settings)?;
-    let neurons: Vec<usize> = found.iter().map(|s| s.neuron).collect();
-    let detector = Detector::fit(&splits.train.features, &neurons);
-    if detector.is_none() {
-        warnings.push(
-            "the suspects are equally active on every training picture, so the erasing edit has no cue to erase"
-                .to_owned(),
-        );
+    let at_fault = Fault::find(layer, splits, classes, settings)?;
+    if matches!(at_fault.presence, Presence::Absent) {
+        let why = "the suspects are equally active on every training picture, so the erasing edit has no cue to erase";
+        warnings.push(why.to_owned());
     }
-    let bench = Bench::new(layer, splits, class, neurons, detector.as_ref(), settings, &mut warnings);
+    let ground = at_fault.ground(splits, layer, settings);
+    let bench = Bench::new(layer, splits, &at_fault, settings, &mut warnings);
+    let outcome = bench.compete();
+    let edit = match (settings.edit, ground) {
+        (Some(edit), _) => edit,
+        (None, Ground::Nothing) => Edit::None,
+        (None, Ground::Named) => Edit::Erase,
+        (None, _) => bench.edit_of(outcome.winner),
+    };
     let mut tried = Vec::new();
     let mut shipped = layer.clone();
-    for edit in Edit::ALL {
-        if edit != Edit::None && edit != settings.edit && !settings.edits.contains(&edit) {
+    for other in Edit::ALL {
+        if other != Edit::None && other != edit && !settings.edits.contains(&other) {
             continue;
         }
         let start = Instant::now();
-        let Some((edited, chosen)) = bench.make(edit)? else {
+        let Some((edited, chosen)) = bench.make(other)? else {
             // Shipping the layer as it was under the edit's name would be a lie.
-            if edit == settings.edit {
+            if other == edit {
                 return Err(RepairError::NotPossible { edit, reason: bench.missing(edit) });
             }
-            warnings.push(format!("'{edit}' was left out: {}", bench.missing(edit)));
+            warnings.push(format!("'{other}' was left out: {}", bench.missing(other)));
             continue;
         };
         let seconds = start.elapsed().as_secs_f64();
         tried.push(Tried {
-            edit,
+            edit: other,
             chosen,
             validation: bench.figures(&edited, Part::Validation),
             test: bench.figures(&edited, Part::Test),
             seconds,
         });
-        if edit == settings.edit {
+        if other == edit {
             shipped = edited;
         }
     }
+    let mut conduct = at_fault.conduct(classes);
+    conduct.shipped = edit != Edit::None;
+    conduct.headline = fault::headline(&conduct, ground, &class_name(classes, at_fault.class), edit);
+    conduct.over_refit = bench.over_refit(&outcome, &shipped).filter(|_| conduct.shipped);
+    conduct.standings = outcome.standings;
     let comparison = compare::compare(splits.test, layer, &shipped, classes, groups, settings.seed);
+    let predicted = predictions(layer, splits.validation);
     let (proposed, examples) = bench.proposed(&predicted);
     let (clusters, cluster_examples, cluster_agreement) = bench.clusters(&predicted);
     let ratio =
         |of: &DecisionLayer| mean(&bench.penalty(1.0, 1.0, RatioNorm::Norm).ratios(of, splits.test.features.view()));
     let repair = Repair {
-        class: (class, class_name(classes, class)),
-        separation: detector.as_ref().map(|d| d.separation),
+        class: (at_fault.class, class_name(classes, at_fault.class)),
+        separation: at_fault.presence.separation(),
         samples: [
             splits.train.labels.len() / (splits.views + 1),
             splits.validation.labels.len(),
@@ -257,20 +277,92 @@ pub fn repair(
         views: splits.views,
         selection: settings.selection,
         tried,
-        edit: settings.edit,
+        edit,
         comparison,
         classes: class_edits(layer, &shipped, splits.test, classes),
-        neurons: neuron_edits(layer, &shipped, class, &bench.neurons),
+        neurons: neuron_edits(layer, &shipped, at_fault.class, &bench.neurons),
         causal: bench.causal(),
         agreement: bench.agreement(),
         proposed,
         clusters,
         cluster_agreement,
         ratio: [ratio(layer), ratio(&shipped)],
-        suspects: found,
+        suspects: at_fault.suspects,
+        conduct,
         warnings,
     };
     Ok(Repaired { repair, layer: shipped, examples, cluster_examples })
+}
+
+/// What a repair would find before it edits anything, for a diagnosis to say the same.
+pub fn conduct(layer: &DecisionLayer, splits: Splits<'_>, classes: &[String], settings: &RepairSettings) -> Conduct {
+    let (train, validation) = (OwnRows::of(&splits, 0), OwnRows::of(&splits, 1));
+    let found = fault::examine(layer, &train, &validation, settings);
+    let cue = fault::pointed_at(&found, settings.class);
+    fault::conduct(Some(&found), cue, classes)
+}
+
+/// What is at fault: the class, its suspects, and how pictures with the cue are told from those without.
+struct Fault {
+    class: usize,
+    suspects: Vec<Suspect>,
+    presence: Presence,
+    /// Asked for where the neurons were not named.
+    examination: Option<Examination>,
+    cue: Option<Tested>,
+    train: OwnRows,
+    validation: OwnRows,
+}
+
+impl Fault {
+    /// By the test and the ranking; by the user's list where there is one, or by the published votes where they are asked for.
+    fn find(
+        layer: &DecisionLayer,
+        splits: Splits<'_>,
+        classes: &[String],
+        settings: &RepairSettings,
+    ) -> Result<Self, RepairError> {
+        let (train, validation) = (OwnRows::of(&splits, 0), OwnRows::of(&splits, 1));
+        let predicted = predictions(layer, splits.validation);
+        let listed = !settings.neurons.is_empty() || settings.route != Route::Gap;
+        if let Some(class) = settings.class {
+            fault::check_presence(splits, class, &class_name(classes, class))?;
+        }
+        let examination = (!listed).then(|| fault::examine(layer, &train, &validation, settings));
+        let cue = examination.as_ref().and_then(|found| fault::pointed_at(found, settings.class)).cloned();
+        let class = match (&cue, settings.class) {
+            (_, Some(class)) => class,
+            (Some(cue), None) => cue.candidate.class,
+            (None, None) => most_called(splits.validation, &predicted),
+        };
+        if listed {
+            fault::check_presence(splits, class, &class_name(classes, class))?;
+        }
+        let (suspects, presence) = match (&cue, listed) {
+            (Some(cue), _) => {
+                let presence = Presence::Candidate(cue.candidate.clone());
+                (fault::suspects(&cue.candidate, settings.count), presence)
+            }
+            (None, true) => {
+                let found = chosen_suspects(layer, splits.validation, &predicted, class, classes, settings)?;
+                let neurons: Vec<usize> = found.iter().map(|s| s.neuron).collect();
+                (found, Presence::of_neurons(&splits.train.features, &neurons))
+            }
+            (None, false) => (Vec::new(), Presence::Absent),
+        };
+        Ok(Self { class, suspects, presence, examination, cue, train, validation })
+    }
+
+    fn ground(&self, splits: Splits<'_>, layer: &DecisionLayer, settings: &RepairSettings) -> Ground {
+        let predicted = predictions(layer, splits.validation);
+        let wrong: Vec<bool> = predicted.iter().zip(&splits.validation.labels).map(|(p, y)| p != y).collect();
+        let worse = !crate::verdict::standing_out(&wrong, &splits.validation.groups).is_empty();
+        fault::ground(settings, self.examination.as_ref(), self.cue.as_ref(), worse)
+    }
+
+    fn conduct(&self, classes: &[String]) -> Conduct {
+        fault::conduct(self.examination.as_ref(), self.cue.as_ref(), classes)
+    }
 }
 
 fn class_name(classes: &[String], class: usize) -> String {
@@ -281,23 +373,12 @@ fn predictions(layer: &DecisionLayer, table: &FeatureTable) -> Vec<usize> {
     layer.logits(&table.features).rows().into_iter().map(|z| crate::scan::predicted(&z.to_vec())).collect()
 }
 
-/// The class given, else the one that most mistakes land on (of equals the first), as a cue of the class makes them do.
-fn class_at_fault(settings: &RepairSettings, summary: &Summary) -> Result<usize, RepairError> {
-    if let Some(class) = settings.class {
-        return Ok(class);
-    }
+/// The class that most mistakes land on (of equals the first), or the first class where there are none.
+fn most_called(table: &FeatureTable, predicted: &[usize]) -> usize {
     let mut landed: BTreeMap<usize, usize> = BTreeMap::new();
-    summary.confusions.iter().for_each(|c| *landed.entry(c.predicted).or_default() += c.count);
-    let most = landed.into_iter().max_by_key(|&(class, count)| (count, std::cmp::Reverse(class)));
-    most.map(|(class, _)| class).ok_or(RepairError::NoMistakes)
-}
-
-fn check_presence(splits: Splits<'_>, class: usize, name: &str) -> Result<(), RepairError> {
-    let parts = [("training", splits.train), ("validation", splits.validation), ("test", splits.test)];
-    match parts.into_iter().find(|(_, table)| !table.labels.contains(&class)) {
-        Some((split, _)) => Err(RepairError::ClassAbsent { class: name.to_owned(), split }),
-        None => Ok(()),
-    }
+    let mistakes = table.labels.iter().zip(predicted).filter(|(y, p)| y != p);
+    mistakes.for_each(|(_, &p)| *landed.entry(p).or_default() += 1);
+    landed.into_iter().max_by_key(|&(class, count)| (count, std::cmp::Reverse(class))).map_or(0, |(class, _)| class)
 }
 
 fn chosen_suspects(
@@ -352,6 +433,14 @@ struct Bench<'a> {
     /// Slices of the test samples.
     test_slices: Vec<usize>,
     active: Option<[Vec<bool>; 2]>,
+    own: [&'a OwnRows; 2],
+    /// Slices of the whole training rows, then of the validation rows, that edits are balanced and judged by: the named
+    /// groups, else class × cue.
+    judged: Vec<usize>,
+    /// Whether those are the named groups.
+    by_groups: bool,
+    /// Whether each of those rows shows the cue; empty where nothing tells.
+    present: Vec<bool>,
     settings: &'a RepairSettings,
 }
 
@@ -359,13 +448,11 @@ impl<'a> Bench<'a> {
     fn new(
         layer: &'a DecisionLayer,
         splits: Splits<'a>,
-        class: usize,
-        neurons: Vec<usize>,
-        detector: Option<&Detector>,
+        at_fault: &'a Fault,
         settings: &'a RepairSettings,
         warnings: &mut Vec<String>,
     ) -> Self {
-        let active = |table: &FeatureTable| detector.map(|d| d.active(&table.features));
+        let active = |table: &FeatureTable| at_fault.presence.active(&table.features);
         let slices = |table: &FeatureTable, active: &Option<Vec<bool>>| -> Vec<usize> {
             let on = |i: usize| active.as_ref().is_some_and(|a| a[i]);
             table.labels.iter().enumerate().map(|(i, &y)| 2 * y + usize::from(on(i))).collect()
@@ -377,30 +464,121 @@ impl<'a> Bench<'a> {
             slices: slices(table, active),
             importance: Vec::new(),
         };
-        let validation = samples(splits.validation, &on_validation);
+        let (train, validation) = (samples(splits.train, &on_train), samples(splits.validation, &on_validation));
         let small = sizes(&validation.slices).into_iter().filter(|(_, n)| *n < SMALLEST_PART).count();
         if small > 0 {
             warnings.push(format!(
                 "{small} slices of the validation split have fewer than {SMALLEST_PART} pictures and do not take part in the choice"
             ));
         }
+        let whole = splits.train.labels.len() / (splits.views + 1);
+        let groups: Option<Vec<usize>> =
+            splits.train.groups[..whole].iter().chain(&splits.validation.groups).copied().collect();
+        let by_groups = groups.is_some();
+        let judged = groups.unwrap_or_else(|| [&train.slices[..whole], &validation.slices].concat());
+        let active = on_train.zip(on_validation).map(|(a, b)| [a, b]);
+        let present = active.as_ref().map_or(Vec::new(), |[a, b]| [&a[..whole], b.as_slice()].concat());
         Self {
             layer,
-            class,
-            neurons,
-            train: samples(splits.train, &on_train),
+            class: at_fault.class,
+            neurons: at_fault.suspects.iter().map(|s| s.neuron).collect(),
+            train,
             validation,
             test_slices: slices(splits.test, &on_test),
-            active: on_train.zip(on_validation).map(|(a, b)| [a, b]),
+            active,
+            own: [&at_fault.train, &at_fault.validation],
+            judged,
+            by_groups,
+            present,
             splits,
             settings,
         }
     }
 
+    fn refitting(&self) -> Refit {
+        self.settings.shortcut.refit
+    }
+
+    fn rules(&self) -> Rules {
+        Rules { refit: self.refitting(), seed: self.settings.seed, ..Rules::default() }
+    }
+
+    /// Whole training and validation rows with the slices that edits are balanced and judged by.
+    fn field(&self) -> Field<'_> {
+        Field {
+            layer: self.layer,
+            train: self.own[0].rows(),
+            validation: self.own[1].rows(),
+            slices: &self.judged,
+            present: &self.present,
+            class: (!self.by_groups && !self.present.is_empty()).then_some(self.class),
+        }
+    }
+
+    fn compete(&self) -> Outcome {
+        let takes_part = |c: &Contestant| *c != Contestant::Erase || !self.present.is_empty();
+        let contestants: Vec<Contestant> = Contestant::ALL.into_iter().filter(takes_part).collect();
+        compete::compete(&self.field(), &contestants, &self.rules())
+    }
+
+    /// The edit that a contestant is in this field.
+    fn edit_of(&self, contestant: Contestant) -> Edit {
+        match contestant {
+            Contestant::None => Edit::None,
+            Contestant::Refit => Edit::Refit,
+            Contestant::ClassBalanced => Edit::ClassBalanced,
+            Contestant::SliceBalanced if self.by_groups => Edit::GroupBalanced,
+            Contestant::SliceBalanced => Edit::SliceBalanced,
+            Contestant::Erase => Edit::Erase,
+        }
+    }
+
+    /// A contestant fitted to training and validation rows; by class × cue where named groups do not judge.
+    fn fitted(&self, contestant: Contestant, slices: &[usize]) -> Option<(DecisionLayer, String)> {
+        let all: Vec<usize> = (0..self.splits.validation.labels.len()).collect();
+        let field = Field { slices, ..self.field() };
+        Some((field.fit(contestant, &all, &self.rules())?, String::new()))
+    }
+
+    /// Class × cue of the whole training rows, then of the validation rows.
+    fn by_cue(&self) -> Option<Vec<usize>> {
+        let labels = self.own[0].rows().labels.iter().chain(self.own[1].rows().labels);
+        let slices = labels.zip(&self.present).map(|(&y, &on)| 2 * y + usize::from(on));
+        (!self.present.is_empty()).then(|| slices.collect())
+    }
+
+    /// What `shipped` gains on the test split over the refit that stands better on validation.
+    fn over_refit(&self, outcome: &Outcome, shipped: &DecisionLayer) -> Option<Change> {
+        let refits = outcome.standings.iter().filter(|s| s.contestant.is_refit());
+        let better =
+            refits.max_by(|a, b| a.worst_slice.total_cmp(&b.worst_slice).then(b.contestant.cmp(&a.contestant)))?;
+        let (refit, _) = self.fitted(better.contestant, &self.judged)?;
+        let test = self.splits.test;
+        let right = |layer: &DecisionLayer| -> Vec<bool> {
+            predictions(layer, test).iter().zip(&test.labels).map(|(p, y)| p == y).collect()
+        };
+        let all: Vec<usize> = (0..test.labels.len()).collect();
+        Some(compare::change(&right(&refit), &right(shipped), &all, self.settings.seed))
+    }
+
+    /// Groups of the validation rows, where all are known.
+    fn held_out_groups(&self) -> Option<Vec<usize>> {
+        self.splits.validation.groups.iter().copied().collect()
+    }
+
+    /// What baselines choose their settings by: the worst group of validation, else its worst class.
+    fn chosen_by(&self) -> Vec<usize> {
+        self.held_out_groups().unwrap_or_else(|| self.splits.validation.labels.clone())
+    }
+
     /// Why an edit was not made.
     fn missing(&self, edit: Edit) -> &'static str {
         match edit {
-            Edit::GroupBalanced => "the data set has no groups",
+            Edit::GroupBalanced | Edit::Dfr if self.splits.validation.groups.iter().all(Option::is_none) => {
+                "the data set has no groups"
+            }
+            Edit::GroupBalanced => "some pictures of the training and of the validation split have no group",
+            Edit::Dfr => "some pictures of the validation split have no group",
             _ => "no picture of any class differs from the others in the suspects",
         }
     }
@@ -424,14 +602,10 @@ impl<'a> Bench<'a> {
                 self.trained(edit, &self.published(RatioNorm::Mean), &how)?
             }
             Edit::Ratio => self.best_ratio()?,
-            Edit::GroupBalanced => match self.group_balanced() {
-                Some(made) => made,
-                None => return Ok(None),
-            },
-            Edit::Erase => match self.erased() {
-                Some(made) => made,
-                None => return Ok(None),
-            },
+            Edit::Refit | Edit::ClassBalanced | Edit::GroupBalanced | Edit::SliceBalanced | Edit::Erase => {
+                return Ok(self.refitted(edit));
+            }
+            Edit::Dfr | Edit::Afr | Edit::Jtt | Edit::ClusterBalanced => return Ok(self.baseline(edit)),
         };
         Ok(Some(made))
     }
@@ -502,37 +676,42 @@ impl<'a> Bench<'a> {
         layer
     }
 
-    fn group_balanced(&self) -> Option<(DecisionLayer, String)> {
-        let groups: Option<Vec<usize>> = self.splits.train.groups.iter().copied().collect();
-        let importance = balanced(&groups?);
-        let make = |pull: f64| {
-            let (features, labels) = (self.train.features.view(), &self.train.labels);
-            minimise::minimise(self.layer, &Loss::cross_entropy(), features, labels, &importance, pull, 400)
-        };
-        Some(self.best_pull(make))
-    }
-
-    fn erased(&self) -> Option<(DecisionLayer, String)> {
-        let [in_train, in_validation] = self.active.as_ref()?;
-        // Where the cue is one of the class, training shows hardly a picture of the class without it, or of another
-        // with it: the few on validation tell as much about the direction. The layer is fitted to training alone.
-        let features = ndarray::concatenate![Axis(0), self.train.features, self.validation.features];
-        let labels = [self.train.labels.as_slice(), &self.validation.labels].concat();
-        let erasure = Erasure::fit(&features, &labels, &[in_train.as_slice(), in_validation].concat())?;
-        Some(self.best_pull(|pull| erase::erase(self.layer, &self.train, &erasure, pull)))
-    }
-
-    /// Of the pulls, the one that is best on validation; of equals the strongest.
-    fn best_pull(&self, make: impl Fn(f64) -> DecisionLayer) -> (DecisionLayer, String) {
-        let mut best: Option<((f64, f64), DecisionLayer, f64)> = None;
-        for pull in PULLS {
-            let layer = make(pull);
-            let score = self.validation.score(&layer, self.settings.selection);
-            if best.as_ref().is_none_or(|(s, _, _)| score >= *s) {
-                best = Some((score, layer, pull));
+    /// Edits that are fitted to training and validation pictures together.
+    fn refitted(&self, edit: Edit) -> Option<(DecisionLayer, String)> {
+        match edit {
+            Edit::Refit => self.fitted(Contestant::Refit, &self.judged),
+            Edit::ClassBalanced => self.fitted(Contestant::ClassBalanced, &self.judged),
+            Edit::SliceBalanced => self.fitted(Contestant::SliceBalanced, &self.by_cue()?),
+            Edit::GroupBalanced if self.by_groups => self.fitted(Contestant::SliceBalanced, &self.judged),
+            Edit::GroupBalanced => {
+                // Only the validation split has groups.
+                let (groups, rows) = (self.held_out_groups()?, self.own[1].rows());
+                let (how, classes) = (self.refitting(), self.layer.classes());
+                let layer = shortcut::folds::refit(rows.features, rows.labels, &balanced(&groups), classes, how);
+                Some((layer, "on the validation split alone".to_owned()))
             }
+            // Where named groups judge, the erased features are balanced by them too.
+            _ if self.present.is_empty() => None,
+            _ => self.fitted(Contestant::Erase, &self.judged),
         }
-        best.map_or_else(|| (self.layer.clone(), String::new()), |(_, layer, pull)| (layer, format!("pull {pull}")))
+    }
+
+    /// What others would do.
+    fn baseline(&self, edit: Edit) -> Option<(DecisionLayer, String)> {
+        let (train, held_out) = (self.own[0].rows(), self.own[1].rows());
+        let (classes, how, seed) = (self.layer.classes(), self.refitting(), self.settings.seed);
+        let said = |name: &str, (layer, value): (DecisionLayer, f64)| (layer, format!("{name} = {value}"));
+        Some(match edit {
+            Edit::Dfr => said("1/L1", baselines::dfr(held_out, &self.held_out_groups()?, classes, seed)),
+            Edit::Afr => said("γ", baselines::afr(train, held_out, &self.chosen_by(), classes, how, seed)),
+            Edit::Jtt => said("λ", baselines::jtt(train, held_out, &self.chosen_by(), classes, how, seed)),
+            _ => {
+                let features = ndarray::concatenate![Axis(0), *train.features, *held_out.features];
+                let labels = [train.labels, held_out.labels].concat();
+                let rows = Rows { features: &features, labels: &labels, units: &labels };
+                (baselines::cluster_balanced(rows, classes, how, seed), String::new())
+            }
+        })
     }
 
     fn figures(&self, layer: &DecisionLayer, part: Part) -> Figures {

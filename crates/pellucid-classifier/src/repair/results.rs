@@ -1,10 +1,12 @@
 //! The plain results of a repair, for reports and JSON.
 
-use super::compare::Comparison;
+use super::compare::{Change, Comparison};
+use super::compete::Standing;
 use super::suspects::Suspect;
 use super::train::Selection;
 use crate::illusion::results::PicturedNeuron;
-use crate::results::{Proportion, RunCard};
+use crate::results::{Direction, Proportion, RunCard};
+use crate::shortcut::{Answer, Side};
 use serde::{Deserialize, Serialize};
 
 /// The edits that are tried.
@@ -13,35 +15,56 @@ use serde::{Deserialize, Serialize};
 pub enum Edit {
     /// The layer as it is.
     None,
+    /// The layer fitted again to training and validation pictures.
+    Refit,
+    /// The same, each class counting alike.
+    ClassBalanced,
     /// The suspects' columns of W set to 0.
     Zero,
     /// Class-weighted cross-entropy.
     ClassWeighted,
     /// Focal loss, γ = 2, with the same weights.
     Focal,
-    /// Last-layer re-training on a group-balanced training split; needs group labels.
+    /// The layer fitted again to training and validation pictures, each group counting alike; needs group labels.
     GroupBalanced,
+    /// Deep feature re-weighting, as published; needs group labels of the validation split.
+    Dfr,
+    /// Automatic feature re-weighting.
+    Afr,
+    /// Just train twice.
+    Jtt,
+    /// The layer fitted again, each cluster of each class counting alike.
+    ClusterBalanced,
     /// The published loss and schedule, λ₃ and o as published.
     Reference,
     /// The published loss as it was run on Waterbirds.
     ReferenceWaterbirds,
     /// The published loss in root-mean-square form, one ramp, λ₃ and o by grid.
     Ratio,
-    /// Concept erasure (see [`super::erase`]): the default.
+    /// The layer fitted again to training and validation pictures, each class with and without the cue counting alike.
+    SliceBalanced,
+    /// Concept erasure (see [`super::erase`]).
     Erase,
 }
 
 impl Edit {
     /// Every edit, in the order of the table.
-    pub const ALL: [Edit; 9] = [
+    pub const ALL: [Edit; 16] = [
         Edit::None,
+        Edit::Refit,
+        Edit::ClassBalanced,
         Edit::Zero,
         Edit::ClassWeighted,
         Edit::Focal,
         Edit::GroupBalanced,
+        Edit::Dfr,
+        Edit::Afr,
+        Edit::Jtt,
+        Edit::ClusterBalanced,
         Edit::Reference,
         Edit::ReferenceWaterbirds,
         Edit::Ratio,
+        Edit::SliceBalanced,
         Edit::Erase,
     ];
 
@@ -49,13 +72,20 @@ impl Edit {
     pub fn name(self) -> &'static str {
         match self {
             Edit::None => "none",
+            Edit::Refit => "refit",
+            Edit::ClassBalanced => "class-balanced",
             Edit::Zero => "zero",
             Edit::ClassWeighted => "class-weighted",
             Edit::Focal => "focal",
             Edit::GroupBalanced => "group-balanced",
+            Edit::Dfr => "dfr",
+            Edit::Afr => "afr",
+            Edit::Jtt => "jtt",
+            Edit::ClusterBalanced => "cluster-balanced",
             Edit::Reference => "reference",
             Edit::ReferenceWaterbirds => "reference-waterbirds",
             Edit::Ratio => "ratio",
+            Edit::SliceBalanced => "slice-balanced",
             Edit::Erase => "erase",
         }
     }
@@ -64,13 +94,20 @@ impl Edit {
     pub fn description(self) -> &'static str {
         match self {
             Edit::None => "the decision layer as it is",
+            Edit::Refit => "fitted again to training and validation pictures",
+            Edit::ClassBalanced => "the same, classes counting alike",
             Edit::Zero => "the suspects' weights set to 0",
             Edit::ClassWeighted => "class-weighted cross-entropy",
             Edit::Focal => "focal loss",
-            Edit::GroupBalanced => "last layer on balanced groups (needs group labels)",
+            Edit::GroupBalanced => "the same, named groups counting alike (needs group labels)",
+            Edit::Dfr => "DFR: balanced groups of the validation split alone (needs group labels)",
+            Edit::Afr => "AFR: pictures that a first head doubts count more",
+            Edit::Jtt => "JTT: pictures that a first head gets wrong count more",
+            Edit::ClusterBalanced => "clusters of each class counting alike",
             Edit::Reference => "the published loss and schedule",
             Edit::ReferenceWaterbirds => "the published loss as run on Waterbirds",
             Edit::Ratio => "the published loss, batch-free, λ₃ and o by grid",
+            Edit::SliceBalanced => "classes with and without the cue counting alike",
             Edit::Erase => "the suspects' cue erased from the features",
         }
     }
@@ -231,8 +268,51 @@ pub struct Repair {
     pub agreement: Option<f64>,
     /// How much the repaired class's probability owes the suspects on the test split: mean ratio before and after.
     pub ratio: [f64; 2],
+    /// What the data say about a shortcut, and whether an edit was shipped.
+    pub conduct: Conduct,
     /// What the user should know.
     pub warnings: Vec<String>,
+}
+
+/// A would-be cue and what the data say of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CueTest {
+    /// The class that it speaks for, and its name.
+    pub class: (usize, String),
+    /// The mistakes that it was found in.
+    pub side: Side,
+    /// Whether those show too much of its evidence or too little.
+    pub direction: Direction,
+    /// Its neurons.
+    pub neurons: Vec<usize>,
+    /// Family-wise p-value of the score test.
+    pub p_value: f64,
+    /// By how much the class's probability is too high where it is present.
+    pub effect: f64,
+    /// How far its presence tells the mistakes around the class.
+    #[serde(deserialize_with = "crate::results::null_as_nan")]
+    pub rank: f64,
+}
+
+/// What a repair found before it edited anything, and what it decided.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Conduct {
+    /// The answer; none where the neurons were named.
+    pub answer: Option<Answer>,
+    /// The cue that the repair is about.
+    pub cue: Option<CueTest>,
+    /// Further confirmed cues.
+    pub others: Vec<CueTest>,
+    /// The effect that would have been seen with 80 % power.
+    pub detectable: Option<f64>,
+    /// How the edits stand on validation, the simplest first.
+    pub standings: Vec<Standing>,
+    /// Whether an edit was shipped.
+    pub shipped: bool,
+    /// That and why, in a sentence.
+    pub headline: String,
+    /// What the shipped edit gains over the better of the plain and the class-balanced refit, on the test split.
+    pub over_refit: Option<Change>,
 }
 
 /// A repair with how it was run.

@@ -72,6 +72,9 @@ fn describe(diagnosis: &Diagnosis, report: &Path) -> Vec<String> {
 fn judge(conditions: &[Condition], summary: &Summary) -> Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for condition in conditions {
+        if condition.figure == Figure::NoEdit {
+            bail!("--fail-on no-edit: only a repair edits; say it to `pellucid repair`");
+        }
         let Some(found) = figure(condition.figure, summary).filter(|p| p.total > 0) else {
             bail!("--fail-on {condition}: the data set has no groups, so there is no such figure");
         };
@@ -89,5 +92,6 @@ fn figure(figure: Figure, summary: &Summary) -> Option<Proportion> {
         Figure::Accuracy => Some(summary.accuracy),
         Figure::WorstClass => slice(&summary.by_class, summary.worst_class),
         Figure::WorstGroup => slice(&summary.by_group, summary.worst_group),
+        Figure::NoEdit => None,
     }
 }

@@ -50,8 +50,8 @@ pub fn mend(
     if args.global.json {
         output::json(&Printed {
             directory: &written.run.directory,
-            model: &written.model,
-            patch: &written.patch,
+            model: written.model.as_deref(),
+            patch: written.patch.as_deref(),
             report: report(&written),
             record: &written.run.record,
             result: &made.result,
@@ -66,8 +66,8 @@ pub fn mend(
 #[derive(serde::Serialize)]
 struct Printed<'a> {
     directory: &'a Path,
-    model: &'a Path,
-    patch: &'a Path,
+    model: Option<&'a Path>,
+    patch: Option<&'a Path>,
     report: &'a Path,
     record: &'a RunRecord,
     #[serde(flatten)]
@@ -82,15 +82,18 @@ fn describe(result: &RepairRun, written: &RepairPaths) -> Vec<String> {
     let repair = &result.repair;
     let neurons: Vec<String> = repair.suspects.iter().map(|s| s.neuron.to_string()).collect();
     let mut lines = vec![
+        repair.conduct.headline.clone(),
+        String::new(),
         format!("class        {}", repair.class.1),
-        format!("neurons      {}", neurons.join(" ")),
+        format!("neurons      {}", if neurons.is_empty() { "none".to_owned() } else { neurons.join(" ") }),
         String::new(),
         format!(
             "{:<22} {:>8} {:>12} {:>12} {:>12}  on the test split",
             "edit", "overall", "worst group", "worst class", "worst slice"
         ),
     ];
-    lines.extend(repair.tried.iter().map(|tried| row(tried, tried.edit == repair.edit)));
+    let shipped = |tried: &Tried| repair.conduct.shipped && tried.edit == repair.edit;
+    lines.extend(repair.tried.iter().map(|tried| row(tried, shipped(tried))));
     let (overall, comparison) = (&repair.comparison.overall, &repair.comparison);
     lines.push(String::new());
     let points =
@@ -101,6 +104,9 @@ fn describe(result: &RepairRun, written: &RepairPaths) -> Vec<String> {
         }
     }
     lines.push(format!("overall      {}", points(&overall.difference)));
+    if let Some(gain) = &repair.conduct.over_refit {
+        lines.push(format!("over refit   {}", points(&gain.difference)));
+    }
     lines.push(format!("pictures     {} fixed, {} broken", overall.fixed, overall.broken));
     for check in &repair.causal {
         let (worst, overall) = (100.0 * check.worst_group, 100.0 * check.overall);
@@ -109,8 +115,11 @@ fn describe(result: &RepairRun, written: &RepairPaths) -> Vec<String> {
             check.neuron
         ));
     }
-    lines.push(format!("model        {}", written.model.display()));
-    lines.push(format!("patch        {}", written.patch.display()));
+    for (what, path) in [("model", &written.model), ("patch", &written.patch)] {
+        if let Some(path) = path {
+            lines.push(format!("{what:<12} {}", path.display()));
+        }
+    }
     lines.push(format!("report       {}", report(written).display()));
     lines
 }
@@ -137,10 +146,18 @@ fn judge(conditions: &[Condition], result: &RepairRun) -> Result<ExitCode> {
     let comparison = &result.repair.comparison;
     let mut code = ExitCode::SUCCESS;
     for condition in conditions {
+        if condition.figure == Figure::NoEdit {
+            if !result.repair.conduct.shipped {
+                output::note("failed: no edit was shipped");
+                code = ExitCode::from(1);
+            }
+            continue;
+        }
         let found = match condition.figure {
             Figure::Accuracy => Some(comparison.overall.after),
             Figure::WorstClass => comparison.worst_class.as_ref().map(|w| w.after.1),
             Figure::WorstGroup => comparison.worst_group.as_ref().map(|w| w.after.1),
+            Figure::NoEdit => None,
         };
         let Some(found) = found.filter(|p| p.total > 0) else {
             bail!("--fail-on {condition}: the data set has no groups, so there is no such figure");

@@ -35,7 +35,8 @@ fn constants(path: &Path) -> [Vec<u8>; 2] {
         .map(|name| model.graph.initializers[name].to_f32().unwrap().into_iter().flat_map(f32::to_le_bytes).collect())
 }
 
-const ALONE: [&str; 3] = ["--alone", "--name", "mended"];
+/// Asked for by name: of so few pictures none confirms a shortcut.
+const ALONE: [&str; 5] = ["--alone", "--edit", "erase", "--name", "mended"];
 const PATCH: &str = "runs/mended/patch.safetensors";
 const EDITED: &str = "runs/mended/model.repaired.onnx";
 
@@ -70,6 +71,17 @@ fn conditions_are_judged_on_the_edited_model() {
         stage.job("repair", "birds", &["--alone", "--edit", "none", "--name", "n", "--fail-on", "worst-group<0.8"]);
     assert_eq!(none.code, Some(1), "{none:?}");
     assert!(none.err.contains("failed: worst-group is") && none.err.contains("below 0.8"), "{}", none.err);
+}
+
+#[test]
+fn a_repair_that_edits_nothing_says_so_and_fails_only_where_that_was_asked_for() {
+    let stage = birds();
+    let none = ["--alone", "--edit", "none", "--name", "n"];
+    let told = stage.job("repair", "birds", &none).fine();
+    assert!(!told.out.contains("← shipped") && !told.out.contains("patch   "), "{}", told.out);
+    assert!(!stage.at("runs/n/patch.safetensors").exists());
+    let failed = stage.job("repair", "birds", &[&none[..], &["--fail-on", "no-edit"]].concat());
+    assert_eq!(failed.code, Some(1), "{failed:?}");
 }
 
 #[test]

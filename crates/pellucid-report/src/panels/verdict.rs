@@ -56,10 +56,14 @@ fn figures(h: &mut Html, page: &Page) {
         return;
     }
     let weakest = |slices: &[Slice], worst: Option<usize>| slices.iter().find(|slice| Some(slice.id) == worst).cloned();
-    if let Some(slice) = weakest(&summary.by_class, summary.worst_class).filter(|_| summary.by_class.len() > 1) {
+    if let Some(slice) = weakest(&summary.by_class, page.diagnosis.judgement.classes.first().map(|part| part.id))
+        .filter(|_| summary.by_class.len() > 1)
+    {
         weakest_figure(h, page, "Weakest class", &slice, &page.class(slice.id));
     }
-    if let Some(slice) = weakest(&summary.by_group, summary.worst_group).filter(|_| summary.by_group.len() > 1) {
+    if let Some(slice) = weakest(&summary.by_group, page.diagnosis.judgement.groups.first().map(|part| part.id))
+        .filter(|_| summary.by_group.len() > 1)
+    {
         weakest_figure(h, page, "Weakest group", &slice, &page.group(slice.id));
     }
 }

@@ -18,7 +18,7 @@ use parquet::arrow::arrow_reader::{
 
 use self::bounds::{Pages, Refused};
 use super::fence::{Fence, Place};
-use super::rows::{self, GROUP, LABEL, LABEL_NAME, Meter, Row, SPLIT};
+use super::rows::{self, GROUP, LABEL, LABEL_NAME, Meter, Row, SPLIT, UNIT};
 use super::{Dataset, DatasetError, DatasetOptions, Format, Origin, canonical_split, over_budget, some_of};
 use crate::picture::PictureError;
 use pellucid_guard::{Budget, Limit, parse};
@@ -207,7 +207,7 @@ impl PackedFile {
             found: some_of(&fields.iter().map(|field| field.name()).collect::<Vec<_>>()),
             expected: LABEL.join(", "),
         })?;
-        let columns = [Some(label), self.column(LABEL_NAME), self.column(GROUP), self.column(SPLIT)];
+        let columns = [Some(label), self.column(LABEL_NAME), self.column(GROUP), self.column(SPLIT), self.column(UNIT)];
         let mut wanted: Vec<usize> = columns.iter().flatten().copied().collect();
         wanted.sort_unstable();
         wanted.dedup();
@@ -249,7 +249,7 @@ impl PackedFile {
         &self,
         batch: &RecordBatch,
         at: usize,
-        cells: [Option<usize>; 4],
+        cells: [Option<usize>; 5],
         place: String,
         file: String,
         split: &Option<String>,
@@ -261,12 +261,13 @@ impl PackedFile {
                 text.ok_or_else(|| self.not_scalar(place.clone(), batch.schema().field(column)))
             }
         };
-        let [label, label_name, group, own_split] = cells;
+        let [label, label_name, group, own_split, unit] = cells;
         Ok(Row {
             label: cell(label)?.unwrap_or_default(),
             label_name: cell(label_name)?,
             group: cell(group)?,
             split: cell(own_split)?.or_else(|| split.clone()),
+            unit: cell(unit)?,
             file,
             place,
             ..Row::default()

@@ -26,6 +26,8 @@ pub(super) struct Row {
     pub group: Option<String>,
     /// Split, where the table has that column.
     pub split: Option<String>,
+    /// What the picture is of, where the table has that column.
+    pub unit: Option<String>,
     /// WILDS: the value of the confounder, and its name.
     pub place_value: Option<String>,
     /// WILDS: the confounder's name.
@@ -48,7 +50,7 @@ impl<'a> Meter<'a> {
 
     /// Takes `row` into `rows`, if there is room for it.
     pub fn push(&mut self, rows: &mut Vec<Row>, row: Row) -> Result<(), DatasetError> {
-        let options = [&row.label_name, &row.group, &row.split, &row.place_value, &row.place_name];
+        let options = [&row.label_name, &row.group, &row.split, &row.unit, &row.place_value, &row.place_name];
         let text = row.place.len() + row.file.len() + row.label.len();
         let text = text + options.into_iter().flatten().map(String::len).sum::<usize>();
         // The sample repeats the row's text; indices, addresses and the ends of allocations come on top.
@@ -77,6 +79,8 @@ pub(super) const LABEL_NAME: &[&str] = &["y_name", "label_name", "class_name"];
 pub(super) const GROUP: &[&str] = &["group"];
 /// Split columns.
 pub(super) const SPLIT: &[&str] = &["split"];
+/// Columns of what a picture is of: a patient, a video, a sprite.
+pub(super) const UNIT: &[&str] = &["unit"];
 
 /// Samples, class names and group names of a table.
 pub(super) struct Resolved {
@@ -121,8 +125,9 @@ pub(super) fn resolve(
     let all: Vec<(usize, Sample)> = (0..rows.len())
         .map(|row| {
             let split = rows[row].split.as_deref().filter(|split| !is_absent(split)).map(canonical_split);
+            let unit = rows[row].unit.as_deref().map(str::trim).filter(|unit| !is_absent(unit)).map(str::to_owned);
             let (file, label, group) = (rows[row].file.clone(), found[row], groups[row]);
-            (row, Sample { file, label, group, split, unit: None })
+            (row, Sample { file, label, group, split, unit })
         })
         .collect();
     let kept = keep_split(all, |(_, sample)| sample.split.as_deref(), options, table, &mut warnings)?;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
-use super::rows::{self, FILE, GROUP, LABEL, LABEL_NAME, Meter, Row, SPLIT};
+use super::rows::{self, FILE, GROUP, LABEL, LABEL_NAME, Meter, Row, SPLIT, UNIT};
 use super::{Dataset, DatasetError, DatasetOptions, Format, Origin};
 
 /// Bytes of the longest row: what describes one picture.
@@ -45,6 +45,7 @@ struct Columns {
     label_name: Option<usize>,
     group: Option<usize>,
     split: Option<usize>,
+    unit: Option<usize>,
     place: Option<usize>,
     place_name: Option<usize>,
     wilds: bool,
@@ -72,6 +73,7 @@ impl Columns {
             label_name: place(LABEL_NAME),
             group: place(GROUP),
             split: place(SPLIT),
+            unit: place(UNIT),
             place: place(&["place"]).filter(|_| wilds),
             place_name: place(&["place_name"]).filter(|_| wilds),
             wilds,
@@ -88,6 +90,7 @@ impl Columns {
             label_name: cell(self.label_name),
             group: cell(self.group),
             split,
+            unit: cell(self.unit),
             place_value: cell(self.place),
             place_name: cell(self.place_name),
         }
@@ -228,6 +231,7 @@ fn json_row(table: &Path, place: String, object: &Map<String, Value>) -> Result<
         label_name: cell(LABEL_NAME)?,
         group: cell(GROUP)?,
         split: cell(SPLIT)?,
+        unit: cell(UNIT)?,
         place_value: None,
         place_name: None,
         place,

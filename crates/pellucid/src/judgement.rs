@@ -1,0 +1,182 @@
+//! What a diagnosis may say of a scanned data set: data problems first, then what stands out, then whether there is a
+//! shortcut. The methods are pure functions of the classifier crate; here they get the pictures' names and splits.
+
+use crate::repair::units;
+use crate::run::RunDirectory;
+use crate::scan::Scan;
+use crate::{Classifier, Error, divide};
+use pellucid_classifier::data_problems::duplicates::{Duplicate, Pictures, duplicates};
+use pellucid_classifier::data_problems::label_errors::label_errors;
+use pellucid_classifier::data_problems::label_order::label_order;
+use pellucid_classifier::data_problems::preprocessing::{promised_range, units_disagree};
+use pellucid_classifier::data_problems::training_mode::training_mode;
+use pellucid_classifier::repair::{Conduct, RepairSettings, Splits, conduct};
+use pellucid_classifier::scan::FeatureTable;
+use pellucid_classifier::shortcut::folds::{Refit, folds, out_of_fold, probabilities};
+use pellucid_classifier::verdict::judgement::{Judgement, Problem, ProblemKind};
+use pellucid_guard::Setting;
+use pellucid_vision::dataset::Dataset;
+
+/// The list of pictures that a data problem concerns.
+const SUSPECTS: &str = "suspects.csv";
+/// Pictures of a class on average below which labels are not doubted: a class's threshold is a mean.
+const PICTURES_A_CLASS: usize = 10;
+/// Above so many pictures labels are not doubted by themselves: refitting takes too long.
+const MOST: usize = 20_000;
+
+/// Everything but what the findings cover.
+pub(crate) fn judge(scan: &Scan, table: &FeatureTable, predicted: &[usize], seed: u64) -> Judgement {
+    let (classifier, classes) = (&scan.classifier, scan.classes());
+    let mut judgement = Judgement::of(&table.labels, predicted, &table.groups, classes.len());
+    judgement.problems.extend(of_the_model(classifier));
+    let order = of_the_order(table, predicted, classes);
+    // Labels that are all wrong cannot be doubted one by one, and tell nothing about a shortcut.
+    if order.is_none() {
+        judgement.problems.extend(of_the_labels(&scan.data, table, classes, seed));
+        judgement.shortcut = of_a_shortcut(classifier, &scan.data, table, classes, seed);
+    }
+    judgement.problems.extend(order);
+    judgement.problems.extend(of_duplicates(scan, table));
+    judgement
+}
+
+fn of_the_model(classifier: &Classifier) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let graph = classifier.network().as_onnx().map(|onnx| &onnx.tapped().model.graph);
+    if let Some(mode) = graph.and_then(training_mode) {
+        let sentence = format!(
+            "The model was exported in training mode ({} of its normalisations use the batch, {} of its dropouts drop), so \
+             its answers change with the batch: export it again after model.eval().",
+            mode.normalisations.len(),
+            mode.dropouts.len()
+        );
+        found.push(Problem { kind: ProblemKind::TrainingMode, sentence, samples: Vec::new() });
+    }
+    let p = classifier.preprocessing();
+    if units_disagree(p.scale, p.mean, p.std) {
+        let [low, high] = promised_range(p.scale, p.mean, p.std);
+        let other = Setting::Scale.with(if p.scale < 0.1 { "1" } else { "1/255" });
+        let sentence = format!(
+            "Mean and deviation are in another unit than the pictures' values: the model receives numbers from {low:.2} to \
+             {high:.2} only. Try {other}, or give both in the unit of the values."
+        );
+        found.push(Problem { kind: ProblemKind::Preprocessing, sentence, samples: Vec::new() });
+    }
+    found
+}
+
+fn of_the_order(table: &FeatureTable, predicted: &[usize], classes: &[String]) -> Option<Problem> {
+    let order = label_order(&table.labels, predicted, classes.len())?;
+    let sentence = format!(
+        "The class names are in another order than the model's outputs: as they are {:.1} % are right, in the order {} it \
+         would be {:.1} %. Give the names in that order with {}.",
+        100.0 * order.accuracy[0],
+        shortened(&order.corrected(classes)),
+        100.0 * order.accuracy[1],
+        Setting::Classes
+    );
+    Some(Problem { kind: ProblemKind::LabelOrder, sentence, samples: Vec::new() })
+}
+
+/// The first names of a list.
+fn shortened(names: &[String]) -> String {
+    const SHOWN: usize = 12;
+    let rest = if names.len() > SHOWN { ", …" } else { "" };
+    format!("{}{rest}", names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", "))
+}
+
+fn of_the_labels(data: &Dataset, table: &FeatureTable, classes: &[String], seed: u64) -> Option<Problem> {
+    let present: std::collections::BTreeSet<usize> = table.labels.iter().copied().collect();
+    if table.labels.len() < PICTURES_A_CLASS * present.len() || table.labels.len() > MOST || present.len() < 2 {
+        return None;
+    }
+    let by_fold = folds(&table.labels, &units(data, table), 5, seed);
+    let (logits, _) = out_of_fold(&table.features, &table.labels, &by_fold, classes.len(), Refit::default());
+    let found = label_errors(&probabilities(&logits, 1.0), &table.labels);
+    // Only what the refitted head and the model itself both say otherwise: the head alone doubts every hard picture.
+    let predicted = pellucid_classifier::diagnose::predictions(table);
+    let samples: Vec<usize> =
+        found.iter().filter(|e| predicted[e.row] == e.likely && e.margin < -0.5).map(|e| table.index[e.row]).collect();
+    let sentence = match samples.len() {
+        0 => return None,
+        1 => format!("1 picture probably has a wrong label: look at {SUSPECTS}."),
+        n => format!("{n} pictures probably have a wrong label: look at {SUSPECTS}, the surest first."),
+    };
+    Some(Problem { kind: ProblemKind::LabelErrors, sentence, samples })
+}
+
+fn of_duplicates(scan: &Scan, table: &FeatureTable) -> Option<Problem> {
+    let hashes: Vec<String> = scan.report.rows.iter().map(|(_, hash)| hash.clone()).collect();
+    let mut names: Vec<&str> = table.index.iter().map(|&i| split(&scan.data, i)).collect();
+    let of = names.clone();
+    names.sort_unstable();
+    names.dedup();
+    let splits: Vec<usize> = of.iter().map(|name| names.binary_search(name).unwrap_or(0)).collect();
+    let pictures = Pictures { hashes: &hashes, features: &table.features, labels: &table.labels, splits: &splits };
+    let found = duplicates(pictures);
+    if found.is_empty() {
+        return None;
+    }
+    let count = |is: &dyn Fn(&Duplicate) -> bool| found.iter().filter(|pair| is(pair)).count();
+    let (classes, splits) = (count(&|pair| pair.across_classes), count(&|pair| pair.across_splits));
+    let pairs = |n: usize| if n == 1 { "1 picture lies".to_owned() } else { format!("{n} pictures lie") };
+    let sentence = match (classes, splits) {
+        (n, 0) => format!("{} in two classes: see {SUSPECTS}.", pairs(n)),
+        (0, n) => format!("{} in two splits: see {SUSPECTS}.", pairs(n)),
+        (n, m) => format!("{} in two classes, {m} in two splits: see {SUSPECTS}.", pairs(n)),
+    };
+    let samples = found.iter().flat_map(|pair| pair.rows.map(|row| table.index[row])).collect();
+    Some(Problem { kind: ProblemKind::Duplicates, sentence, samples })
+}
+
+fn split(data: &Dataset, index: usize) -> &str {
+    data.samples[index].split.as_deref().unwrap_or_default()
+}
+
+/// The same question that a repair asks, of the same rows, so that both say the same. Only where the data set has training
+/// and validation pictures: a test split alone says nothing about what was learnt.
+fn of_a_shortcut(
+    classifier: &Classifier,
+    data: &Dataset,
+    table: &FeatureTable,
+    classes: &[String],
+    seed: u64,
+) -> Option<Conduct> {
+    let has = |name: &str| table.index.iter().any(|&index| split(data, index) == name);
+    if !has("train") || !has("val") || !has("test") {
+        return None;
+    }
+    let divided = divide(data, table, seed).ok()?;
+    let units = divided.parts.each_ref().map(|part| units(data, part));
+    let units = units.each_ref().map(Vec::as_slice);
+    let [train, validation, test] = &divided.parts;
+    let splits = Splits { train, views: 0, validation, test, units: Some(units) };
+    Some(conduct(classifier.layer(), splits, classes, &RepairSettings::default().with_seed(seed)))
+}
+
+/// Writes the list of pictures that a data problem concerns, if one does: problem, file, class. Gives the file's name.
+pub(crate) fn write_suspects(
+    directory: &RunDirectory,
+    data: &Dataset,
+    judgement: &Judgement,
+) -> Result<Option<String>, Error> {
+    if !judgement.problems.iter().any(|problem| !problem.samples.is_empty()) {
+        return Ok(None);
+    }
+    let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+    let mut list = String::from("problem,file,class\n");
+    for problem in &judgement.problems {
+        let kind = match problem.kind {
+            ProblemKind::LabelErrors => "label",
+            ProblemKind::Duplicates => "duplicate",
+            _ => continue,
+        };
+        for &index in &problem.samples {
+            let sample = &data.samples[index];
+            let class = data.classes.get(sample.label).map_or("", String::as_str);
+            list.push_str(&format!("{kind},{},{}\n", quoted(&sample.file), quoted(class)));
+        }
+    }
+    directory.write(SUSPECTS, &list)?;
+    Ok(Some(SUSPECTS.to_owned()))
+}
