@@ -336,7 +336,7 @@ impl Dataset {
     pub fn read_bytes(&self, index: usize, budget: &Budget) -> Result<Vec<u8>, DatasetError> {
         let sample = self.sample(index)?;
         match &self.origin {
-            Origin::Packed(packed) => packed.bytes(index, &sample.file, budget),
+            Origin::Packed(packed) => packed.with_bytes(index, &sample.file, budget, <[u8]>::to_vec),
             Origin::Files => Ok(read_bounded(&self.root.join(&sample.file), &sample.file, budget)?),
             Origin::Memory(_) => {
                 let reason = "it has no file: it comes from memory".to_owned();
@@ -355,11 +355,12 @@ impl Dataset {
     /// # Errors
     /// Where it cannot be read.
     pub fn content_hash(&self, index: usize, budget: &Budget) -> Result<String, DatasetError> {
+        let name = &self.sample(index)?.file;
+        let hash = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
         match &self.origin {
-            Origin::Memory(memory) => Ok(memory::hash(&memory.content(index, &self.sample(index)?.file)?)),
-            Origin::Files | Origin::Packed(_) => {
-                Ok(blake3::hash(&self.read_bytes(index, budget)?).to_hex().to_string())
-            }
+            Origin::Memory(memory) => Ok(memory::hash(&memory.content(index, name)?)),
+            Origin::Packed(packed) => packed.with_bytes(index, name, budget, hash),
+            Origin::Files => Ok(hash(&self.read_bytes(index, budget)?)),
         }
     }
 

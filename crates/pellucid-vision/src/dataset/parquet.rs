@@ -390,8 +390,15 @@ fn class_names(schema: &Schema, label: &str) -> Option<Vec<String>> {
 }
 
 impl PackedPictures {
-    /// The encoded picture of sample `index`; `name` is used in errors.
-    pub(super) fn bytes(&self, index: usize, name: &str, budget: &Budget) -> Result<Vec<u8>, DatasetError> {
+    /// What `of` makes of the encoded picture of sample `index`, where it lies: a value may be large, and a copy of it costs more
+    /// than its hash. Others wait meanwhile. `name` is used in errors.
+    pub(super) fn with_bytes<T>(
+        &self,
+        index: usize,
+        name: &str,
+        budget: &Budget,
+        of: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, DatasetError> {
         let address = self.addresses[index];
         let path = &self.files[address.file].path;
         // After a panic elsewhere the cache is still a cache: at worst it is emptied.
@@ -421,7 +428,7 @@ impl PackedPictures {
             let (found, limit) = (bytes.len() as u64, budget.picture_bytes);
             return Err(PictureError::TooManyBytes { name: name.to_string(), found, limit }.into());
         }
-        Ok(bytes.to_vec())
+        Ok(of(bytes))
     }
 
     /// Decodes the chunk with `address`, going on from where the reader stands if it can.
