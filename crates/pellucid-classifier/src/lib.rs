@@ -2,7 +2,7 @@
 //!
 //! A method is a function from features, a decision layer and settings to a plain struct. The flow: [`scan`] runs the
 //! backbone once and keeps features and logits, [`diagnose`] picks the mistakes and puts [`counterfactual`], [`votes`]
-//! and [`importance`] together into [`results`], and [`maps`] draws where the neurons look. [`illusion`] makes pictures of
+//! and [`importance`] together into [`results`], and [`maps`] draws where the neurons look. [`feature_visualization`] makes pictures of
 //! what a neuron responds to, led by a [`guide`]. [`repair`] edits the decision layer on the same features.
 
 pub mod attribution;
@@ -13,7 +13,7 @@ pub mod diagnose;
 pub mod gap;
 pub mod guide;
 pub mod head;
-pub mod illusion;
+pub mod feature_visualization;
 pub mod importance;
 pub mod layer;
 pub mod maps;

@@ -4,7 +4,7 @@
 //! `[0, 100]`, proportions in `[0, 1]`, and every list is sorted, so that equal runs give equal bytes. A number
 //! that does not exist (a share of nothing, a quantile of no samples) is NaN in memory and null in JSON.
 
-use crate::illusion::results::PicturedNeuron;
+use crate::feature_visualization::results::PicturedNeuron;
 use crate::verdict::judgement::Judgement;
 pub use pellucid_saliency::stats::Proportion;
 use serde::{Deserialize, Deserializer, Serialize};

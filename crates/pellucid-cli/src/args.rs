@@ -5,10 +5,10 @@ use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValue;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use pellucid::attribution::AttributionSettings;
-use pellucid::engine::{Device, Recompute, SessionOptions, TapNames};
+use pellucid::engine::{Device, Checkpointing, SessionOptions, TapNames};
 use pellucid::preprocess::{ChannelOrder, Filter, Layout, PreprocessingOverrides, ResizeRule};
 use pellucid::settings::{
-    Edit, IllusionSettings, ObjectiveKind, Parameterisation, RepairSettings, ReportOptions, Route, Selection, Variant,
+    Edit, VisualizationSettings, ObjectiveKind, Parameterisation, RepairSettings, ReportOptions, Route, Selection, Variant,
 };
 use pellucid::{
     Budget, ByteSize, DebugSettings, GradientSettings, Limit, MistakeNames, OpenOptions, PictureSettings, Question,
@@ -79,8 +79,9 @@ pub enum Command {
     },
     /// Explain the answer on one picture
     Why(WhyArgs),
-    /// Picture what neurons respond to, for a class
-    Picture(PictureArgs),
+    /// Visualize features: make pictures of what neurons respond to, for a class
+    #[command(alias = "picture")]
+    Visualize(VisualizeArgs),
     /// Show which parts of one picture speak for a class or a neuron
     Attribute(AttributeArgs),
     /// Run the main job on the benchmark with a known false correlation
@@ -115,7 +116,7 @@ impl Command {
             Self::Patch { command: PatchCommand::Revert { model, .. } } => of("patch revert", model, false),
             Self::Patch { command: PatchCommand::Show { patch } } => of("patch show", patch, false),
             Self::Why(a) => of("why", &a.model, false),
-            Self::Picture(a) => of("picture", &a.model, a.data.is_some()),
+            Self::Visualize(a) => of("visualize", &a.model, a.data.is_some()),
             Self::Attribute(a) => of("attribute", &a.model, false),
             Self::Demo(a) => of("demo", &a.zoo, true),
             Self::Gradient(a) => of("gradient", &a.model, false),
@@ -173,26 +174,23 @@ pub struct GradientArgs {
     pub graph: Option<PathBuf>,
     /// Less memory for more time: compute the forward pass again in so many segments (8), or in as few as keep its values
     /// within a bound (512MB); alone, in as many as need the least memory
-    #[arg(long, value_name = "SEGMENTS|SIZE", num_args = 0..=1, default_missing_value = "least", value_parser = recompute)]
-    pub recompute: Option<Recompute>,
+    #[arg(long, alias = "recompute", value_name = "SEGMENTS|SIZE", num_args = 0..=1, default_missing_value = "least", value_parser = checkpointing)]
+    pub checkpointing: Option<Checkpointing>,
     /// Where to keep mirrored weights, by their content, for a model whose weights lie in other files (runs/.cache)
     #[arg(long, value_name = "FOLDER")]
     pub cache: Option<PathBuf>,
 }
 
-/// `8`, `512MB`, `2GB` or `least`.
-fn recompute(text: &str) -> std::result::Result<Recompute, String> {
+/// `8`, `512MB`, `2GiB` or `least`.
+fn checkpointing(text: &str) -> std::result::Result<Checkpointing, String> {
     if text == "least" {
-        return Ok(Recompute::Least);
+        return Ok(Checkpointing::Least);
     }
-    let unit = [("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1000)];
-    let upper = text.to_uppercase();
-    let sized = unit.iter().find_map(|(name, bytes)| Some((upper.strip_suffix(name)?, *bytes)));
-    let wrong = || format!("'{text}' is neither a number of segments (8) nor a size (512MB, 2GB)");
-    match sized {
-        Some((number, bytes)) => number.trim().parse().map(|n: u64| Recompute::Within(n * bytes)).map_err(|_| wrong()),
-        None => text.parse().map(Recompute::Segments).map_err(|_| wrong()),
+    if let Ok(segments) = text.parse() {
+        return Ok(Checkpointing::Segments(segments));
     }
+    let size = text.parse().map(|ByteSize(bytes)| Checkpointing::Within(bytes));
+    size.map_err(|_| format!("'{text}' is neither a number of segments (8) nor a size (512MB, 2GiB)"))
 }
 
 #[derive(Debug, ClapArgs)]
@@ -424,7 +422,7 @@ pub struct WhyArgs {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct PictureArgs {
+pub struct VisualizeArgs {
     /// The ONNX classifier
     pub model: PathBuf,
     /// Neurons: components of the features (several may be named)
@@ -798,12 +796,12 @@ impl GradientArgs {
         GradientSettings::default()
             .with_of(self.of.clone())
             .with_wrt(self.wrt.clone())
-            .with_recompute(self.recompute.unwrap_or_default())
+            .with_checkpointing(self.checkpointing.unwrap_or_default())
             .with_cache(self.cache.clone())
     }
 }
 
-impl PictureArgs {
+impl VisualizeArgs {
     /// Validated settings.
     pub fn settings(&self) -> PictureSettings {
         let neurons = if self.layer.is_some() { &self.channel } else { &self.neuron };
@@ -818,7 +816,7 @@ impl PictureArgs {
             .with_templates(self.templates.clone())
             .with_vocabulary(self.vocabulary.clone())
             .with_start(self.ascent.start.clone().map(Into::into))
-            .with_illusion(self.ascent.settings(self.run.seed))
+            .with_visualization(self.ascent.settings(self.run.seed))
     }
 }
 
@@ -836,7 +834,7 @@ impl AttributeArgs {
 }
 
 impl AscentArgs {
-    fn settings(&self, seed: u64) -> IllusionSettings {
+    fn settings(&self, seed: u64) -> VisualizationSettings {
         let objective = match self.objective {
             ObjectiveName::Guided => ObjectiveKind::Guided,
             ObjectiveName::Reference => ObjectiveKind::Reference,
@@ -848,7 +846,7 @@ impl AscentArgs {
             ParametersName::Phase => Parameterisation::Phase,
             ParametersName::Pixel => Parameterisation::Pixel,
         };
-        let mut settings = IllusionSettings::default()
+        let mut settings = VisualizationSettings::default()
             .with_objective(objective)
             .with_steps(self.steps)
             .with_side(self.side)

@@ -34,6 +34,7 @@ fn setting(setting: Setting) -> (&'static str, &'static str) {
         Setting::Neurons => ("--neurons", "NEURON"),
         Setting::Auto => ("--auto", ""),
         Setting::Edit => ("--edit", "EDIT"),
+        Setting::Confirm => ("--confirm", ""),
         Setting::LearningRate => ("--learning-rate", "NUMBER"),
         Setting::Method => ("--method", "METHOD"),
         Setting::Points => ("--points", "N"),

@@ -55,7 +55,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Repair(a) => commands::repair::run(&args, a),
         Command::Patch { command } => commands::patch::run(&args, command),
         Command::Why(a) => commands::why::run(&args, a),
-        Command::Picture(a) => commands::picture::run(&args, a),
+        Command::Visualize(a) => commands::picture::run(&args, a),
         Command::Attribute(a) => commands::attribute::run(&args, a),
         Command::Demo(a) => commands::demo::run(&args, a),
         Command::Gradient(a) => commands::gradient::run(&args, a),

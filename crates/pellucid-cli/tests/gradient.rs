@@ -71,7 +71,7 @@ fn one_command_writes_the_graph_and_the_gradient_and_recomputing_changes_neither
     let written = pellucid::internals::graph::Model::read(&graph).unwrap();
     let outputs: Vec<&str> = written.graph.outputs.iter().map(pellucid::internals::graph::Value::name).collect();
     assert_eq!(outputs, ["logits", "objective", "gradient.input"]);
-    let run = pellucid(&[&common[..], &["--out", &path("x.npz"), "--recompute", "soon"]].concat());
+    let run = pellucid(&[&common[..], &["--out", &path("x.npz"), "--checkpointing", "soon"]].concat());
     assert!(text(&run.stderr).contains("neither a number of segments"), "{}", text(&run.stderr));
 }
 

@@ -151,7 +151,7 @@ fn no_command_opens_a_socket_or_writes_outside_its_folders() {
         &["why", "model.onnx", picture, "--out", "out/why"],
         &["attribute", "model.onnx", picture, "--neuron", "0", "--out", "out/attribute"],
         &["gradient", "model.onnx", "--input", "x.npz", "--out", "out/g.npz", "--graph", "out/g.onnx"],
-        &["picture", "model.onnx", "--neuron", "0", "--steps", "2"],
+        &["visualize", "model.onnx", "--neuron", "0", "--steps", "2"],
         &["diffusion", "explain", &pipeline, "a cat", "--steps", "1", "--masks", "10"],
     ] {
         let output = traced(&stage, arguments).output().unwrap();

@@ -5,7 +5,7 @@ use pellucid::internals::graph::onnx::tensor_shape_proto::{Dimension, dimension}
 use pellucid::internals::graph::onnx::type_proto::{self, Value as Kind};
 use pellucid::internals::graph::onnx::{GraphProto, ModelProto, TensorShapeProto, TypeProto, ValueInfoProto};
 use pellucid::internals::graph::{
-    ElementType, Model, Observations, Observed, TapNames, attention, blocks, grad, lean, taps, widen_to_float32,
+    ElementType, Model, Observations, Observed, TapNames, attention, blocks, grad, optimize, taps, widen_to_float32,
 };
 use prost::Message;
 
@@ -57,16 +57,16 @@ fn looked_at(model: &Model, observed: &Observations) {
     let _ = blocks::find_blocks(graph, observed, first);
     let _ = attention::find_cross_attention(graph, observed, first, &[last], (8, 8));
     let _ = grad::baked_batch(model);
-    let _ = grad::widened(model);
+    let _ = grad::with_dynamic_batch(model);
 }
 
 /// The rewrites for speed and precision.
 fn rewritten(model: &Model, observed: &Observations) {
-    let mut lean = model.clone();
-    let _ = lean::split_linear_layers(&mut lean, observed);
-    let _ = lean::fuse_attention(&mut lean, observed);
-    lean::fix_reshapes(&mut lean, observed);
-    lean::drop_zero_terms(&mut lean, observed);
+    let mut optimized = model.clone();
+    let _ = optimize::split_linear_layers(&mut optimized, observed);
+    let _ = optimize::fuse_attention(&mut optimized, observed);
+    optimize::fix_reshapes(&mut optimized, observed);
+    optimize::drop_zero_terms(&mut optimized, observed);
     let mut wide = model.clone();
     let _ = widen_to_float32(&mut wide);
 }

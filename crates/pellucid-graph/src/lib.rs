@@ -2,7 +2,7 @@
 //!
 //! The flow: [`Model::read`] opens a file (weights stay where they are), [`Graph`] is the pleasant in-memory form that
 //! rewrites work on, [`taps`] names the decision layer, the features and the feature map, [`attention`] and [`blocks`] the
-//! places of a diffusion model, [`lean`] spares time where only a graph's outputs count, and
+//! places of a diffusion model, [`optimize`] spares time where only a graph's outputs count, and
 //! [`Model::to_referencing_bytes`] turns the result into plain ONNX again without copying a weight. This crate never
 //! runs a model; `pellucid-runtime` does.
 
@@ -11,7 +11,7 @@ pub mod blocks;
 mod external;
 pub mod grad;
 mod graph;
-pub mod lean;
+pub mod optimize;
 mod model;
 pub mod observed;
 pub mod onnx;

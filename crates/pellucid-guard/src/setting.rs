@@ -81,6 +81,8 @@ settings! {
     Auto = "auto",
     /// The edit of the decision layer.
     Edit = "edit",
+    /// Whether the user has seen that the first ranked cue is no part of its class.
+    Confirm = "confirm",
     /// The step of an optimiser.
     LearningRate = "learning_rate",
     /// The attribution methods.

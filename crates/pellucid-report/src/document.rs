@@ -1,6 +1,6 @@
 //! The page around the panels: head, policy, navigation, pictures, data, script.
 
-use crate::album::Album;
+use crate::thumbnails::Album;
 use crate::format;
 use crate::markup::{Html, json_for_script};
 use crate::page::Page;
@@ -35,7 +35,7 @@ pub(crate) fn assemble(page: &Page, data: &str) -> String {
         h.within("main", &[("id", "top")], |h| panels.iter().for_each(|panel| h.append(&panel.body)));
     });
     footer(&mut body, page);
-    picture_store(&mut body, page.album);
+    picture_store(&mut body, page.thumbnails);
 
     // Style, script and data are the only parts that are not escaped as text: two constants, and JSON made safe.
     format!(
@@ -121,7 +121,7 @@ fn contents(h: &mut Html, panels: &[Panel]) {
 fn footer(h: &mut Html, page: &Page) {
     let run = &page.diagnosis.run;
     h.within("footer", &[("class", "colophon")], |h| {
-        let what = match (page.options.pictures, page.album.is_empty()) {
+        let what = match (page.options.pictures, page.thumbnails.is_empty()) {
             (false, _) => "Made without pictures and file names.",
             (true, true) => "This file holds no pictures.",
             (true, false) => "The pictures are part of this file: share it as you would share them.",
@@ -131,15 +131,15 @@ fn footer(h: &mut Html, page: &Page) {
 }
 
 /// Every picture once; tiles refer to it, however often it is shown.
-fn picture_store(h: &mut Html, album: &Album) {
-    if album.is_empty() {
+fn picture_store(h: &mut Html, thumbnails: &Album) {
+    if thumbnails.is_empty() {
         return;
     }
     let side = format!("{FRAME}");
     let attributes = [("class", "store"), ("aria-hidden", "true"), ("width", "0"), ("height", "0")];
     h.within("svg", &attributes, |h| {
         h.within("defs", &[], |h| {
-            for (index, print) in album.iter() {
+            for (index, print) in thumbnails.iter() {
                 let id = format!("p{index}");
                 h.void("image", &[("id", &id), ("width", &side), ("height", &side), ("href", &print.address)]);
             }
@@ -149,15 +149,15 @@ fn picture_store(h: &mut Html, album: &Album) {
 
 /// What the size limit did to the pictures, in a sentence; `None` where nothing is missing.
 pub(crate) fn picture_shortage(page: &Page) -> Option<String> {
-    let album = page.album;
+    let thumbnails = page.thumbnails;
     let mut sentences = Vec::new();
-    if album.left_out > 0 {
-        let left_out = format::counted(album.left_out, "picture is", "pictures are");
+    if thumbnails.left_out > 0 {
+        let left_out = format::counted(thumbnails.left_out, "picture is", "pictures are");
         let limit = format::bytes(page.options.max_bytes);
         sentences.push(format!("{left_out} left out to keep this file within {limit}."));
     }
-    if album.unavailable > 0 {
-        let lost = format::counted(album.unavailable, "picture", "pictures");
+    if thumbnails.unavailable > 0 {
+        let lost = format::counted(thumbnails.unavailable, "picture", "pictures");
         sentences.push(format!("{lost} could not be read for this report."));
     }
     (!sentences.is_empty()).then(|| sentences.join(" "))

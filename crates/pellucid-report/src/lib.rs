@@ -1,6 +1,6 @@
 //! Turns a [`Diagnosis`] into one self-contained HTML file.
 //!
-//! Flow: `redact` makes the copy of the diagnosis that may leave the house → `album` collects the
+//! Flow: `redact` makes the copy of the diagnosis that may leave the house → `thumbnails` collects the
 //! pictures, without metadata → `panels` write the page, one file a panel → `document` adds the style, the script,
 //! the data and a content-security policy that allows exactly those → [`write_atomically`] puts it on disk.
 //!
@@ -11,7 +11,7 @@
 //! neurons. Nothing a user named (classes, groups, files) reaches the page except through `markup::Html::text` and its
 //! attributes, which escape.
 
-mod album;
+mod thumbnails;
 mod charts;
 mod diffusion;
 mod disk;
@@ -29,7 +29,7 @@ mod record;
 mod redact;
 mod repair;
 
-pub use album::{NoThumbnails, ThumbnailSource};
+pub use thumbnails::{NoThumbnails, ThumbnailSource};
 pub use diffusion::{
     Caption, Choice, Curve, DiffusionPage, ExplainerPanel, FaithfulnessPage, FaithfulnessPanel, FaithfulnessRow,
     GameLine, GamesPanel, Map, Spread, StepMaps, StepPanel, Verdict, render_diffusion, render_faithfulness,
@@ -39,7 +39,7 @@ pub use error::ReportError;
 pub use pictures::render_pictures;
 pub use repair::{Changed, ShownInRepair, render_repair};
 
-use album::Darkroom;
+use thumbnails::ThumbnailCache;
 use page::Page;
 use pellucid_classifier::results::Diagnosis;
 
@@ -112,20 +112,20 @@ pub fn render(
     let public = redact::publishable(diagnosis, options);
     let data = serde_json::to_string(&public).map_err(ReportError::Data)?;
     // The source knows the pictures by their real names, which the public copy may lack.
-    let negatives = if options.pictures { album::collect(diagnosis, options, thumbnails) } else { Default::default() };
-    let (all, none) = (album::made(&public, thumbnails), std::collections::BTreeMap::new());
-    let (mut darkroom, mut smallest) = (Darkroom::default(), 0);
+    let negatives = if options.pictures { thumbnails::collect(diagnosis, options, thumbnails) } else { Default::default() };
+    let (all, none) = (thumbnails::made(&public, thumbnails), std::collections::BTreeMap::new());
+    let (mut cache, mut smallest) = (ThumbnailCache::default(), 0);
     for allowance in ReportOptions::SHRINKING {
-        let album = darkroom.album(&negatives, &public, options, allowance);
+        let thumbnails = cache.thumbnails(&negatives, &public, options, allowance);
         // The last allowance leaves every picture out.
         let made = if allowance.side > 0 { &all } else { &none };
-        let page = Page { diagnosis: &public, options, album: &album, made };
+        let page = Page { diagnosis: &public, options, thumbnails: &thumbnails, made };
         let html = document::assemble(&page, &data);
         smallest = record::length(&html, &public.run.record);
         if smallest <= options.max_bytes {
             return Ok(html);
         }
-        if album.is_empty() {
+        if thumbnails.is_empty() {
             break;
         }
     }

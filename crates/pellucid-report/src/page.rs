@@ -1,6 +1,6 @@
 //! What every panel reads: the public diagnosis, the pictures, and the names of things.
 
-use crate::album::Album;
+use crate::thumbnails::Album;
 use crate::markup::Html;
 use crate::{ReportOptions, format};
 use pellucid_classifier::results::{Diagnosis, Proportion, Sample};
@@ -14,7 +14,7 @@ pub(crate) struct Page<'a> {
     /// How the report is made.
     pub(crate) options: &'a ReportOptions,
     /// The pictures in the page.
-    pub(crate) album: &'a Album,
+    pub(crate) thumbnails: &'a Album,
     /// The files that the run made for neurons, by name.
     pub(crate) made: &'a std::collections::BTreeMap<String, Vec<u8>>,
 }

@@ -4,8 +4,8 @@ use crate::document;
 use crate::markup::Html;
 use crate::panels::pictures;
 use crate::record;
-use pellucid_classifier::illusion::ObjectiveKind;
-use pellucid_classifier::illusion::results::PictureResults;
+use pellucid_classifier::feature_visualization::ObjectiveKind;
+use pellucid_classifier::feature_visualization::results::PictureResults;
 use pellucid_guard::Setting;
 
 /// Renders `results` as one HTML page; `files` gives the bytes of the run's PNG files. Equal inputs give equal bytes.

@@ -2,7 +2,7 @@
 
 mod groups;
 
-use crate::album::ThumbnailSource;
+use crate::thumbnails::ThumbnailSource;
 use crate::charts::{Bar, bar};
 use crate::document::{STYLE, source_hash};
 use crate::error::ReportError;

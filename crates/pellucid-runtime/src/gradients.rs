@@ -1,14 +1,14 @@
 //! Gradients of a model by running it: shapes are asked for, the graph is differentiated, and one session gives the
 //! values and the gradients together.
 
-mod turned;
-mod widen;
+mod weight_layout_cache;
+mod make_batch_dynamic;
 
 use crate::array::Array;
 use crate::library::Runtime;
 use crate::observe::{ObserveError, observe};
 use crate::session::{RuntimeError, Session, SessionOptions};
-use pellucid_graph::grad::{self, GradientError, GradientModel, Objective, ObjectiveInput, Recompute};
+use pellucid_graph::grad::{self, GradientError, GradientModel, Objective, ObjectiveInput, Checkpointing};
 use pellucid_graph::observed::{Observations, Observed};
 use pellucid_graph::{ElementType, Model, Node, Tensor};
 use pellucid_guard::budget::product;
@@ -77,7 +77,7 @@ pub struct GradientOptions {
     /// Whether the model's own outputs are left out of the result.
     pub gradients_only: bool,
     /// What is computed again on the way back to save memory.
-    pub recompute: Recompute,
+    pub checkpointing: Checkpointing,
     /// A folder for weights in the order that the way back reads them in. Where a model's weights lie in files beside it,
     /// they are made once and kept there by their content; without a folder, whenever the gradient is compiled.
     pub cache: Option<PathBuf>,
@@ -136,7 +136,7 @@ impl Runtime {
         let known = self.known_constants(&prepared, &observed, &options.shapes)?;
         grad::fold_known(&mut prepared.graph, known);
         let mut gradient =
-            grad::differentiate_within(&prepared, &observed, objective, wrt, options.recompute).map_err(failed)?;
+            grad::differentiate_within(&prepared, &observed, objective, wrt, options.checkpointing).map_err(failed)?;
         if options.gradients_only {
             let own: Vec<String> = model.graph.outputs.iter().map(|v| v.name().to_owned()).collect();
             gradient.model.graph.outputs.retain(|v| !own.iter().any(|o| o == v.name()));
@@ -154,7 +154,7 @@ impl Runtime {
         options: &GradientOptions,
     ) -> Result<GradientSession, GradientsError> {
         // Who pays for memory with time wants it back as soon as a value is freed.
-        let arena = options.session.arena && options.recompute == Recompute::Nothing;
+        let arena = options.session.arena && options.checkpointing == Checkpointing::Nothing;
         let session = SessionOptions { arena, ..options.session.clone() };
         self.compile(self.differentiate(model, objective, wrt, options)?, &session, options.cache.as_deref())
     }
@@ -169,7 +169,7 @@ impl Runtime {
         let gradient = differentiated.gradient;
         let (session, warnings) = match cache {
             Some(cache) => {
-                let settled = turned::settle(self, &gradient.model, cache)?;
+                let settled = weight_layout_cache::settle(self, &gradient.model, cache)?;
                 (self.session_with(&settled.model, options, settled.given)?, settled.warnings)
             }
             None => (self.session(&gradient.model, options)?, Vec::new()),

@@ -8,7 +8,7 @@ mod array;
 mod batching;
 mod device;
 mod gradients;
-mod lean;
+mod optimize;
 mod library;
 mod memory_bound;
 mod observe;

@@ -50,7 +50,7 @@ fn fixed_batch() -> Model {
 
 #[test]
 fn a_fixed_batch_is_freed_when_samples_stay_apart() {
-    let wide = runtime().widen(&fixed_batch()).unwrap();
+    let wide = runtime().make_batch_dynamic(&fixed_batch()).unwrap();
     let mut session = gradient(&wide, &Objective::value("y").select(1, 0).sum(), &["x"]);
     let x = array(&[3, 4, 6], 9);
     let together = session.run(&[("x", &x)]).unwrap();
@@ -69,7 +69,7 @@ fn a_fixed_batch_that_mixes_samples_is_refused() {
         vec![Node::new("ReduceMean", &["x"], &["m"]).with_int("keepdims", 1), Node::new("Sub", &["x", "m"], &["y"])];
     let x = Value::tensor("x", ElementType::F32, &[Some(1), Some(4)]);
     let model = Model::new("mixes.onnx", Graph::new(vec![x], nodes, vec![], &["y"]).unwrap(), 18);
-    let message = runtime().widen(&model).unwrap_err().to_string();
+    let message = runtime().make_batch_dynamic(&model).unwrap_err().to_string();
     assert!(message.contains("fixed at 1") && message.contains("'y'") && message.contains("differs"), "{message}");
 }
 
@@ -78,7 +78,7 @@ fn a_free_batch_needs_no_widening() {
     let nodes = vec![Node::new("Relu", &["x"], &["y"])];
     let x = Value::tensor("x", ElementType::F32, &[None, Some(4)]);
     let model = Model::new("free.onnx", Graph::new(vec![x], nodes, vec![], &["y"]).unwrap(), 18);
-    assert_eq!(runtime().widen(&model).unwrap().graph, model.graph);
+    assert_eq!(runtime().make_batch_dynamic(&model).unwrap().graph, model.graph);
 }
 
 fn linear(path: &str, from: usize, to: usize, seed: u32) -> Model {

@@ -8,7 +8,7 @@ mod common;
 use common::{array, array_of, networks, runtime, zoo};
 use ndarray::{ArrayD, IxDyn};
 use pellucid_graph::Model;
-use pellucid_graph::grad::{Index, Objective, Recompute};
+use pellucid_graph::grad::{Index, Objective, Checkpointing};
 use pellucid_runtime::{Array, GradientOptions, Runtime, SessionOptions};
 use safetensors::SafeTensors;
 use std::path::Path;
@@ -33,7 +33,7 @@ fn distance(a: &Array, b: &Array) -> f64 {
 }
 
 /// The error of the value and of the worst gradient.
-fn compare(runtime: &Runtime, path: &Path, recompute: Recompute) -> Result<(f64, f64), String> {
+fn compare(runtime: &Runtime, path: &Path, checkpointing: Checkpointing) -> Result<(f64, f64), String> {
     let text = path.file_stem().unwrap().to_string_lossy().into_owned();
     let name = text.split('.').next().unwrap_or_default();
     let bytes = std::fs::read(path.with_file_name(format!("{name}.safetensors"))).unwrap();
@@ -45,7 +45,7 @@ fn compare(runtime: &Runtime, path: &Path, recompute: Recompute) -> Result<(f64,
     let weight = array(&file, "weight");
     let wrt: Vec<&str> = file.names().into_iter().filter_map(|n| n.strip_prefix("grad|")).collect();
     let objective = (Objective::value(output) * Objective::input("test.weight", &weight.shape()[1..])).sum();
-    let mut options = GradientOptions { recompute, ..options() };
+    let mut options = GradientOptions { checkpointing, ..options() };
     let fed: Vec<(String, Array)> =
         model.graph.inputs.iter().map(|v| (v.name().to_owned(), array(&file, &format!("in|{}", v.name())))).collect();
     for (name, value) in &fed {
@@ -70,7 +70,7 @@ fn whole_networks_agree_with_pytorch_in_float64() {
     println!("{:<28} {:>10} {:>10}", "network.exporter", "value", "gradient");
     for path in networks() {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        match compare(&runtime, &path, Recompute::Nothing) {
+        match compare(&runtime, &path, Checkpointing::Nothing) {
             Ok((value, gradient)) => {
                 println!("{name:<28} {value:>10.1e} {gradient:>10.1e}");
                 if value.is_nan() || value > 1e-4 || gradient.is_nan() || gradient > 1e-4 {
@@ -90,7 +90,7 @@ fn whole_networks_agree_with_pytorch_in_float64() {
 fn recomputed_segments_agree_as_well() {
     let runtime = runtime();
     for path in networks().iter().filter(|p| p.to_string_lossy().ends_with(".script.onnx")) {
-        let (_, gradient) = compare(&runtime, path, Recompute::Segments(5)).unwrap();
+        let (_, gradient) = compare(&runtime, path, Checkpointing::Segments(5)).unwrap();
         assert!(gradient <= 1e-4, "{}: {gradient:.1e}", path.display());
     }
 }

@@ -65,7 +65,7 @@ pub enum Error {
     Guide(#[from] pellucid_classifier::guide::GuideError),
     /// A picture of a neuron.
     #[error(transparent)]
-    Illusion(#[from] pellucid_classifier::illusion::IllusionError),
+    Illusion(#[from] pellucid_classifier::feature_visualization::IllusionError),
     /// The repair.
     #[error(transparent)]
     Repair(#[from] pellucid_classifier::repair::RepairError),

@@ -6,7 +6,7 @@ pub use npz::{NpzError, read_arrays, read_arrays_within, write_arrays};
 
 use crate::{Error, OpenOptions, Warning, classifier};
 use pellucid_graph::Model;
-use pellucid_graph::grad::{self, Index, Objective, Recompute};
+use pellucid_graph::grad::{self, Index, Objective, Checkpointing};
 use pellucid_guard::Setting;
 use pellucid_runtime::{
     Array, Differentiated, GradientOptions, GradientSession, GradientsError, Runtime, SessionOptions, observe,
@@ -28,8 +28,8 @@ pub struct GradientSettings {
     pub of: String,
     /// Values to differentiate with respect to; every float input if empty.
     pub wrt: Vec<String>,
-    /// What is computed again on the way back to save memory. [`Recompute::Within`] bounds all samples together here.
-    pub recompute: Recompute,
+    /// What is computed again on the way back to save memory. [`Checkpointing::Within`] bounds all samples together here.
+    pub checkpointing: Checkpointing,
     /// See [`GradientOptions::cache`].
     pub cache: Option<PathBuf>,
 }
@@ -37,7 +37,7 @@ pub struct GradientSettings {
 pellucid_guard::builders!(GradientSettings {
     with_of: of => String,
     with_wrt: wrt => Vec<String>,
-    with_recompute: recompute => Recompute,
+    with_checkpointing: checkpointing => Checkpointing,
     with_cache: cache => Option<PathBuf>,
 });
 
@@ -102,7 +102,7 @@ impl Differentiation {
         let wrt: Vec<&str> = wrt.iter().map(String::as_str).collect();
         let compile = GradientOptions {
             shapes: single_shapes(&inputs),
-            recompute: per_sample(settings.recompute, &inputs),
+            checkpointing: per_sample(settings.checkpointing, &inputs),
             ..GradientOptions::default()
         };
         let differentiated = runtime.differentiate(&model, &objective, &wrt, &compile)?;
@@ -111,7 +111,7 @@ impl Differentiation {
             inputs.extend(array.ok().map(|a| (INDEX.to_owned(), Array::I64(a))));
         }
         let of = if settings.of.is_empty() { objective.values().join(", ") } else { settings.of.clone() };
-        let arena = options.session.arena && settings.recompute == Recompute::Nothing;
+        let arena = options.session.arena && settings.checkpointing == Checkpointing::Nothing;
         let session = SessionOptions { arena, ..options.session.clone() };
         Ok(Self { runtime, session, inputs, differentiated, names, of, cache: settings.cache.clone() })
     }
@@ -189,10 +189,10 @@ pub fn gradient(
 }
 
 /// The bound on memory is for all samples together, that of the compiled graph for one.
-fn per_sample(recompute: Recompute, inputs: &BTreeMap<String, Array>) -> Recompute {
+fn per_sample(checkpointing: Checkpointing, inputs: &BTreeMap<String, Array>) -> Checkpointing {
     let batch = inputs.values().filter_map(|a| a.shape().first().copied()).max().unwrap_or(1).max(1);
-    match recompute {
-        Recompute::Within(bytes) => Recompute::Within(bytes / batch as u64),
+    match checkpointing {
+        Checkpointing::Within(bytes) => Checkpointing::Within(bytes / batch as u64),
         other => other,
     }
 }
@@ -202,7 +202,7 @@ fn fitted(runtime: &Runtime, model: Model, inputs: &BTreeMap<String, Array>) -> 
     let baked = grad::baked_batch(&model).and_then(|b| usize::try_from(b).ok());
     let given = inputs.values().find_map(|a| a.shape().first().copied());
     match (baked, given) {
-        (Some(baked), Some(given)) if baked != given => Ok(runtime.widen(&model)?),
+        (Some(baked), Some(given)) if baked != given => Ok(runtime.make_batch_dynamic(&model)?),
         _ => Ok(model),
     }
 }

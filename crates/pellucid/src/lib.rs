@@ -91,7 +91,7 @@ pub mod network {
 /// ONNX Runtime: where it is, and what it runs on.
 pub mod engine {
     pub use pellucid_graph::TapNames;
-    pub use pellucid_graph::grad::Recompute;
+    pub use pellucid_graph::grad::Checkpointing;
     pub use pellucid_runtime::{Device, Doubt, FoundLibrary, Heap, ParseDeviceError, SessionOptions, find_library};
 }
 
@@ -134,7 +134,7 @@ pub mod saliency {
 /// What jobs find, as plain structs that serialise.
 pub mod results {
     pub use pellucid_classifier::guide::{GuideCard, Label};
-    pub use pellucid_classifier::illusion::results::{
+    pub use pellucid_classifier::feature_visualization::results::{
         DataResponse, NeuronPicture, PictureResults, PicturedNeuron, TopCrop,
     };
     pub use pellucid_classifier::repair::Repair;
@@ -152,7 +152,7 @@ pub mod results {
 pub mod settings {
     pub use pellucid_classifier::counterfactual::Variant;
     pub use pellucid_classifier::diagnose::DiagnoseSettings;
-    pub use pellucid_classifier::illusion::{IllusionSettings, ObjectiveKind};
+    pub use pellucid_classifier::feature_visualization::{VisualizationSettings, ObjectiveKind};
     pub use pellucid_classifier::repair::suspects::Route;
     pub use pellucid_classifier::repair::train::Selection;
     pub use pellucid_classifier::repair::{Edit, RepairSettings};
@@ -166,7 +166,7 @@ pub mod settings {
 pub mod errors {
     pub use pellucid_classifier::counterfactual::CounterfactualError;
     pub use pellucid_classifier::guide::GuideError;
-    pub use pellucid_classifier::illusion::IllusionError;
+    pub use pellucid_classifier::feature_visualization::IllusionError;
     pub use pellucid_classifier::repair::RepairError;
     pub use pellucid_classifier::scan::ScanError;
     pub use pellucid_diffusion::DiffusionError;

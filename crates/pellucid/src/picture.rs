@@ -13,8 +13,8 @@ use crate::warning::{self, Unguided, Warning};
 use crate::{Classifier, Error, Progress, VERSION};
 use draw::{Drawn, draw, pictured};
 use pellucid_classifier::guide::{Guide, GuideOptions, words};
-use pellucid_classifier::illusion::results::PictureResults;
-use pellucid_classifier::illusion::{IllusionSettings, Network, ObjectiveKind, Studied, Target, optimise};
+use pellucid_classifier::feature_visualization::results::PictureResults;
+use pellucid_classifier::feature_visualization::{VisualizationSettings, Network, ObjectiveKind, Studied, Target, optimise};
 use pellucid_classifier::results::RunRecord;
 use pellucid_classifier::scan;
 use pellucid_vision::canvas::{Canvas, Parameterisation};
@@ -69,7 +69,7 @@ pub struct PictureSettings {
     #[serde(skip)]
     pub start: Option<OnePicture>,
     /// The ascent.
-    pub illusion: IllusionSettings,
+    pub visualization: VisualizationSettings,
 }
 
 pellucid_guard::builders!(PictureSettings {
@@ -83,7 +83,7 @@ pellucid_guard::builders!(PictureSettings {
     with_templates: templates => Option<PathBuf>,
     with_vocabulary: vocabulary => Option<PathBuf>,
     with_start: start => Option<OnePicture>,
-    with_illusion: illusion => IllusionSettings,
+    with_visualization: visualization => VisualizationSettings,
 });
 
 /// What [`picture`] made.
@@ -118,9 +118,9 @@ pub fn picture(
     let data = data.map(|data| data.open(settings.scan.split.as_deref(), None, *classifier.budget())).transpose()?;
     let asked = Asked::of(settings);
     let responses = data.as_ref().map(|data| Responses::measure(classifier, data, &asked, progress)).transpose()?;
-    let mut illusion = settings.illusion.clone();
-    illusion.session = onnx.session().clone();
-    illusion.memory = onnx.memory();
+    let mut visualization = settings.visualization.clone();
+    visualization.session = onnx.session().clone();
+    visualization.memory = onnx.memory();
     let mut guide = guide(classifier, settings, data.as_deref())?;
     let mut warnings = Vec::new();
     let unguided = match (&guide, targets.iter().any(|t| t.class.is_none())) {
@@ -129,12 +129,12 @@ pub fn picture(
         _ => None,
     };
     if let Some(why) = unguided
-        && illusion.objective == ObjectiveKind::Guided
+        && visualization.objective == ObjectiveKind::Guided
     {
-        illusion.objective = ObjectiveKind::Unguided;
+        visualization.objective = ObjectiveKind::Unguided;
         warnings.push(Warning::Unguided(why));
     }
-    let guided = matches!(illusion.objective, ObjectiveKind::Guided | ObjectiveKind::Reference);
+    let guided = matches!(visualization.objective, ObjectiveKind::Guided | ObjectiveKind::Reference);
     let texts = match (&mut guide, guided) {
         (Some(guide), true) => texts(classifier, guide, &targets)?,
         _ => vec![Vec::new(); targets.len()],
@@ -146,9 +146,9 @@ pub fn picture(
         layer: settings.layer.as_deref(),
     };
     let guidance = guide.as_ref().filter(|_| guided).map(|g| &g.guidance);
-    let mut network = Network::compile(onnx.runtime(), &studied, guidance, &illusion)?;
+    let mut network = Network::compile(onnx.runtime(), &studied, guidance, &visualization)?;
     let begin = settings.start.as_ref().map(|start| start.picture(classifier.budget())).transpose()?;
-    let made = optimise(&mut network, &targets, &texts, begin.as_ref(), &illusion, progress)?;
+    let made = optimise(&mut network, &targets, &texts, begin.as_ref(), &visualization, progress)?;
     let settings_hash = settings_hash(classifier, settings, begin.as_ref())?;
     let none = || blake3::hash(&[]).to_hex().to_string();
     let data_hash = data.as_ref().map_or_else(none, |data| scan::content_hash(data, classifier.budget()));
@@ -159,7 +159,7 @@ pub fn picture(
     for (at, target) in targets.iter().enumerate() {
         let shown = responses.as_ref().map(|r| r.of(target.channel, CROPS, &mut files)).transpose()?;
         let mut pictures = Vec::new();
-        for one in &made[at * illusion.seeds..(at + 1) * illusion.seeds] {
+        for one in &made[at * visualization.seeds..(at + 1) * visualization.seeds] {
             let drawn = Drawn { one, suffix: "", data: shown.as_ref() };
             pictures.push(draw(classifier, drawn, guide.as_mut(), &vocabulary, &mut files)?);
         }
@@ -173,7 +173,7 @@ pub fn picture(
         layer: settings.layer.clone().unwrap_or_else(|| "features".to_owned()),
         data: data.as_ref().map(|d| folder_name(&d.root)),
         guide: guide.filter(|_| guided).map(|g| g.card),
-        settings: illusion,
+        settings: visualization,
         neurons,
         warnings: warning::lines(&warnings),
         record: RunRecord { timings, ..RunRecord::default() },

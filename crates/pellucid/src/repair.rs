@@ -8,7 +8,7 @@ use crate::run::{self, Claim, RunDirectory, RunOptions, RunPaths};
 use crate::scan::{Scan, ScanSettings, scan};
 use crate::thumbnails::SeenByTheModel;
 use crate::{Classifier, DebugSettings, Error, Progress, Warning, warning};
-use pellucid_classifier::illusion::Target;
+use pellucid_classifier::feature_visualization::Target;
 use pellucid_classifier::layer::DecisionLayer;
 use pellucid_classifier::repair::results::RepairRun;
 use pellucid_classifier::repair::{self, RepairSettings, Splits};

@@ -140,7 +140,7 @@ fn what_a_network_does_not_offer_is_said_and_the_rest_goes_on() {
         "{refused}"
     );
     let checked = ask(&vectors, &["integrated-gradients"]).unwrap();
-    assert!(checked.maps[0].games.is_some() && checked.maps[0].map.figure("shuffled").is_none());
+    assert!(checked.maps[0].games.is_some() && checked.maps[0].map.figure("randomization_test").is_none());
     let settings = pellucid::PictureSettings::default().with_neurons(vec![0]);
     let refused = pellucid::picture(&bare, None, &settings, &Silent).unwrap_err();
     assert!(matches!(refused, Error::NeedsOnnx { .. }), "{refused}");

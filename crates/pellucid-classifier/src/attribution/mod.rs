@@ -86,7 +86,7 @@ pellucid_guard::builders!(AttributionSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Attribution {
     /// The map, its id that of its method, with the method's figures and, where it was checked and the network has shuffled
-    /// weights to offer, `shuffled`: the rank correlation with the shuffled network's map, good near 0.
+    /// weights to offer, `randomization_test`: the rank correlation with the shuffled network's map, good near 0.
     #[serde(flatten)]
     pub map: SaliencyMap,
     /// The subject's score as the strongest pixels turn gray, or appear on gray, first; a share of the whole picture's.
@@ -243,7 +243,7 @@ pub fn attribute(
         let games = settings.checked.then(|| checks::games(&asking, &map.values, settings.seed)).transpose()?;
         if let Some(same) = shuffled {
             let title = "rank correlation with the map of shuffled weights; good near 0";
-            map = map.with_figure(pellucid_saliency::Figure::new("shuffled", title, same));
+            map = map.with_figure(pellucid_saliency::Figure::new("randomization_test", title, same));
         }
         Ok(Attribution { map, games })
     };

@@ -3,7 +3,7 @@
 use super::tokens::{TextModel, mean};
 use super::words::PromptBank;
 use super::{GuideError, GuideOptions, Opened, Texts};
-use crate::illusion::Guidance;
+use crate::feature_visualization::Guidance;
 use pellucid_graph::Model;
 use pellucid_guard::Budget;
 use pellucid_runtime::{Runtime, observe};

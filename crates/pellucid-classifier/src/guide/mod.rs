@@ -11,7 +11,7 @@ mod ridge;
 mod tokens;
 pub mod words;
 
-use crate::illusion::Guidance;
+use crate::feature_visualization::Guidance;
 use ndarray::{Array2, ArrayD, Axis};
 use pellucid_graph::{Model, ModelError};
 use pellucid_guard::{Budget, Limit, bounded};
@@ -323,7 +323,7 @@ impl Guide {
 
 /// The cosine of two vectors.
 pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    crate::illusion::cosine(Some(a), Some(b))
+    crate::feature_visualization::cosine(Some(a), Some(b))
 }
 
 /// The JSON file at `path`.

@@ -3,7 +3,7 @@
 use super::tokens::{TextModel, mean};
 use super::words::PromptBank;
 use super::{GuideError, GuideOptions, Opened, Texts, unreadable};
-use crate::illusion::Guidance;
+use crate::feature_visualization::Guidance;
 use half::f16;
 use ndarray::{Array1, Array2};
 use pellucid_graph::{Model, Node, TapNames};

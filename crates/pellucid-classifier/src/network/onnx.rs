@@ -121,7 +121,7 @@ impl OnnxNetwork {
         };
         let objective = coefficients(CLASSES, &taps.logits, self.tapped.classes())
             + coefficients(NEURONS, &taps.features, self.tapped.features());
-        let mut model = self.runtime.widen(&self.tapped.model)?;
+        let mut model = self.runtime.make_batch_dynamic(&self.tapped.model)?;
         model.graph.outputs.clear();
         model.graph.add_output(&taps.logits);
         let mut wrt = vec![self.tapped.input.as_str()];

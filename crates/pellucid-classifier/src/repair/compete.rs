@@ -9,7 +9,7 @@
 use super::compare::mcnemar;
 use super::erase::{Erasure, balanced};
 use super::loss::Loss;
-use super::minimise::minimise_from;
+use super::lbfgs::lbfgs_from;
 use crate::layer::DecisionLayer;
 use crate::scan::predicted;
 use crate::shortcut::Rows;
@@ -349,7 +349,7 @@ pub fn refit_towards(
 ) -> DecisionLayer {
     let pull = how.ridge * mean_variance(features);
     let loss = Loss::cross_entropy();
-    minimise_from(origin, origin, &loss, features.view(), labels, importance, pull, how.steps)
+    lbfgs_from(origin, origin, &loss, features.view(), labels, importance, pull, how.steps)
 }
 
 #[cfg(test)]

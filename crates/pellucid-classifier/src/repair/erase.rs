@@ -19,7 +19,7 @@
 //! cue; what is erased is its whole trace.
 
 use super::loss::Loss;
-use super::minimise::minimise;
+use super::lbfgs::lbfgs;
 use super::train::Samples;
 use crate::layer::DecisionLayer;
 use ndarray::{Array1, Array2, Axis};
@@ -94,7 +94,7 @@ impl Erasure {
 pub fn erase(layer: &DecisionLayer, train: &Samples, erasure: &Erasure, pull: f64) -> DecisionLayer {
     let features = erasure.apply(&train.features);
     let fitted =
-        minimise(layer, &Loss::cross_entropy(), features.view(), &train.labels, &balanced(&train.slices), pull, STEPS);
+        lbfgs(layer, &Loss::cross_entropy(), features.view(), &train.labels, &balanced(&train.slices), pull, STEPS);
     erasure.fold(&fitted)
 }
 

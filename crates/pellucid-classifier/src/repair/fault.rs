@@ -5,6 +5,7 @@ use super::suspects::{Detector, Route, Suspect};
 use super::{RepairError, RepairSettings, Splits, class_name};
 use crate::shortcut::{self, Answer, Candidate, Examination, Rows, Tested};
 use ndarray::Array2;
+use pellucid_guard::Setting;
 
 /// Tells pictures that show the cue from those that do not.
 #[derive(Debug, Clone)]
@@ -168,9 +169,10 @@ pub(super) fn headline(conduct: &Conduct, ground: Ground, class: &str, edit: sup
         ),
         (Ground::Groups, _) => "Nothing was edited: no edit lifts the worst group beyond what chance gives.".to_owned(),
         (_, Some(Answer::NeedsYourEye)) => format!(
-            "Nothing was edited. A cue of “{class}” {}: look at the pictures with and without it, and run again with \
-             --confirm if it is not.",
-            Answer::NeedsYourEye
+            "Nothing was edited. A cue of “{class}” {} Look at the pictures with and without it, and run again with {} if it \
+             is not.",
+            Answer::NeedsYourEye,
+            Setting::Confirm
         ),
         _ => match conduct.detectable.filter(|d| d.is_finite()) {
             Some(effect) => format!(

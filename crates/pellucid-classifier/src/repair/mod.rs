@@ -13,7 +13,7 @@ pub mod compete;
 pub mod erase;
 mod fault;
 pub mod loss;
-pub mod minimise;
+pub mod lbfgs;
 pub mod results;
 pub mod sensitivity;
 pub mod suspects;
@@ -333,12 +333,14 @@ impl Fault {
         let class = match (&cue, settings.class) {
             (_, Some(class)) => class,
             (Some(cue), None) => cue.candidate.class,
-            (None, None) => most_called(splits.validation, &predicted),
+            (None, None) => most_costly(splits.validation, &predicted),
         };
-        if listed {
+        // Training rows without mistakes give no candidate; what the user asks for by name is then made of validation's mistakes.
+        let asked = listed || (cue.is_none() && (settings.edit.is_some() || settings.class.is_some()));
+        if asked {
             fault::check_presence(splits, class, &class_name(classes, class))?;
         }
-        let (suspects, presence) = match (&cue, listed) {
+        let (suspects, presence) = match (&cue, asked) {
             (Some(cue), _) => {
                 let presence = Presence::Candidate(cue.candidate.clone());
                 (fault::suspects(&cue.candidate, settings.count), presence)
@@ -373,11 +375,16 @@ fn predictions(layer: &DecisionLayer, table: &FeatureTable) -> Vec<usize> {
     layer.logits(&table.features).rows().into_iter().map(|z| crate::scan::predicted(&z.to_vec())).collect()
 }
 
-/// The class that most mistakes land on (of equals the first), or the first class where there are none.
-fn most_called(table: &FeatureTable, predicted: &[usize]) -> usize {
+/// The class at fault where no cue points at one: that which is given to pictures of others most beyond its share, else the one
+/// that most mistakes land on, else the first.
+fn most_costly(table: &FeatureTable, predicted: &[usize]) -> usize {
+    let classes = table.logits.ncols();
+    if let Some(part) = crate::verdict::judgement::sinks(&table.labels, predicted, classes).first() {
+        return part.id;
+    }
     let mut landed: BTreeMap<usize, usize> = BTreeMap::new();
     let mistakes = table.labels.iter().zip(predicted).filter(|(y, p)| y != p);
-    mistakes.for_each(|(_, &p)| *landed.entry(p).or_default() += 1);
+    mistakes.for_each(|(&p, _)| *landed.entry(p).or_default() += 1);
     landed.into_iter().max_by_key(|&(class, count)| (count, std::cmp::Reverse(class))).map_or(0, |(class, _)| class)
 }
 
@@ -579,6 +586,7 @@ impl<'a> Bench<'a> {
             }
             Edit::GroupBalanced => "some pictures of the training and of the validation split have no group",
             Edit::Dfr => "some pictures of the validation split have no group",
+            _ if self.neurons.is_empty() => "no neuron is suspected",
             _ => "no picture of any class differs from the others in the suspects",
         }
     }
@@ -590,6 +598,9 @@ impl<'a> Bench<'a> {
             (0..self.layer.classes()).map(|c| if c == self.class { 1.0 } else { others }).collect();
         let made = match edit {
             Edit::None => (self.layer.clone(), String::new()),
+            Edit::Zero | Edit::Reference | Edit::ReferenceWaterbirds | Edit::Ratio if self.neurons.is_empty() => {
+                return Ok(None);
+            }
             Edit::Zero => (self.zeroed(&self.neurons), String::new()),
             Edit::ClassWeighted => {
                 self.trained(edit, &Loss { class_weights, ..Loss::cross_entropy() }, &self.ours())?

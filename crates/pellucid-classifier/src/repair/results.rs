@@ -4,7 +4,7 @@ use super::compare::{Change, Comparison};
 use super::compete::Standing;
 use super::suspects::Suspect;
 use super::train::Selection;
-use crate::illusion::results::PicturedNeuron;
+use crate::feature_visualization::results::PicturedNeuron;
 use crate::results::{Direction, Proportion, RunCard};
 use crate::shortcut::{Answer, Side};
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 
 use crate::layer::{DecisionLayer, argmax};
 use crate::repair::loss::Loss;
-use crate::repair::minimise::minimise;
+use crate::repair::lbfgs::lbfgs;
 use ndarray::{Array1, Array2, Axis};
 use pellucid_saliency::stats::random::stream;
 use rand::Rng;
@@ -101,7 +101,7 @@ impl Reduced {
     fn fit(&self, among: &[usize], labels: &[usize], importance: &[f64], classes: usize, how: Refit) -> DecisionLayer {
         let zero = DecisionLayer { weight: Array2::zeros((classes, self.rows.ncols())), bias: Array1::zeros(classes) };
         let rows = self.rows.select(Axis(0), among);
-        minimise(&zero, &Loss::cross_entropy(), rows.view(), labels, importance, how.ridge, how.steps)
+        lbfgs(&zero, &Loss::cross_entropy(), rows.view(), labels, importance, how.ridge, how.steps)
     }
 }
 

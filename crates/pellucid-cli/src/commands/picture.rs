@@ -1,6 +1,6 @@
-//! `pellucid picture MODEL --neuron 3 17 --class NAME`.
+//! `pellucid visualize MODEL --neuron 3 17 --class NAME`.
 
-use crate::args::{Args, PictureArgs};
+use crate::args::{Args, VisualizeArgs};
 use crate::output;
 use crate::progress::Bars;
 use anyhow::Result;
@@ -8,7 +8,7 @@ use pellucid::results::PicturedNeuron;
 use pellucid::{Classifier, Data, Pictured, RunPaths};
 use std::process::ExitCode;
 
-pub fn run(args: &Args, picture: &PictureArgs) -> Result<ExitCode> {
+pub fn run(args: &Args, picture: &VisualizeArgs) -> Result<ExitCode> {
     let classifier = Classifier::open(&picture.model, &picture.open.options(&args.global))?;
     let run = picture.run.options(true)?;
     let data = picture.data.as_ref().map(Data::from);

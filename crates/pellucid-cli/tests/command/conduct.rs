@@ -53,7 +53,7 @@ fn every_command_prints_json_on_stdout_and_nothing_else() {
         &["why", "model.onnx", picture],
         &["why", "model.onnx", picture, "--out", "maps"],
         &["demo"],
-        &["picture", "model.onnx", "--neuron", "0", "--steps", "2"],
+        &["visualize", "model.onnx", "--neuron", "0", "--steps", "2"],
         &["attribute", "model.onnx", picture],
         &["gradient", "model.onnx", "--input", "x.npz", "--out", "g.npz"],
         &["compare", "model.onnx", "ours.npz"],

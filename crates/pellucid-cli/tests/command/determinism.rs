@@ -115,7 +115,7 @@ fn a_repair_is_equal_to_the_byte() {
 
 #[test]
 fn pictures_of_neurons_are_equal_to_the_byte() {
-    let command = ["picture", "model.onnx", "--neuron", "0", "--class", "red", "--steps", "20", "--data", "data"];
+    let command = ["visualize", "model.onnx", "--neuron", "0", "--class", "red", "--steps", "20", "--data", "data"];
     compare(Stage::with_mistakes, &command);
 }
 
@@ -134,7 +134,7 @@ fn pictures_with_a_guide_and_a_start_do_not_depend_on_where_those_lie() {
     let run = |stage: &Stage| {
         let at = |name: &str| stage.at(name).display().to_string();
         let (guide, start) = (at("guide"), at("data/red/0.png"));
-        let picture = ["picture", "model.onnx", "--neuron", "0", "--class", "red", "--steps", "5", "--name", "r"];
+        let picture = ["visualize", "model.onnx", "--neuron", "0", "--class", "red", "--steps", "5", "--name", "r"];
         stage.run(&[&picture[..], &["--guide", &guide, "--start", &start]].concat()).fine();
         results(&stage.at("runs/r"))
     };

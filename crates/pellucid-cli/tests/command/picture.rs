@@ -1,4 +1,4 @@
-//! `pellucid picture`: pictures that do what they should, the same bytes for the same seed, and clear words for the rest.
+//! `pellucid visualize`: pictures that do what they should, the same bytes for the same seed, and clear words for the rest.
 
 use crate::stage::{Ran, Stage, repository};
 use pellucid::internals::graph::{ElementType, Graph, Model, Node, Value};
@@ -10,7 +10,7 @@ const DEAD: &str = "5";
 
 /// A quick picture job of the colour classifier with further arguments.
 fn picture(stage: &Stage, neuron: &str, more: &[&str]) -> Ran {
-    let quick = ["picture", "model.onnx", "--neuron", neuron, "--steps", "40", "--name", "p", "--force"];
+    let quick = ["visualize", "model.onnx", "--neuron", neuron, "--steps", "40", "--name", "p", "--force"];
     stage.run(&[&quick[..], more].concat())
 }
 
@@ -65,7 +65,7 @@ fn what_does_not_exist_is_refused_by_name() {
     picture(&stage, "6", &[]).refused(&["no neuron 6", "0 to 5"]);
     picture(&stage, RED, &["--class", "yellow"]).refused(&["no class 'yellow'", "red, green, blue"]);
     let layer = |layer: &str, channel: &str| {
-        stage.run(&["picture", "model.onnx", "--layer", layer, "--channel", channel, "--steps", "1"])
+        stage.run(&["visualize", "model.onnx", "--layer", layer, "--channel", channel, "--steps", "1"])
     };
     layer("f", "0").refused(&["'f' is no feature map", "N×C×H×W"]);
     layer("nothing", "0").refused(&["no value 'nothing'"]);
@@ -76,7 +76,7 @@ fn what_does_not_exist_is_refused_by_name() {
 #[test]
 fn settings_that_make_no_picture_are_refused() {
     let stage = Stage::new();
-    stage.run(&["picture", "model.onnx", "--neuron", RED, "--steps", "0"]).refused(&["--steps"]);
+    stage.run(&["visualize", "model.onnx", "--neuron", RED, "--steps", "0"]).refused(&["--steps"]);
     picture(&stage, RED, &["--side", "7"]).refused(&["side from 16 to 2048"]);
     picture(&stage, RED, &["--objective", "reference"]).refused(&["needs a guide"]);
     picture(&stage, RED, &["--learning-rate", "1e38"]).refused(&["diverged", "--learning-rate"]);

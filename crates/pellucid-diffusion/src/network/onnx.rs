@@ -9,9 +9,9 @@ use crate::pipeline::{PipelineOptions, is_on_cpu};
 use ndarray::{Array2, Array4, Axis, Ix3, Ix4};
 use pellucid_graph::attention::{AttentionLayers, CrossAttention, find_cross_attention};
 use pellucid_graph::blocks::{Block, BlockKind, Part, find_blocks};
-use pellucid_graph::grad::{self, GradientError, Objective, Recompute};
+use pellucid_graph::grad::{self, GradientError, Objective, Checkpointing};
 use pellucid_graph::observed::Observations;
-use pellucid_graph::{Model, lean::drop_zero_terms};
+use pellucid_graph::{Model, optimize::drop_zero_terms};
 use pellucid_runtime::{Array, Batching, GradientOptions, GradientsError, Runtime, SessionOptions, observe};
 use std::collections::BTreeMap;
 
@@ -111,13 +111,13 @@ impl OnnxNetwork {
         let fuse = is_on_cpu(&self.options);
         let shapes = self.input_shapes();
         let model = if baked.is_some() {
-            let widened = grad::prepare(&self.runtime.widen(&self.model)?, &[])?;
+            let widened = grad::prepare(&self.runtime.make_batch_dynamic(&self.model)?, &[])?;
             let observed = observe(&self.runtime, &widened, &shapes)?;
-            self.runtime.lean(&widened, &observed, &shapes, fuse)?
+            self.runtime.optimize(&widened, &observed, &shapes, fuse)?
         } else {
             let runtime = self.runtime.clone();
             let (model, observed) = self.prepared()?;
-            runtime.lean(model, observed, &shapes, fuse)?
+            runtime.optimize(model, observed, &shapes, fuse)?
         };
         Denoiser::new(&self.runtime, &model, &self.options.session, batch)
     }
@@ -246,12 +246,12 @@ impl Network for OnnxNetwork {
         let mut options = GradientOptions {
             session: SessionOptions { arena: !large, ..self.options.session.clone() },
             shapes: self.input_shapes(),
-            recompute: if large { Recompute::Within(memory) } else { Recompute::Nothing },
+            checkpointing: if large { Checkpointing::Within(memory) } else { Checkpointing::Nothing },
             ..GradientOptions::default()
         };
         let mut differentiated = self.runtime.differentiate(&model, &objective, &wrt, &options);
         if let Err(GradientsError::Gradient { source: GradientError::Memory { .. }, .. }) = &differentiated {
-            options.recompute = Recompute::Least;
+            options.checkpointing = Checkpointing::Least;
             differentiated = self.runtime.differentiate(&model, &objective, &wrt, &options);
         }
         let gradient = differentiated?.gradient;

@@ -1,11 +1,11 @@
 //! The reverse sweep: which nodes lie between the objective and what is asked for, and their rules, last node first.
 
-use super::emit::Emitter;
+use super::emit::GraphBuilder;
 use super::error::{GradientError, Reason};
 use super::objective::{Objective, ObjectiveInput};
 use super::prepare;
-use super::recompute::{Recompute, Segments};
-use super::rules::{self, Found, Site};
+use super::checkpointing::{Checkpointing, Segments};
+use super::rules::{self, Found, VjpContext};
 use super::shapes;
 use crate::graph::{Graph, Node};
 use crate::model::Model;
@@ -54,7 +54,7 @@ pub fn differentiate(
     objective: &Objective,
     wrt: &[&str],
 ) -> Result<GradientModel, GradientError> {
-    differentiate_within(model, observed, objective, wrt, Recompute::Nothing)
+    differentiate_within(model, observed, objective, wrt, Checkpointing::Nothing)
 }
 
 /// As [`differentiate`], computing parts of the forward pass again on the way back to save memory: the same numbers.
@@ -63,14 +63,14 @@ pub fn differentiate_within(
     observed: &Observations,
     objective: &Objective,
     wrt: &[&str],
-    recompute: Recompute,
+    checkpointing: Checkpointing,
 ) -> Result<GradientModel, GradientError> {
     prepare::check(model)?;
-    let segments = Segments::plan(&model.graph, observed, recompute)?;
+    let segments = Segments::plan(&model.graph, observed, checkpointing)?;
     for &value in wrt {
         check_wrt(&model.graph, observed, value)?;
     }
-    let mut emitter = Emitter::new(model.graph.clone(), observed.clone(), model.budget());
+    let mut emitter = GraphBuilder::new(model.graph.clone(), observed.clone(), model.budget());
     let built = objective.build(&mut emitter)?;
     let mut sweep = Sweep::new(emitter, built.stopped, wrt, segments);
     sweep.find_path(&built.value)?;
@@ -127,13 +127,13 @@ pub fn foreign_operator(graph: &Graph, values: &[&str], wrt: &[&str]) -> Option<
 }
 
 /// The sum of `parts`, of which there is at least one.
-fn added(e: &mut Emitter, parts: &[String]) -> String {
+fn added(e: &mut GraphBuilder, parts: &[String]) -> String {
     let first = parts.first().cloned().unwrap_or_default();
     parts.iter().skip(1).fold(first, |sum, part| e.add(&sum, part))
 }
 
 struct Sweep<'a> {
-    emitter: Emitter,
+    emitter: GraphBuilder,
     stopped: HashSet<String>,
     wrt: &'a [&'a str],
     /// Nodes before the sweep began: the model's and the objective's.
@@ -151,7 +151,7 @@ struct Sweep<'a> {
 }
 
 impl<'a> Sweep<'a> {
-    fn new(emitter: Emitter, stopped: HashSet<String>, wrt: &'a [&'a str], segments: Segments) -> Self {
+    fn new(emitter: GraphBuilder, stopped: HashSet<String>, wrt: &'a [&'a str], segments: Segments) -> Self {
         let forward = emitter.graph.nodes.clone();
         let mut sweep = Self {
             emitter,
@@ -349,7 +349,7 @@ impl<'a> Sweep<'a> {
                 name.clone_from(again);
             }
         }
-        let site = Site { node: &there, cotangents, wanted: &wanted };
+        let site = VjpContext { node: &there, cotangents, wanted: &wanted };
         let gradients = rule(&mut self.emitter, &site).map_err(|r| refuse(r.0))?;
         let pairs = node.inputs().iter().zip(gradients).zip(&wanted);
         Ok(pairs.filter(|(_, wanted)| **wanted).filter_map(|((i, g), _)| Some((i.clone(), g?))).collect())

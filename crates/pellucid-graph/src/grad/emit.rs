@@ -28,7 +28,7 @@ pub(crate) enum Dim {
 
 /// A graph that is being extended. Every name it makes starts with one prefix that no value of the model has.
 #[derive(Debug)]
-pub(crate) struct Emitter {
+pub(crate) struct GraphBuilder {
     /// The graph.
     pub graph: Graph,
     /// Shapes and types of the model's values, and of the values made here that say theirs.
@@ -45,7 +45,7 @@ pub(crate) struct Emitter {
     cache: HashMap<String, String>,
 }
 
-impl Emitter {
+impl GraphBuilder {
     /// An emitter for `graph`, whose values were `observed`. Its large constants stay within what `budget` gives to values.
     pub fn new(graph: Graph, observed: Observations, budget: &Budget) -> Self {
         let prefix = graph.unused_prefix("grad");
@@ -508,7 +508,7 @@ impl Emitter {
         self.sum_repeated(g, result, of, 0)
     }
 
-    /// As [`Emitter::unbroadcast`], but for the last `apart` axes, which were not broadcast.
+    /// As [`GraphBuilder::unbroadcast`], but for the last `apart` axes, which were not broadcast.
     pub fn sum_repeated(&mut self, g: &str, result: &str, of: &str, apart: usize) -> Result<String, Reason> {
         let (full, own) = (self.dims(result)?, self.dims(of)?);
         let extra = full.len().checked_sub(own.len()).ok_or_else(|| {

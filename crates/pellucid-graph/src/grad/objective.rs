@@ -12,7 +12,7 @@
 //! relatives work per sample; arithmetic broadcasts as ONNX does, and a number per sample goes with a whole tensor per
 //! sample.
 
-use super::emit::{Dim, Emitter};
+use super::emit::{Dim, GraphBuilder};
 use super::error::{GradientError, Reason};
 use crate::graph::{Node, Value};
 use crate::tensor::ElementType;
@@ -321,7 +321,7 @@ pub(crate) struct Built {
 
 impl Objective {
     /// Appends the objective's nodes.
-    pub(crate) fn build(&self, emitter: &mut Emitter) -> Result<Built, GradientError> {
+    pub(crate) fn build(&self, emitter: &mut GraphBuilder) -> Result<Built, GradientError> {
         emitter.enter("objective", ElementType::F32);
         let mut builder = Builder { emitter, stopped: HashSet::new(), inputs: BTreeMap::new() };
         let term = builder.term(self)?;
@@ -340,7 +340,7 @@ struct Term {
 }
 
 struct Builder<'a> {
-    emitter: &'a mut Emitter,
+    emitter: &'a mut GraphBuilder,
     stopped: HashSet<String>,
     inputs: BTreeMap<String, ObjectiveInput>,
 }

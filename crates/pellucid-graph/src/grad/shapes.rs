@@ -3,7 +3,7 @@
 //! ONNX Runtime keeps its blocked layout through a product only if both factors are known to have one shape, and its own
 //! inference loses the batch wherever a shape is computed.
 
-use super::emit::{Dim, Emitter};
+use super::emit::{Dim, GraphBuilder};
 use crate::graph::{Graph, Node, Value};
 use crate::onnx::tensor_shape_proto::{Dimension, dimension};
 use crate::onnx::{TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
@@ -31,7 +31,7 @@ fn described(name: &str, element: ElementType, dims: &[Dim]) -> ValueInfoProto {
 
 /// Whether the runtime infers a larger output for a pooling than it then computes: with `ceil_mode`, its inference counts
 /// a last window that would start in the padding. What follows such a node must not be contradicted by true shapes.
-fn misjudged(emitter: &Emitter, node: &Node) -> bool {
+fn misjudged(emitter: &GraphBuilder, node: &Node) -> bool {
     if node.int("ceil_mode").unwrap_or(0) == 0 {
         return false;
     }
@@ -51,7 +51,7 @@ fn misjudged(emitter: &Emitter, node: &Node) -> bool {
 }
 
 /// Declares the shapes of inputs, of observed values and of `pairs` (a value, and another of the same shape).
-pub(super) fn declare(emitter: &Emitter, graph: &mut Graph, pairs: &[(String, String)]) {
+pub(super) fn declare(emitter: &GraphBuilder, graph: &mut Graph, pairs: &[(String, String)]) {
     let known = |name: &str| Some((emitter.element_of(name)?, emitter.dims(name).ok()?));
     for input in &mut graph.inputs {
         if let Some((element, dims)) = known(input.name()) {

@@ -24,7 +24,7 @@ pub(crate) fn write(h: &mut Html, page: &Page, finding: &Finding, id: &str) {
         h.element("span", &[("class", "tally")], &shown);
     });
     controls(h, page, finding, &list);
-    let has_pictures = finding.samples.iter().any(|sample| page.album.get(sample.index).is_some());
+    let has_pictures = finding.samples.iter().any(|sample| page.thumbnails.get(sample.index).is_some());
     if has_pictures {
         let attributes = [("class", "tiles"), ("id", list.as_str()), ("data-list", TILES), ("data-noun", "mistakes")];
         h.within("ul", &attributes, |h| by_confidence(finding).into_iter().for_each(|sample| tile(h, page, sample)));
@@ -81,7 +81,7 @@ fn choice(
 fn tile(h: &mut Html, page: &Page, sample: &Sample) {
     item(h, "li", "tile", sample, |h| {
         let words = page.describe(sample);
-        match page.album.get(sample.index) {
+        match page.thumbnails.get(sample.index) {
             Some(print) => picture(h, sample.index, print, None, &words),
             None => absent(h, &words),
         }

@@ -33,7 +33,7 @@ pub(crate) fn write_all(h: &mut Html, page: &Page, finding: &Finding, id: &str) 
 }
 
 fn has_heat(page: &Page, top: &TopSample) -> bool {
-    !top.heat.is_empty() && page.album.get(top.sample.index).is_some()
+    !top.heat.is_empty() && page.thumbnails.get(top.sample.index).is_some()
 }
 
 fn heat_controls(h: &mut Html, page: &Page) {
@@ -136,9 +136,9 @@ fn top_pictures(h: &mut Html, page: &Page, neuron: &Neuron) {
         h.element("p", &[("class", "empty")], "No picture activates it.");
         return;
     }
-    let with_pictures = neuron.top.iter().any(|top| page.album.get(top.sample.index).is_some());
+    let with_pictures = neuron.top.iter().any(|top| page.thumbnails.get(top.sample.index).is_some());
     let class = if with_pictures { "tiles top" } else { "tops" };
-    let limit = if page.options.pictures { page.album.allowance.top } else { usize::MAX };
+    let limit = if page.options.pictures { page.thumbnails.allowance.top } else { usize::MAX };
     h.within("ul", &[("class", class)], |h| {
         neuron.top.iter().take(limit.max(1)).for_each(|top| top_tile(h, page, top, with_pictures));
     });
@@ -148,7 +148,7 @@ fn top_tile(h: &mut Html, page: &Page, top: &TopSample, with_picture: bool) {
     let sample = &top.sample;
     h.within("li", &[("class", "tile")], |h| {
         let words = format!("{}; activation {}", page.describe(sample), number(top.activation));
-        match page.album.get(sample.index) {
+        match page.thumbnails.get(sample.index) {
             Some(print) => {
                 picture(h, sample.index, print, heat::draw(&top.heat, top.heat_size).as_ref(), &words);
             }

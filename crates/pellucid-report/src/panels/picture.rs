@@ -1,6 +1,6 @@
 //! One picture as a tile: the picture itself, its heat map and outline, and what stands in its place when it is absent.
 
-use crate::album::Print;
+use crate::thumbnails::Print;
 use crate::document::FRAME;
 use crate::heat::{self, HeatMap, OUTLINE_SIDE};
 use crate::markup::Html;

@@ -3,7 +3,7 @@
 use crate::format::{number, percent, signed};
 use crate::markup::Html;
 use base64::Engine;
-use pellucid_classifier::illusion::results::{NeuronPicture, PicturedNeuron};
+use pellucid_classifier::feature_visualization::results::{NeuronPicture, PicturedNeuron};
 
 /// Below this margin, in standard deviations of the guide's similarities, a label is marked as weak.
 const WEAK: f32 = 1.0;

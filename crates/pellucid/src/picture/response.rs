@@ -5,7 +5,7 @@ use super::{Files, PictureSettings};
 use crate::scan::{ScanSettings, scan_samples};
 use crate::{Classifier, Error, Progress};
 use ndarray::{Array2, ArrayD, Axis};
-use pellucid_classifier::illusion::results::{DataResponse, TopCrop};
+use pellucid_classifier::feature_visualization::results::{DataResponse, TopCrop};
 use pellucid_classifier::scan::FeatureTable;
 use pellucid_classifier::statistics::quantile;
 use pellucid_runtime::{Layout, Pooling, TappedModel, VerifiedMap};

@@ -5,9 +5,9 @@ use super::draw::{Drawn, draw, keep, pictured};
 use super::response::Responses;
 use crate::{Classifier, Error, Progress, Warning};
 use ndarray::{Array1, Array2, Axis};
-use pellucid_classifier::illusion::results::PicturedNeuron;
-use pellucid_classifier::illusion::{
-    Illusion, IllusionError, IllusionSettings, Network, ObjectiveKind, Studied, Target, mask, optimise,
+use pellucid_classifier::feature_visualization::results::PicturedNeuron;
+use pellucid_classifier::feature_visualization::{
+    Illusion, IllusionError, VisualizationSettings, Network, ObjectiveKind, Studied, Target, mask, optimise,
 };
 use pellucid_classifier::network::{self, Taps};
 use pellucid_classifier::repair::sensitivity;
@@ -73,7 +73,7 @@ fn picture_all(
     }
     let onnx = classifier.onnx("pictures of neurons")?;
     let scores = Scores::new(classifier, table);
-    let illusion = IllusionSettings::default()
+    let visualization = VisualizationSettings::default()
         .with_objective(ObjectiveKind::Channel)
         .with_steps(STEPS)
         .with_augmentation(Augmentation { fill: FRAME, ..Augmentation::default() })
@@ -87,11 +87,11 @@ fn picture_all(
         classes: classifier.layer().classes(),
         layer: None,
     };
-    let mut network = Network::compile(onnx.runtime(), &studied, None, &illusion)?;
+    let mut network = Network::compile(onnx.runtime(), &studied, None, &visualization)?;
     let texts = vec![Vec::new(); suspects.len()];
     // The neuron alone: a class logit of many units would draw the class instead.
     let alone: Vec<Target> = suspects.iter().map(|s| Target { channel: s.channel, class: None }).collect();
-    let from_noise = optimise(&mut network, &alone, &texts, None, &illusion, progress)?;
+    let from_noise = optimise(&mut network, &alone, &texts, None, &visualization, progress)?;
     let responses = Responses::known(classifier, data, table, suspects.iter().map(|s| s.channel))?;
     let (mut neurons, mut files) = (Vec::new(), Files::new());
     for ((target, alone), noise) in suspects.iter().zip(&alone).zip(&from_noise) {
@@ -100,7 +100,7 @@ fn picture_all(
         if let Some(index) = silent(table, target) {
             let real = data.view(index, classifier.preprocessing(), classifier.budget())?;
             let one = std::slice::from_ref(alone);
-            let made = optimise(&mut network, one, &[Vec::new()], Some(&real), &illusion, progress)?;
+            let made = optimise(&mut network, one, &[Vec::new()], Some(&real), &visualization, progress)?;
             let file = keep(&mut files, format!("neuron-{}-start.png", target.channel), &real)?;
             for one in &made {
                 let drawn = Drawn { one, suffix: "-from-picture", data: Some(&shown) };

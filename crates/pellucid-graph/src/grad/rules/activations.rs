@@ -1,7 +1,7 @@
 //! Operators of one operand that act on each element, and their derivatives.
 
-use super::{Gradients, Reason, Site, Table, flat};
-use crate::grad::emit::Emitter;
+use super::{Gradients, Reason, VjpContext, Table, flat};
+use crate::grad::emit::GraphBuilder;
 use crate::tensor::ElementType;
 
 pub(super) const RULES: Table = &[
@@ -53,33 +53,33 @@ pub(super) const RULES: Table = &[
 type Result<T = Gradients> = std::result::Result<T, Reason>;
 
 /// The rule of y = f(x) whose derivative `derivative` computes: g · f′.
-fn times(e: &mut Emitter, site: &Site<'_>, derivative: impl FnOnce(&mut Emitter, &str, &str) -> String) -> Result {
+fn times(e: &mut GraphBuilder, site: &VjpContext<'_>, derivative: impl FnOnce(&mut GraphBuilder, &str, &str) -> String) -> Result {
     site.only_first(1)?;
     let (g, x, y) = (site.g()?, site.input(0)?, site.output());
     let d = derivative(e, x, y);
     Ok(vec![Some(e.mul(g, &d))])
 }
 
-fn pass(_: &mut Emitter, site: &Site<'_>) -> Result {
+fn pass(_: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     Ok(vec![Some(site.g()?.to_owned())])
 }
 
-fn cast(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn cast(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let from = e.element_of(site.input(0)?).unwrap_or(ElementType::F32);
     let to = e.element_of(site.output()).unwrap_or(ElementType::F32);
     let g = site.g()?;
     Ok(vec![Some(if from == to { g.to_owned() } else { e.cast(g, from) })])
 }
 
-fn negate(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn negate(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     Ok(vec![Some(e.neg(site.g()?))])
 }
 
-fn relu(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn relu(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |e, _, y| e.positive(y))
 }
 
-fn leaky_relu(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn leaky_relu(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let slope = f64::from(site.node.float("alpha").unwrap_or(0.01));
     times(e, site, |e, x, _| {
         let on = e.positive(x);
@@ -88,13 +88,13 @@ fn leaky_relu(e: &mut Emitter, site: &Site<'_>) -> Result {
     })
 }
 
-fn thresholded_relu(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn thresholded_relu(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let threshold = f64::from(site.node.float("alpha").unwrap_or(1.0));
     times(e, site, |e, x, _| e.steep(x, 1.0, -threshold))
 }
 
 /// x moved towards 0 outside ±λ, and 0 inside.
-fn shrink(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn shrink(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let bound = f64::from(site.node.float("lambd").unwrap_or(0.5));
     times(e, site, |e, x, _| {
         let (above, below) = (e.steep(x, 1.0, -bound), e.steep(x, -1.0, -bound));
@@ -103,7 +103,7 @@ fn shrink(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// Both bounds are optional inputs; at them the derivative is 0.
-fn clip(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn clip(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     site.only_first(1)?;
     let y = site.output().to_owned();
     let mut g = site.g()?.to_owned();
@@ -123,7 +123,7 @@ fn clip(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// α(exp(x/β) − 1) below 0 and x above, times γ.
-fn exponential(e: &mut Emitter, site: &Site<'_>, alpha: f64, beta: f64, gamma: f64) -> Result {
+fn exponential(e: &mut GraphBuilder, site: &VjpContext<'_>, alpha: f64, beta: f64, gamma: f64) -> Result {
     times(e, site, |e, x, _| {
         let zero = e.scalar(0.0);
         let below = e.op("Min", &[x, &zero]);
@@ -136,33 +136,33 @@ fn exponential(e: &mut Emitter, site: &Site<'_>, alpha: f64, beta: f64, gamma: f
     })
 }
 
-fn elu(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn elu(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     exponential(e, site, f64::from(site.node.float("alpha").unwrap_or(1.0)), 1.0, 1.0)
 }
 
-fn celu(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn celu(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let alpha = f64::from(site.node.float("alpha").unwrap_or(1.0));
     exponential(e, site, alpha, alpha, 1.0)
 }
 
-fn selu(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn selu(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let alpha = f64::from(site.node.float("alpha").unwrap_or(1.673_263_2));
     let gamma = f64::from(site.node.float("gamma").unwrap_or(1.050_701));
     exponential(e, site, alpha, 1.0, gamma)
 }
 
-fn sigmoid(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn sigmoid(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |e, _, y| sigmoid_slope(e, y))
 }
 
 /// s(1 − s) from s.
-fn sigmoid_slope(e: &mut Emitter, s: &str) -> String {
+fn sigmoid_slope(e: &mut GraphBuilder, s: &str) -> String {
     let square = e.mul(s, s);
     e.sub(s, &square)
 }
 
 /// x·σ(αx): σ + αx·σ(1 − σ).
-fn swish(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn swish(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let alpha = f64::from(site.node.float("alpha").unwrap_or(1.0));
     times(e, site, |e, x, y| {
         let scaled = e.scale(x, alpha);
@@ -174,7 +174,7 @@ fn swish(e: &mut Emitter, site: &Site<'_>) -> Result {
     })
 }
 
-fn hard_sigmoid(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn hard_sigmoid(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let alpha = f64::from(site.node.float("alpha").unwrap_or(0.2));
     times(e, site, |e, _, y| {
         let (above, below) = (e.positive(y), e.steep(y, -1.0, 1.0));
@@ -184,7 +184,7 @@ fn hard_sigmoid(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// x·clamp(x/6 + 1/2, 0, 1): the clamp, plus x/6 inside.
-fn hard_swish(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn hard_swish(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |e, x, _| {
         let node = crate::Node::new("HardSigmoid", &[x], &[]);
         let h = e.emit(node.with_float("alpha", 1.0 / 6.0).with_float("beta", 0.5));
@@ -197,12 +197,12 @@ fn hard_swish(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// Exact: Φ(x) + x φ(x). Approximate (tanh): as the operator's definition, differentiated.
-fn gelu(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn gelu(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let tanh = site.node.string("approximate") == Some("tanh");
     times(e, site, |e, x, _| if tanh { gelu_tanh_slope(e, x) } else { gelu_slope(e, x) })
 }
 
-pub(super) fn gelu_slope(e: &mut Emitter, x: &str) -> String {
+pub(super) fn gelu_slope(e: &mut GraphBuilder, x: &str) -> String {
     let scaled = e.scale(x, std::f64::consts::FRAC_1_SQRT_2);
     let erf = e.op("Erf", &[&scaled]);
     let phi = e.scale(&erf, 0.5);
@@ -215,7 +215,7 @@ pub(super) fn gelu_slope(e: &mut Emitter, x: &str) -> String {
     e.add(&phi, &density)
 }
 
-pub(super) fn gelu_tanh_slope(e: &mut Emitter, x: &str) -> String {
+pub(super) fn gelu_tanh_slope(e: &mut GraphBuilder, x: &str) -> String {
     let c = (2.0 / std::f64::consts::PI).sqrt();
     let square = e.mul(x, x);
     let inner = e.scale(&square, 0.044_715 * c);
@@ -235,7 +235,7 @@ pub(super) fn gelu_tanh_slope(e: &mut Emitter, x: &str) -> String {
 }
 
 /// x·tanh(softplus(x)): t + x·σ(x)(1 − t²).
-fn mish(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn mish(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |e, x, _| {
         let soft = e.op("Softplus", &[x]);
         let t = e.op("Tanh", &[&soft]);
@@ -249,7 +249,7 @@ fn mish(e: &mut Emitter, site: &Site<'_>) -> Result {
     })
 }
 
-fn tanh(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn tanh(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |e, _, y| {
         let square = e.mul(y, y);
         let one = e.scalar(1.0);
@@ -257,11 +257,11 @@ fn tanh(e: &mut Emitter, site: &Site<'_>) -> Result {
     })
 }
 
-fn softplus(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn softplus(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |e, x, _| e.op("Sigmoid", &[x]))
 }
 
-fn softsign(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn softsign(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |e, x, _| {
         let size = e.op("Abs", &[x]);
         let below = e.shift(&size, 1.0);
@@ -270,7 +270,7 @@ fn softsign(e: &mut Emitter, site: &Site<'_>) -> Result {
     })
 }
 
-fn erf(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn erf(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |e, x, _| {
         let square = e.mul(x, x);
         let square = e.neg(&square);
@@ -279,58 +279,58 @@ fn erf(e: &mut Emitter, site: &Site<'_>) -> Result {
     })
 }
 
-fn exp(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn exp(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |_, _, y| y.to_owned())
 }
 
-fn log(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn log(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     Ok(vec![Some(e.div(site.g()?, site.input(0)?))])
 }
 
-fn sqrt(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn sqrt(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let half = e.scale(site.g()?, 0.5);
     Ok(vec![Some(e.div(&half, site.output()))])
 }
 
-fn reciprocal(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn reciprocal(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |e, _, y| {
         let square = e.mul(y, y);
         e.neg(&square)
     })
 }
 
-fn abs(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn abs(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |e, x, _| e.op("Sign", &[x]))
 }
 
-fn sin(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn sin(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |e, x, _| e.op("Cos", &[x]))
 }
 
-fn cos(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn cos(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |e, x, _| {
         let s = e.op("Sin", &[x]);
         e.neg(&s)
     })
 }
 
-fn tan(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn tan(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |e, _, y| {
         let square = e.mul(y, y);
         e.shift(&square, 1.0)
     })
 }
 
-fn sinh(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn sinh(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |e, x, _| e.op("Cosh", &[x]))
 }
 
-fn cosh(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn cosh(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |e, x, _| e.op("Sinh", &[x]))
 }
 
 /// factor / sqrt(a·x² + b).
-fn inverse_root(e: &mut Emitter, x: &str, factor: f64, a: f64, b: f64) -> String {
+fn inverse_root(e: &mut GraphBuilder, x: &str, factor: f64, a: f64, b: f64) -> String {
     let square = e.mul(x, x);
     let square = e.scale(&square, a);
     let inside = e.shift(&square, b);
@@ -340,33 +340,33 @@ fn inverse_root(e: &mut Emitter, x: &str, factor: f64, a: f64, b: f64) -> String
 }
 
 /// 1 / (a·x² + b).
-fn inverse_square(e: &mut Emitter, x: &str, a: f64, b: f64) -> String {
+fn inverse_square(e: &mut GraphBuilder, x: &str, a: f64, b: f64) -> String {
     let square = e.mul(x, x);
     let square = e.scale(&square, a);
     let inside = e.shift(&square, b);
     e.op("Reciprocal", &[&inside])
 }
 
-fn asin(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn asin(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |e, x, _| inverse_root(e, x, 1.0, -1.0, 1.0))
 }
 
-fn acos(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn acos(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |e, x, _| inverse_root(e, x, -1.0, -1.0, 1.0))
 }
 
-fn asinh(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn asinh(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |e, x, _| inverse_root(e, x, 1.0, 1.0, 1.0))
 }
 
-fn acosh(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn acosh(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |e, x, _| inverse_root(e, x, 1.0, 1.0, -1.0))
 }
 
-fn atan(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn atan(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |e, x, _| inverse_square(e, x, 1.0, 1.0))
 }
 
-fn atanh(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn atanh(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     times(e, site, |e, x, _| inverse_square(e, x, -1.0, 1.0))
 }

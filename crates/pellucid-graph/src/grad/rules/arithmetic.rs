@@ -1,7 +1,7 @@
 //! Operators of two or more operands that act on each element, with broadcasting.
 
-use super::{Gradients, Reason, Site, Table};
-use crate::grad::emit::Emitter;
+use super::{Gradients, Reason, VjpContext, Table};
+use crate::grad::emit::GraphBuilder;
 
 pub(super) const RULES: Table = &[
     ("Add", add),
@@ -22,9 +22,9 @@ type Result = std::result::Result<Gradients, Reason>;
 
 /// Input `i`'s cotangent, given before broadcasting is undone; nothing is built for an input that does not want it.
 fn each(
-    e: &mut Emitter,
-    site: &Site<'_>,
-    mut full: impl FnMut(&mut Emitter, usize) -> std::result::Result<String, Reason>,
+    e: &mut GraphBuilder,
+    site: &VjpContext<'_>,
+    mut full: impl FnMut(&mut GraphBuilder, usize) -> std::result::Result<String, Reason>,
 ) -> Result {
     let mut gradients = Vec::new();
     for i in 0..site.node.inputs().len() {
@@ -38,35 +38,35 @@ fn each(
     Ok(gradients)
 }
 
-fn add(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn add(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     each(e, site, |_, _| Ok(site.g()?.to_owned()))
 }
 
-fn mean(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn mean(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let count = site.node.inputs().len() as f64;
     let g = e.scale(site.g()?, 1.0 / count);
     each(e, site, |_, _| Ok(g.clone()))
 }
 
 /// Refuses a node that has not two inputs.
-fn two(site: &Site<'_>) -> std::result::Result<(), Reason> {
+fn two(site: &VjpContext<'_>) -> std::result::Result<(), Reason> {
     match site.node.inputs().len() {
         2 => Ok(()),
         count => Err(Reason(format!("it has {count} inputs, expected 2"))),
     }
 }
 
-fn sub(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn sub(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     two(site)?;
     each(e, site, |e, i| Ok(if i == 0 { site.g()?.to_owned() } else { e.neg(site.g()?) }))
 }
 
-fn mul(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn mul(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     two(site)?;
     each(e, site, |e, i| Ok(e.mul(site.g()?, site.input(1 - i)?)))
 }
 
-fn div(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn div(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     two(site)?;
     let divisor = site.input(1)?;
     each(e, site, |e, i| {
@@ -80,7 +80,7 @@ fn div(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// d/da aᵇ = b aᵇ⁻¹ (and 0 where b = 0), d/db = aᵇ ln a (and 0 where a = 0).
-fn pow(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn pow(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let (a, b) = (site.input(0)?, site.input(1)?);
     let constant = e.constant_floats(b).ok().filter(|v| v.len() == 1).map(|v| f64::from(v[0]));
     let constant = constant.or_else(|| e.constant_ints(b).ok().filter(|v| v.len() == 1).map(|v| v[0] as f64));
@@ -112,7 +112,7 @@ fn pow(e: &mut Emitter, site: &Site<'_>) -> Result {
     })
 }
 
-fn power_of_exponent(e: &mut Emitter, g: &str, a: &str, y: &str) -> std::result::Result<String, Reason> {
+fn power_of_exponent(e: &mut GraphBuilder, g: &str, a: &str, y: &str) -> std::result::Result<String, Reason> {
     let zero = e.scalar(0.0);
     let one = e.scalar(1.0);
     let positive = e.op("Greater", &[a, &zero]);
@@ -123,7 +123,7 @@ fn power_of_exponent(e: &mut Emitter, g: &str, a: &str, y: &str) -> std::result:
 }
 
 /// x where x > 0, else slope · x.
-fn prelu(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn prelu(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let (x, slope) = (site.input(0)?, site.input(1)?);
     let zero = e.scalar(0.0);
     each(e, site, |e, i| {
@@ -138,16 +138,16 @@ fn prelu(e: &mut Emitter, site: &Site<'_>) -> Result {
     })
 }
 
-fn max(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn max(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     extreme(e, site)
 }
 
-fn min(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn min(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     extreme(e, site)
 }
 
 /// The cotangent goes to the first input that equals the result.
-fn extreme(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn extreme(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let zero = e.scalar(0.0);
     let mut left = site.g()?.to_owned();
     let last = site.node.inputs().len().checked_sub(1).ok_or("it has no inputs")?;
@@ -164,7 +164,7 @@ fn extreme(e: &mut Emitter, site: &Site<'_>) -> Result {
     each(e, site, |_, i| Ok(parts[i].clone()))
 }
 
-fn choose(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn choose(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let test = site.input(0)?;
     let zero = e.scalar(0.0);
     each(e, site, |e, i| {
@@ -178,7 +178,7 @@ fn choose(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// a mod b = a − b·q with q whole.
-fn modulo(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn modulo(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     each(e, site, |e, i| {
         let g = site.g()?;
         if i == 0 {

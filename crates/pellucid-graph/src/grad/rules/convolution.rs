@@ -2,8 +2,8 @@
 //! fast at; the mirrored weights are written as nodes over the weights, so that the runtime computes them once when it
 //! compiles the model and no weight is copied here.
 
-use super::{Gradients, Reason, Site, Table};
-use crate::grad::emit::Emitter;
+use super::{Gradients, Reason, VjpContext, Table};
+use crate::grad::emit::GraphBuilder;
 use crate::graph::Node;
 
 pub(super) const RULES: Table = &[("Conv", conv), ("ConvTranspose", conv_transpose)];
@@ -32,7 +32,7 @@ pub(super) struct Window {
 impl Window {
     /// Reads a node's attributes; `kernel` is what its weights say. The paddings follow from the extents, so `auto_pad`
     /// and `ceil_mode` need no rules of their own.
-    pub fn of(e: &Emitter, site: &Site<'_>, kernel: Vec<usize>) -> Result<Self> {
+    pub fn of(e: &GraphBuilder, site: &VjpContext<'_>, kernel: Vec<usize>) -> Result<Self> {
         let rank = kernel.len();
         let (mut strides, dilations) = (site.steps("strides", rank)?, site.steps("dilations", rank)?);
         let (input, output) = (e.spatial(site.input(0)?, rank)?, e.spatial(site.output(), rank)?);
@@ -73,13 +73,13 @@ impl Window {
 }
 
 /// The spatial extents of the weights.
-fn kernel_of(e: &Emitter, weight: &str) -> Result<Vec<usize>> {
+fn kernel_of(e: &GraphBuilder, weight: &str) -> Result<Vec<usize>> {
     e.dims_of(weight, 3)?;
     e.fixed_from(weight, 2)
 }
 
 /// The number of groups of a Conv of `x` with weights `w`.
-fn groups(e: &Emitter, site: &Site<'_>, x: &str, w: &str) -> Result<usize> {
+fn groups(e: &GraphBuilder, site: &VjpContext<'_>, x: &str, w: &str) -> Result<usize> {
     let group = site.count("group", Some(1))? as usize;
     let (channels, outer, inner) = (e.fixed(x, 1)?, e.fixed(w, 0)?, e.fixed(w, 1)?);
     match outer % group == 0 && inner * group == channels {
@@ -93,7 +93,7 @@ fn groups(e: &Emitter, site: &Site<'_>, x: &str, w: &str) -> Result<usize> {
 /// The most elements of a selection matrix: that of a row of 2048.
 const SELECTION: usize = 1 << 21;
 
-fn conv(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn conv(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     site.only_first(1)?;
     let (x, w) = (site.input(0)?, site.input(1)?);
     let window = Window::of(e, site, kernel_of(e, w)?)?;
@@ -115,7 +115,7 @@ fn conv(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// The input gradient of a strided 1 × 1 Conv: that of a dense one, with zeros where no window began.
-fn spread_points(e: &mut Emitter, g: &str, w: &str, group: usize, window: &Window, x: &str) -> Result<String> {
+fn spread_points(e: &mut GraphBuilder, g: &str, w: &str, group: usize, window: &Window, x: &str) -> Result<String> {
     let dense = mirrored_weights(e, w, group)?;
     let points = e.emit(Node::new("Conv", &[g, &dense], &[]).with_int("group", group as i64));
     let channels = e.fixed(x, 1)? as i64;
@@ -175,7 +175,7 @@ impl Phases {
     }
 
     /// The taps of every phase as one weight: (inputs · s²) × outputs per group × window.
-    fn weights(&self, e: &mut Emitter, w: &str, group: usize) -> Result<String> {
+    fn weights(&self, e: &mut GraphBuilder, w: &str, group: usize) -> Result<String> {
         let turned = turned_weights(e, w, group)?;
         let (outer, inner) = (e.fixed(w, 0)? / group, e.fixed(w, 1)? * group);
         let key = format!("phases {group} {} {:?} {w}", self.stride, self.axes[0].taps);
@@ -198,7 +198,7 @@ impl Phases {
     /// One phase's taps, mirrored and set into the common window: inputs × 1 × outputs per group × window.
     fn phase(
         &self,
-        e: &mut Emitter,
+        e: &mut GraphBuilder,
         turned: &str,
         rows: (usize, usize, usize),
         columns: (usize, usize, usize),
@@ -217,7 +217,7 @@ impl Phases {
         e.op("Unsqueeze", &[&set, &one])
     }
 
-    fn gather(&self, e: &mut Emitter, g: &str, w: &str, group: usize, window: &Window) -> Result<String> {
+    fn gather(&self, e: &mut GraphBuilder, g: &str, w: &str, group: usize, window: &Window) -> Result<String> {
         let weights = self.weights(e, w, group)?;
         let pads = [self.axes[0].before, self.axes[1].before, self.axes[0].after, self.axes[1].after];
         let g = cropped(e, g, &pads.map(|p| (-p).max(0)), &window.output);
@@ -230,7 +230,7 @@ impl Phases {
     }
 
     /// The phases side by side: DepthToSpace (CRD), as two moves of one axis each where rows are long.
-    fn interleaved(&self, e: &mut Emitter, phases: &str, channels: usize, extents: &[usize]) -> String {
+    fn interleaved(&self, e: &mut GraphBuilder, phases: &str, channels: usize, extents: &[usize]) -> String {
         let s = self.stride as i64;
         if extents[1] / self.stride < WIDE {
             let node = Node::new("DepthToSpace", &[phases], &[]).with_int("blocksize", s);
@@ -264,7 +264,7 @@ impl PhaseAxis {
 }
 
 /// The input gradient of a stride-1 Conv: a Conv of the cotangent with mirrored, transposed weights.
-fn mirrored_conv(e: &mut Emitter, g: &str, w: &str, group: usize, window: &Window) -> Result<String> {
+fn mirrored_conv(e: &mut GraphBuilder, g: &str, w: &str, group: usize, window: &Window) -> Result<String> {
     let mirrored = mirrored_weights(e, w, group)?;
     let rank = window.kernel.len();
     let (mut pads, mut crop) = (vec![0i64; 2 * rank], vec![0i64; 2 * rank]);
@@ -281,7 +281,7 @@ fn mirrored_conv(e: &mut Emitter, g: &str, w: &str, group: usize, window: &Windo
 }
 
 /// `g` without `crop` elements at the ends of its spatial axes (starts, then ends).
-fn cropped(e: &mut Emitter, g: &str, crop: &[i64], extents: &[usize]) -> String {
+fn cropped(e: &mut GraphBuilder, g: &str, crop: &[i64], extents: &[usize]) -> String {
     let rank = extents.len();
     let mut g = g.to_owned();
     for i in 0..rank {
@@ -293,7 +293,7 @@ fn cropped(e: &mut Emitter, g: &str, crop: &[i64], extents: &[usize]) -> String 
 }
 
 /// Weights O × I/g × K… as I × O/g × K…, once per weight.
-fn turned_weights(e: &mut Emitter, w: &str, group: usize) -> Result<String> {
+fn turned_weights(e: &mut GraphBuilder, w: &str, group: usize) -> Result<String> {
     let mut shape = Vec::new();
     for axis in 0..e.rank(w)? {
         shape.push(e.fixed(w, axis)? as i64);
@@ -316,7 +316,7 @@ fn turned_weights(e: &mut Emitter, w: &str, group: usize) -> Result<String> {
 }
 
 /// Those weights mirrored along K: made once per weight.
-fn mirrored_weights(e: &mut Emitter, w: &str, group: usize) -> Result<String> {
+fn mirrored_weights(e: &mut GraphBuilder, w: &str, group: usize) -> Result<String> {
     let mut shape = Vec::new();
     for axis in 0..e.rank(w)? {
         shape.push(e.fixed(w, axis)? as i64);
@@ -337,7 +337,7 @@ fn mirrored_weights(e: &mut Emitter, w: &str, group: usize) -> Result<String> {
 }
 
 /// The input gradient of a strided Conv: the transposed convolution, cropped or filled to the input's extents.
-fn spread_back(e: &mut Emitter, g: &str, w: &str, group: usize, window: &Window, x: &str) -> Result<String> {
+fn spread_back(e: &mut GraphBuilder, g: &str, w: &str, group: usize, window: &Window, x: &str) -> Result<String> {
     let rank = window.kernel.len();
     // Elements of the input that no window reached lie behind a negative padding: the transposed convolution ends short
     // of them, and zeros fill in.
@@ -361,7 +361,7 @@ fn spread_back(e: &mut Emitter, g: &str, w: &str, group: usize, window: &Window,
 }
 
 /// The input gradient of a transposed convolution is a convolution with the same weights.
-fn conv_transpose(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn conv_transpose(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     site.only_first(1)?;
     let (x, w) = (site.input(0)?, site.input(1)?);
     let kernel = kernel_of(e, w)?;

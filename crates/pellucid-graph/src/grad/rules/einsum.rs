@@ -1,7 +1,7 @@
 //! Einsum: the cotangent of one operand is the Einsum of the cotangent and the other operands.
 
-use super::{Gradients, Reason, Site, Table};
-use crate::grad::emit::{Dim, Emitter};
+use super::{Gradients, Reason, VjpContext, Table};
+use crate::grad::emit::{Dim, GraphBuilder};
 use crate::graph::Node;
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ fn implicit(operands: &[Vec<char>], spare: &[char]) -> Vec<char> {
     spare.iter().copied().chain(once).collect()
 }
 
-fn einsum(e: &mut Emitter, site: &Site<'_>) -> Result<Gradients, Reason> {
+fn einsum(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result<Gradients, Reason> {
     let inputs = site.node.inputs().to_vec();
     if inputs.len() > OPERANDS {
         return Err(format!("it has {} operands, and at most {OPERANDS} are supported", inputs.len()).into());
@@ -76,7 +76,7 @@ fn einsum(e: &mut Emitter, site: &Site<'_>) -> Result<Gradients, Reason> {
 }
 
 /// Axes that the operand sums on its own are repeated over their extent.
-fn spread(e: &mut Emitter, product: &str, own: &[char], kept: &[char], like: &str) -> Result<String, Reason> {
+fn spread(e: &mut GraphBuilder, product: &str, own: &[char], kept: &[char], like: &str) -> Result<String, Reason> {
     if own.len() == kept.len() {
         return Ok(product.to_owned());
     }
@@ -88,7 +88,7 @@ fn spread(e: &mut Emitter, product: &str, own: &[char], kept: &[char], like: &st
 }
 
 /// A letter that names two axes of one operand, or axes of different extents, has no rule.
-fn check_extents(e: &Emitter, inputs: &[String], equation: &Equation) -> Result<(), Reason> {
+fn check_extents(e: &GraphBuilder, inputs: &[String], equation: &Equation) -> Result<(), Reason> {
     let mut extents: BTreeMap<char, Dim> = BTreeMap::new();
     for (input, letters) in inputs.iter().zip(&equation.operands) {
         let dims = e.dims(input)?;

@@ -1,7 +1,7 @@
 //! Operators that pick elements by position: slices, gathers, scatters, the largest.
 
-use super::{Gradients, Reason, Site, Table};
-use crate::grad::emit::{Dim, Emitter, LARGEST, axis_of};
+use super::{Gradients, Reason, VjpContext, Table};
+use crate::grad::emit::{Dim, GraphBuilder, LARGEST, axis_of};
 use crate::graph::Node;
 
 pub(super) const RULES: Table = &[
@@ -24,13 +24,13 @@ struct Cut {
     reversed: bool,
 }
 
-fn operands(e: &Emitter, site: &Site<'_>, index: usize, what: &str) -> Result<Option<Vec<i64>>> {
+fn operands(e: &GraphBuilder, site: &VjpContext<'_>, index: usize, what: &str) -> Result<Option<Vec<i64>>> {
     let Some(value) = site.node.input(index) else { return Ok(None) };
     let values = e.constant_ints(value).map_err(|_| Reason(format!("its {what} depend on the input or the batch")))?;
     Ok(Some(values))
 }
 
-fn cuts(e: &Emitter, site: &Site<'_>) -> Result<Vec<Cut>> {
+fn cuts(e: &GraphBuilder, site: &VjpContext<'_>) -> Result<Vec<Cut>> {
     let x = site.input(0)?;
     let dims = e.dims(x)?;
     let out = e.dims_of(site.output(), dims.len())?;
@@ -70,7 +70,7 @@ fn cuts(e: &Emitter, site: &Site<'_>) -> Result<Vec<Cut>> {
 }
 
 /// Zeros around the cotangent, and between its elements where the step is larger than 1.
-fn slice(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn slice(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let cuts = cuts(e, site)?;
     let x = site.input(0)?;
     if e.dims(site.output())?.contains(&Dim::Fixed(0)) {
@@ -102,7 +102,7 @@ fn slice(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// `g` with `step − 1` zeros behind each element of `axis`.
-fn spaced(e: &mut Emitter, g: &str, dims: &mut [Dim], axis: usize, step: i64) -> Result<String> {
+fn spaced(e: &mut GraphBuilder, g: &str, dims: &mut [Dim], axis: usize, step: i64) -> Result<String> {
     let inner = e.ints(&[axis as i64 + 1]);
     let lifted = e.op("Unsqueeze", &[g, &inner]);
     let mut amounts = vec![0i64; 2 * (dims.len() + 1)];
@@ -117,7 +117,7 @@ fn spaced(e: &mut Emitter, g: &str, dims: &mut [Dim], axis: usize, step: i64) ->
 }
 
 /// `g` padded with zeros; an amount that is unknown here (`None`, after the axis) follows from the extents of `x` and `y`.
-fn padded(e: &mut Emitter, g: &str, before: &[Option<i64>], after: &[Option<i64>], x: &str, y: &str) -> Result<String> {
+fn padded(e: &mut GraphBuilder, g: &str, before: &[Option<i64>], after: &[Option<i64>], x: &str, y: &str) -> Result<String> {
     let known: Option<Vec<i64>> = before.iter().chain(after).copied().collect();
     if let Some(amounts) = known {
         if amounts.iter().all(|&a| a == 0) {
@@ -152,7 +152,7 @@ fn run_of(indices: &[i64], extent: usize) -> Option<i64> {
     counted.iter().enumerate().all(|(k, &i)| i == first + k as i64).then_some(first)
 }
 
-fn gather(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn gather(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     site.only_first(1)?;
     let (x, index) = (site.input(0)?, site.input(1)?);
     let dims = e.dims(x)?;
@@ -192,7 +192,7 @@ fn gather(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// The cotangent of a Gather with a table of indices, its index axes flattened into one.
-fn merged(e: &mut Emitter, site: &Site<'_>, axis: usize, index_rank: usize) -> Result<String> {
+fn merged(e: &mut GraphBuilder, site: &VjpContext<'_>, axis: usize, index_rank: usize) -> Result<String> {
     let y = site.output().to_owned();
     let rank = e.rank(&y)?;
     let mut parts = Vec::new();
@@ -209,7 +209,7 @@ fn merged(e: &mut Emitter, site: &Site<'_>, axis: usize, index_rank: usize) -> R
     Ok(e.op("Reshape", &[site.g()?, &shape]))
 }
 
-fn gather_elements(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn gather_elements(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     site.only_first(1)?;
     let (x, index) = (site.input(0)?, site.input(1)?);
     let axis = site.node.int("axis").unwrap_or(0);
@@ -219,7 +219,7 @@ fn gather_elements(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// The cotangent goes to the elements that were taken; one index per sample (as objectives select) by a product.
-fn gather_nd(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn gather_nd(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     site.only_first(1)?;
     let (x, index) = (site.input(0)?, site.input(1)?);
     let rows = e.dims(index)?;
@@ -234,7 +234,7 @@ fn gather_nd(e: &mut Emitter, site: &Site<'_>) -> Result {
     }
 }
 
-fn one_per_sample(e: &mut Emitter, site: &Site<'_>, x: &str, index: &str) -> Result {
+fn one_per_sample(e: &mut GraphBuilder, site: &VjpContext<'_>, x: &str, index: &str) -> Result {
     let rank = e.rank(x)?;
     let row = e.reshape(index, &[-1]);
     let depth = e.extent(x, 1)?;
@@ -252,7 +252,7 @@ fn one_per_sample(e: &mut Emitter, site: &Site<'_>, x: &str, index: &str) -> Res
     Ok(vec![Some(e.mul(&g, &chosen))])
 }
 
-fn reduction(site: &Site<'_>) -> Result<bool> {
+fn reduction(site: &VjpContext<'_>) -> Result<bool> {
     match site.node.string("reduction").unwrap_or("none") {
         "none" => Ok(false),
         "add" => Ok(true),
@@ -260,19 +260,19 @@ fn reduction(site: &Site<'_>) -> Result<bool> {
     }
 }
 
-fn scatter_elements(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn scatter_elements(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let axis = site.node.int("axis").unwrap_or(0);
     scatter(e, site, ["ScatterElements", "GatherElements"], |node| node.with_int("axis", axis))
 }
 
-fn scatter_nd(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn scatter_nd(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     scatter(e, site, ["ScatterND", "GatherND"], |node| node)
 }
 
 /// What is overwritten takes no part; the updates get what stands in their places.
 fn scatter(
-    e: &mut Emitter,
-    site: &Site<'_>,
+    e: &mut GraphBuilder,
+    site: &VjpContext<'_>,
     [scatter, gather]: [&str; 2],
     with_attributes: impl Fn(Node) -> Node,
 ) -> Result {
@@ -294,7 +294,7 @@ fn scatter(
     Ok(gradients)
 }
 
-fn top_k(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn top_k(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let index = e.extra_output(site.output(), 1)?;
     let zeros = e.zeros_like(site.input(0)?)?;
     let axis = site.node.int("axis").unwrap_or(-1);

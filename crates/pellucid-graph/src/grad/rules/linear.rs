@@ -1,7 +1,7 @@
 //! Matrix products.
 
-use super::{Gradients, Reason, Site, Table};
-use crate::grad::emit::Emitter;
+use super::{Gradients, Reason, VjpContext, Table};
+use crate::grad::emit::GraphBuilder;
 use crate::graph::Node;
 
 pub(super) const RULES: Table = &[("MatMul", matmul), ("Gemm", gemm)];
@@ -9,7 +9,7 @@ pub(super) const RULES: Table = &[("MatMul", matmul), ("Gemm", gemm)];
 type Result<T = Gradients> = std::result::Result<T, Reason>;
 
 /// Y = A B with broadcasting over leading axes: dA = G Bᵀ, dB = Aᵀ G. A vector operand counts as a row or a column.
-fn matmul(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn matmul(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let (a, b, y) = (site.input(0)?, site.input(1)?, site.output());
     let (rank_a, rank_b) = (e.dims_of(a, 1)?.len(), e.dims_of(b, 1)?.len());
     let g = site.g()?.to_owned();
@@ -31,17 +31,17 @@ fn matmul(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// `a` with its last two axes swapped, once per value.
-fn swap_last(e: &mut Emitter, a: &str) -> Result<String> {
+fn swap_last(e: &mut GraphBuilder, a: &str) -> Result<String> {
     let rank = e.dims_of(a, 2)?.len();
     let mut perm: Vec<usize> = (0..rank).collect();
     perm.swap(rank - 2, rank - 1);
     e.once(format!("transposed {a}"), |e| Ok(e.transpose(a, &perm)))
 }
 
-fn vector_product(e: &mut Emitter, site: &Site<'_>, g: &str, rank_a: usize, rank_b: usize) -> Result {
+fn vector_product(e: &mut GraphBuilder, site: &VjpContext<'_>, g: &str, rank_a: usize, rank_b: usize) -> Result {
     let (a, b) = (site.input(0)?, site.input(1)?);
     let mut gradients = vec![None, None];
-    let unsqueeze = |e: &mut Emitter, v: &str, axis: i64| {
+    let unsqueeze = |e: &mut GraphBuilder, v: &str, axis: i64| {
         let axis = e.ints(&[axis]);
         e.op("Unsqueeze", &[v, &axis])
     };
@@ -68,13 +68,13 @@ fn vector_product(e: &mut Emitter, site: &Site<'_>, g: &str, rank_a: usize, rank
 }
 
 /// Y = α A′ B′ + β C.
-fn gemm(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn gemm(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let alpha = site.node.float("alpha").unwrap_or(1.0);
     let beta = f64::from(site.node.float("beta").unwrap_or(1.0));
     let flag = |name: &str| site.node.int(name).unwrap_or(0) != 0;
     let (trans_a, trans_b) = (flag("transA"), flag("transB"));
     let (a, b, g) = (site.input(0)?, site.input(1)?, site.g()?.to_owned());
-    let product = |e: &mut Emitter, x: &str, y: &str, tx: bool, ty: bool| {
+    let product = |e: &mut GraphBuilder, x: &str, y: &str, tx: bool, ty: bool| {
         let node = Node::new("Gemm", &[x, y], &[]).with_float("alpha", alpha);
         e.emit(node.with_int("transA", i64::from(tx)).with_int("transB", i64::from(ty)))
     };

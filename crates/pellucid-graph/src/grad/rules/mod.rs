@@ -4,7 +4,7 @@
 //! the inputs' cotangents. To add one: write it in its family's file, list it there, and add a case to the table of
 //! reference gradients.
 
-use super::emit::{Emitter, LARGEST};
+use super::emit::{GraphBuilder, LARGEST};
 use super::error::Reason;
 use crate::graph::Node;
 
@@ -24,7 +24,7 @@ mod resampling;
 pub(crate) type Gradients = Vec<Option<String>>;
 
 /// A vector-Jacobian product.
-pub(crate) type Rule = fn(&mut Emitter, &Site<'_>) -> Result<Gradients, Reason>;
+pub(crate) type Rule = fn(&mut GraphBuilder, &VjpContext<'_>) -> Result<Gradients, Reason>;
 
 /// A family's operators of one domain, with their rules.
 pub(crate) type Table = &'static [(&'static str, Rule)];
@@ -45,7 +45,7 @@ const STANDARD: &[Table] = &[
 ];
 
 /// One application of an operator, seen from behind.
-pub(crate) struct Site<'a> {
+pub(crate) struct VjpContext<'a> {
     /// The node.
     pub node: &'a Node,
     /// The cotangents of its outputs; `None` where the objective does not depend on one.
@@ -54,7 +54,7 @@ pub(crate) struct Site<'a> {
     pub wanted: &'a [bool],
 }
 
-impl Site<'_> {
+impl VjpContext<'_> {
     /// The cotangent of the first output.
     pub fn g(&self) -> Result<&str, Reason> {
         let first = self.cotangents.first().and_then(Option::as_deref);
@@ -153,6 +153,6 @@ pub fn operators() -> Vec<&'static str> {
 }
 
 /// The rule of operators whose derivative is zero wherever it exists.
-pub(crate) fn flat(_: &mut Emitter, site: &Site<'_>) -> Result<Gradients, Reason> {
+pub(crate) fn flat(_: &mut GraphBuilder, site: &VjpContext<'_>) -> Result<Gradients, Reason> {
     Ok(vec![None; site.node.inputs().len()])
 }

@@ -1,7 +1,7 @@
 //! Operators that move, repeat or drop elements without changing them.
 
-use super::{Gradients, Reason, Site, Table};
-use crate::grad::emit::{Dim, Emitter, axis_of};
+use super::{Gradients, Reason, VjpContext, Table};
+use crate::grad::emit::{Dim, GraphBuilder, axis_of};
 use crate::graph::Node;
 
 pub(super) const RULES: Table = &[
@@ -19,11 +19,11 @@ pub(super) const RULES: Table = &[
 
 type Result<T = Gradients> = std::result::Result<T, Reason>;
 
-fn reshape(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn reshape(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     Ok(vec![Some(e.reshape_like(site.g()?, site.input(0)?)?)])
 }
 
-fn transpose(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn transpose(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let rank = e.rank(site.input(0)?)?;
     let perm: Vec<usize> = match site.node.ints("perm") {
         Some(perm) => perm.iter().map(|&p| axis_of(p, rank)).collect::<Result<_>>()?,
@@ -37,12 +37,12 @@ fn transpose(e: &mut Emitter, site: &Site<'_>) -> Result {
     Ok(vec![Some(e.transpose(site.g()?, &back))])
 }
 
-fn expand(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn expand(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     Ok(vec![Some(e.unbroadcast(site.g()?, site.output(), site.input(0)?)?)])
 }
 
 /// Each input gets its part of the cotangent.
-fn concat(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn concat(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let rank = e.rank(site.output())?;
     let axis = axis_of(site.node.int("axis").unwrap_or(0), rank)?;
     let g = site.g()?.to_owned();
@@ -66,7 +66,7 @@ fn concat(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// The parts' cotangents in a row, zeros for a part that the objective does not depend on.
-fn split(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn split(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let rank = e.rank(site.input(0)?)?;
     let axis = axis_of(site.node.int("axis").unwrap_or(0), rank)?;
     let mut parts = Vec::new();
@@ -81,7 +81,7 @@ fn split(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// Each repetition's cotangent is added: the repeated axes are split into repetitions and elements, and the former summed.
-fn tile(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn tile(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     site.only_first(1)?;
     let repeats = e.constant_ints(site.input(1)?).map_err(|_| Reason("its repeats are not constant".to_owned()))?;
     let x = site.input(0)?.to_owned();
@@ -103,7 +103,7 @@ fn tile(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// The same triangle of the cotangent.
-fn triangle(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn triangle(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let k = site.node.input(1).unwrap_or_default().to_owned();
     let node = Node::new("Trilu", &[site.g()?, &k], &[]);
     Ok(vec![Some(e.emit(node.with_int("upper", site.node.int("upper").unwrap_or(1))))])

@@ -1,7 +1,7 @@
 //! Normalisations and softmax.
 
-use super::{Gradients, Reason, Site, Table};
-use crate::grad::emit::{Emitter, axis_of};
+use super::{Gradients, Reason, VjpContext, Table};
+use crate::grad::emit::{GraphBuilder, axis_of};
 use crate::graph::Node;
 
 pub(super) const RULES: Table = &[
@@ -21,7 +21,7 @@ type Result<T = Gradients> = std::result::Result<T, Reason>;
 
 /// In inference a constant factor per channel: again a BatchNormalization, without mean and bias, which keeps the
 /// runtime's blocked layout.
-fn batch(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn batch(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     site.only_first(1)?;
     if site.node.int("training_mode").unwrap_or(0) != 0 {
         return Err("it is in training mode, where samples mix; export the model with .eval()".into());
@@ -34,7 +34,7 @@ fn batch(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// With x̂ = (x − μ)·r over `axes` and h the cotangent of x̂: r·(h − mean(h) − x̂·mean(h·x̂)).
-fn centred(e: &mut Emitter, h: &str, x_hat: &str, r: &str, axes: &[i64]) -> String {
+fn centred(e: &mut GraphBuilder, h: &str, x_hat: &str, r: &str, axes: &[i64]) -> String {
     let mean = e.reduce("ReduceMean", h, axes, true);
     let along = e.mul(h, x_hat);
     let along = e.reduce("ReduceMean", &along, axes, true);
@@ -45,7 +45,7 @@ fn centred(e: &mut Emitter, h: &str, x_hat: &str, r: &str, axes: &[i64]) -> Stri
 }
 
 /// x̂ and r = 1/√(var + ε) over `axes`.
-fn standardised(e: &mut Emitter, x: &str, axes: &[i64], epsilon: f64) -> (String, String) {
+fn standardised(e: &mut GraphBuilder, x: &str, axes: &[i64], epsilon: f64) -> (String, String) {
     let mean = e.reduce("ReduceMean", x, axes, true);
     let centred = e.sub(x, &mean);
     let square = e.mul(&centred, &centred);
@@ -56,7 +56,7 @@ fn standardised(e: &mut Emitter, x: &str, axes: &[i64], epsilon: f64) -> (String
     (e.mul(&centred, &r), r)
 }
 
-fn layer(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn layer(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     site.only_first(1)?;
     let (x, g) = (site.input(0)?, site.g()?.to_owned());
     let rank = e.rank(x)?;
@@ -68,7 +68,7 @@ fn layer(e: &mut Emitter, site: &Site<'_>) -> Result {
     Ok(vec![Some(centred(e, &h, &x_hat, &r, &axes))])
 }
 
-fn instance(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn instance(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     site.only_first(1)?;
     let (x, scale, g) = (site.input(0)?, site.input(1)?, site.g()?.to_owned());
     let rank = e.dims_of(x, 3)?.len();
@@ -83,7 +83,7 @@ fn instance(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// y ⊙ (g − Σ g ⊙ y).
-fn softmax(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn softmax(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let axis = site.node.int("axis").unwrap_or(-1);
     let (g, y) = (site.g()?, site.output());
     let product = e.mul(g, y);
@@ -93,7 +93,7 @@ fn softmax(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// g − exp(y) Σ g.
-fn log_softmax(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn log_softmax(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let axis = site.node.int("axis").unwrap_or(-1);
     let (g, y) = (site.g()?, site.output());
     let sum = e.reduce("ReduceSum", g, &[axis], true);
@@ -103,7 +103,7 @@ fn log_softmax(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// Groups of channels, standardised together. The scale is per channel since opset 21 and per group before.
-fn group(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn group(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     site.only_first(1)?;
     let (x, scale) = (site.input(0)?.to_owned(), site.input(1)?.to_owned());
     let groups = site.count("num_groups", None)?;
@@ -128,7 +128,7 @@ fn group(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// With x̂ = x·r, r = 1/√(mean(x²) + ε): r·(h − x̂·mean(h·x̂)).
-fn root_mean_square(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn root_mean_square(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     site.only_first(1)?;
     let (x, g) = (site.input(0)?.to_owned(), site.g()?.to_owned());
     let rank = e.rank(&x)?;
@@ -149,7 +149,7 @@ fn root_mean_square(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// y = x/‖x‖ₚ: (g − ∂‖x‖/∂x · Σ g·y) / ‖x‖.
-fn unit_norm(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn unit_norm(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let (x, y, g) = (site.input(0)?.to_owned(), site.output().to_owned(), site.g()?.to_owned());
     let axis = site.node.int("axis").unwrap_or(-1);
     let euclidean = site.node.int("p").unwrap_or(2) == 2;
@@ -162,7 +162,7 @@ fn unit_norm(e: &mut Emitter, site: &Site<'_>) -> Result {
     Ok(vec![Some(e.div(&rest, &norm))])
 }
 
-fn mean_variance(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn mean_variance(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let axes = site.node.ints("axes").map_or_else(|| vec![0, 2, 3], <[i64]>::to_vec);
     let x = site.input(0)?.to_owned();
     // The operator adds 1e-9 to the deviation, which is below what float32 tells apart.
@@ -171,14 +171,14 @@ fn mean_variance(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// y = x·P^−β with P = k + α·mean of x² over a window of channels: g·P^−β − 2αβ·x·window(g·x·P^(−β−1)).
-fn local_response(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn local_response(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let x = site.input(0)?.to_owned();
     let size = site.count("size", None)?;
     let read = |name: &str, default: f32| f64::from(site.node.float(name).unwrap_or(default));
     let (alpha, beta, bias) = (read("alpha", 1e-4), read("beta", 0.75), read("bias", 1.0));
     let channels = e.fixed(&x, 1)? as i64;
     let (low, high) = ((size - 1) / 2, size / 2);
-    let window = |e: &mut Emitter, v: &str, before: i64, after: i64| -> Result<String> {
+    let window = |e: &mut GraphBuilder, v: &str, before: i64, after: i64| -> Result<String> {
         let flat = e.reshape(v, &[0, 1, channels, -1]);
         let node = Node::new("AveragePool", &[&flat], &[]).with_ints("kernel_shape", &[size, 1]);
         let mean = e.emit(node.with_ints("pads", &[before, 0, after, 0]).with_int("count_include_pad", 1));

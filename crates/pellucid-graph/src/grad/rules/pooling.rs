@@ -1,8 +1,8 @@
 //! Pooling: means, maxima and norms over windows or over all of space.
 
 use super::convolution::Window;
-use super::{Gradients, Reason, Site, Table};
-use crate::grad::emit::{Emitter, elements};
+use super::{Gradients, Reason, VjpContext, Table};
+use crate::grad::emit::{GraphBuilder, elements};
 use crate::graph::Node;
 
 pub(super) const RULES: Table = &[
@@ -16,7 +16,7 @@ pub(super) const RULES: Table = &[
 
 type Result<T = Gradients> = std::result::Result<T, Reason>;
 
-fn window(e: &Emitter, site: &Site<'_>) -> Result<Window> {
+fn window(e: &GraphBuilder, site: &VjpContext<'_>) -> Result<Window> {
     let rank = site.node.ints("kernel_shape").filter(|k| !k.is_empty()).ok_or("it has no kernel_shape")?.len();
     Window::of(e, site, site.steps("kernel_shape", rank)?)
 }
@@ -26,7 +26,7 @@ fn ints(values: &[usize]) -> Vec<i64> {
 }
 
 /// Each window's cotangent, divided by how many elements the window counted, is added to all of its elements.
-fn average(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn average(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let window = window(e, site)?;
     let include = site.node.int("count_include_pad").unwrap_or(0) != 0;
     e.admit(&window.output)?;
@@ -50,7 +50,7 @@ fn whole(window: &Window) -> f64 {
 
 /// The padding after that the node declares, by axis: a window that `ceil_mode` lets run over it does not count what
 /// lies beyond.
-fn declared_ends(site: &Site<'_>, window: &Window) -> Vec<i64> {
+fn declared_ends(site: &VjpContext<'_>, window: &Window) -> Vec<i64> {
     let rank = window.kernel.len();
     let pads = site.node.ints("pads").unwrap_or_default();
     let ceil = site.node.int("ceil_mode").unwrap_or(0) != 0;
@@ -81,7 +81,7 @@ fn window_counts(window: &Window, include_padding: bool, ends: &[i64]) -> Vec<f6
 }
 
 /// Adds each element of `g` to every input element under its window.
-fn scatter_windows(e: &mut Emitter, g: &str, window: &Window, x: &str) -> Result<String> {
+fn scatter_windows(e: &mut GraphBuilder, g: &str, window: &Window, x: &str) -> Result<String> {
     let rank = window.kernel.len();
     let unit = window.strides.iter().all(|&s| s == 1);
     let tiles = window.kernel == window.strides
@@ -111,7 +111,7 @@ fn scatter_windows(e: &mut Emitter, g: &str, window: &Window, x: &str) -> Result
 }
 
 /// `a` with `after` zeros behind its spatial axes.
-fn padded(e: &mut Emitter, a: &str, after: &[i64]) -> String {
+fn padded(e: &mut GraphBuilder, a: &str, after: &[i64]) -> String {
     if after.iter().all(|&n| n == 0) {
         return a.to_owned();
     }
@@ -121,7 +121,7 @@ fn padded(e: &mut Emitter, a: &str, after: &[i64]) -> String {
 }
 
 /// Windows that tile the input: each cotangent is repeated over its tile.
-fn repeat_tiles(e: &mut Emitter, g: &str, window: &Window, x: &str) -> Result<String> {
+fn repeat_tiles(e: &mut GraphBuilder, g: &str, window: &Window, x: &str) -> Result<String> {
     let rank = window.kernel.len();
     let scales: Vec<f64> = [1.0, 1.0].into_iter().chain(window.kernel.iter().map(|&k| k as f64)).collect();
     let scales: Vec<f32> = scales.iter().map(|&s| s as f32).collect();
@@ -135,7 +135,7 @@ fn repeat_tiles(e: &mut Emitter, g: &str, window: &Window, x: &str) -> Result<St
 }
 
 /// Windows at every element: an average over mirrored windows, times their size.
-fn mirrored_average(e: &mut Emitter, g: &str, window: &Window) -> Option<String> {
+fn mirrored_average(e: &mut GraphBuilder, g: &str, window: &Window) -> Option<String> {
     let rank = window.kernel.len();
     let mut pads = vec![0i64; 2 * rank];
     for i in 0..rank {
@@ -153,7 +153,7 @@ fn mirrored_average(e: &mut Emitter, g: &str, window: &Window) -> Option<String>
     Some(e.emit(node.with_ints("pads", &pads).with_int("count_include_pad", 1)))
 }
 
-fn global_average(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn global_average(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let extents = e.fixed_from(site.input(0)?, 2)?;
     let count = elements(&extents)?;
     let shape: Vec<usize> = [1, 1].into_iter().chain(extents).collect();
@@ -163,7 +163,7 @@ fn global_average(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// The first maximum of each map gets the cotangent.
-fn global_max(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn global_max(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let x = site.input(0)?;
     let count = elements(&e.fixed_from(x, 2)?)?;
     let flat = {
@@ -180,7 +180,7 @@ fn global_max(e: &mut Emitter, site: &Site<'_>) -> Result {
 
 /// The element that each window took gets its cotangent; windows may overlap. The runtime's own indices say which: the
 /// first maximum wins.
-fn max(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn max(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let x = site.input(0)?;
     if site.node.int("storage_order").unwrap_or(0) != 0 {
         return Err("storage_order 1 is not supported; export with row-major indices".into());
@@ -194,7 +194,7 @@ fn max(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// d‖x‖ₚ/dx = sign(x) |x|ᵖ⁻¹ ‖x‖ₚ¹⁻ᵖ, for a window as for all of space; 0 where the norm is 0.
-fn norm_slope(e: &mut Emitter, site: &Site<'_>) -> Result<(String, String)> {
+fn norm_slope(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result<(String, String)> {
     let p = site.node.int("p").unwrap_or(2) as f64;
     let x = site.input(0)?;
     let (sign, size) = (e.op("Sign", &[x]), e.op("Abs", &[x]));
@@ -219,12 +219,12 @@ fn norm_slope(e: &mut Emitter, site: &Site<'_>) -> Result<(String, String)> {
     Ok((inner, e.div(site.g()?, &power)))
 }
 
-fn global_norm(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn global_norm(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let (inner, outer) = norm_slope(e, site)?;
     Ok(vec![Some(e.mul(&inner, &outer))])
 }
 
-fn norm(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn norm(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let window = window(e, site)?;
     let (inner, outer) = norm_slope(e, site)?;
     let spread = scatter_windows(e, &outer, &window, site.input(0)?)?;

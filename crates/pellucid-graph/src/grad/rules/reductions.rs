@@ -1,7 +1,7 @@
 //! Sums, means, norms and extremes over axes.
 
-use super::{Gradients, Reason, Site, Table};
-use crate::grad::emit::{Dim, Emitter, axis_of, elements};
+use super::{Gradients, Reason, VjpContext, Table};
+use crate::grad::emit::{Dim, GraphBuilder, axis_of, elements};
 use crate::graph::Node;
 
 pub(super) const RULES: Table = &[
@@ -21,7 +21,7 @@ pub(super) const RULES: Table = &[
 type Result<T = Gradients> = std::result::Result<T, Reason>;
 
 /// The axes a reduction sums over, ascending.
-fn axes(e: &Emitter, site: &Site<'_>) -> Result<Vec<usize>> {
+fn axes(e: &GraphBuilder, site: &VjpContext<'_>) -> Result<Vec<usize>> {
     let rank = e.rank(site.input(0)?)?;
     let listed = match site.node.input(1) {
         Some(axes) => e.constant_ints(axes).map_err(|_| Reason("its axes are not constant".to_owned()))?,
@@ -38,7 +38,7 @@ fn axes(e: &Emitter, site: &Site<'_>) -> Result<Vec<usize>> {
 }
 
 /// `v`, which has the reduced shape, with the reduced axes as ones: ready to broadcast against the input.
-fn kept(e: &mut Emitter, site: &Site<'_>, v: &str, axes: &[usize]) -> Result<String> {
+fn kept(e: &mut GraphBuilder, site: &VjpContext<'_>, v: &str, axes: &[usize]) -> Result<String> {
     if site.node.int("keepdims").unwrap_or(1) != 0 || axes.is_empty() {
         return Ok(v.to_owned());
     }
@@ -48,7 +48,7 @@ fn kept(e: &mut Emitter, site: &Site<'_>, v: &str, axes: &[usize]) -> Result<Str
 }
 
 /// Repeats `v` (reduced, axes kept) over the input's shape. A product with ones broadcasts without asking for a shape.
-fn spread(e: &mut Emitter, site: &Site<'_>, v: &str, axes: &[usize], factor: f64) -> Result<String> {
+fn spread(e: &mut GraphBuilder, site: &VjpContext<'_>, v: &str, axes: &[usize], factor: f64) -> Result<String> {
     let x = site.input(0)?;
     let dims = e.dims(x)?;
     let mut shape = vec![1usize; dims.len()];
@@ -65,13 +65,13 @@ fn spread(e: &mut Emitter, site: &Site<'_>, v: &str, axes: &[usize], factor: f64
     Ok(if axes == [2, 3] { e.blocked(&spread, x) } else { spread })
 }
 
-fn sum(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn sum(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let axes = axes(e, site)?;
     let g = kept(e, site, site.g()?, &axes)?;
     Ok(vec![Some(spread(e, site, &g, &axes, 1.0)?)])
 }
 
-fn mean(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn mean(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let axes = axes(e, site)?;
     let x = site.input(0)?;
     let g = kept(e, site, site.g()?, &axes)?;
@@ -92,7 +92,7 @@ fn mean(e: &mut Emitter, site: &Site<'_>) -> Result {
     Ok(vec![Some(spread(e, site, &g, &axes, 1.0)?)])
 }
 
-fn l1(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn l1(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let axes = axes(e, site)?;
     let g = kept(e, site, site.g()?, &axes)?;
     let sign = e.op("Sign", &[site.input(0)?]);
@@ -100,7 +100,7 @@ fn l1(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// x / ‖x‖; 0 where the norm is 0.
-fn l2(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn l2(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let axes = axes(e, site)?;
     let g = kept(e, site, site.g()?, &axes)?;
     let norm = kept(e, site, site.output(), &axes)?;
@@ -112,14 +112,14 @@ fn l2(e: &mut Emitter, site: &Site<'_>) -> Result {
     Ok(vec![Some(e.mul(&scaled, site.input(0)?))])
 }
 
-fn sum_square(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn sum_square(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let axes = axes(e, site)?;
     let g = kept(e, site, site.g()?, &axes)?;
     let g = e.scale(&g, 2.0);
     Ok(vec![Some(e.mul(&g, site.input(0)?))])
 }
 
-fn log_sum(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn log_sum(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let axes = axes(e, site)?;
     let g = kept(e, site, site.g()?, &axes)?;
     let y = kept(e, site, site.output(), &axes)?;
@@ -128,7 +128,7 @@ fn log_sum(e: &mut Emitter, site: &Site<'_>) -> Result {
     Ok(vec![Some(spread(e, site, &g, &axes, 1.0)?)])
 }
 
-fn log_sum_exp(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn log_sum_exp(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let axes = axes(e, site)?;
     let g = kept(e, site, site.g()?, &axes)?;
     let y = kept(e, site, site.output(), &axes)?;
@@ -138,7 +138,7 @@ fn log_sum_exp(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// y / x; refused nowhere, but a zero factor gives NaN, as it does in the textbook formula.
-fn product(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn product(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let axes = axes(e, site)?;
     let g = kept(e, site, site.g()?, &axes)?;
     let y = kept(e, site, site.output(), &axes)?;
@@ -147,7 +147,7 @@ fn product(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// The first extreme element along the reduced axes, taken as one, gets the cotangent.
-fn extreme(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn extreme(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let axes = axes(e, site)?;
     let x = site.input(0)?;
     let op = if site.node.op() == "ReduceMax" { "ArgMax" } else { "ArgMin" };
@@ -180,23 +180,23 @@ fn extreme(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// 1 at `index` along `axis` of `like`, else 0.
-pub(super) fn one_hot(e: &mut Emitter, index: &str, like: &str, axis: usize) -> Result<String> {
+pub(super) fn one_hot(e: &mut GraphBuilder, index: &str, like: &str, axis: usize) -> Result<String> {
     let depth = e.extent(like, axis)?;
     Ok(one_hot_at(e, index, &depth, axis))
 }
 
-fn one_hot_of(e: &mut Emitter, index: &str, depth: usize, axis: usize) -> String {
+fn one_hot_of(e: &mut GraphBuilder, index: &str, depth: usize, axis: usize) -> String {
     let depth = e.ints(&[depth as i64]);
     one_hot_at(e, index, &depth, axis)
 }
 
-fn one_hot_at(e: &mut Emitter, index: &str, depth: &str, axis: usize) -> String {
+fn one_hot_at(e: &mut GraphBuilder, index: &str, depth: &str, axis: usize) -> String {
     let values = e.floats(&[2], &[0.0, 1.0]);
     e.emit(Node::new("OneHot", &[index, depth, &values], &[]).with_int("axis", axis as i64))
 }
 
 /// The same sum from the other end.
-fn cumulative_sum(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn cumulative_sum(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let reverse = site.node.int("reverse").unwrap_or(0);
     let exclusive = site.node.int("exclusive").unwrap_or(0);
     let node = Node::new("CumSum", &[site.g()?, site.input(1)?], &[]);

@@ -2,8 +2,8 @@
 //! The map of one axis is found by applying the operator itself to the identity matrix, which the runtime does once when
 //! it compiles the model, so every mode means exactly what the forward pass means by it. GridSample goes by corners.
 
-use super::{Gradients, Reason, Site, Table};
-use crate::grad::emit::{Dim, Emitter, LARGEST, axis_of};
+use super::{Gradients, Reason, VjpContext, Table};
+use crate::grad::emit::{Dim, GraphBuilder, LARGEST, axis_of};
 use crate::graph::Node;
 use crate::tensor::ElementType;
 
@@ -18,7 +18,7 @@ pub(super) const RULES: Table = &[
 type Result<T = Gradients> = std::result::Result<T, Reason>;
 
 /// Applies the transpose of a map along `axis`; `map` is in × out: what the operator makes of the identity.
-fn pulled_back(e: &mut Emitter, g: &str, map: &str, axis: usize, rank: usize) -> String {
+fn pulled_back(e: &mut GraphBuilder, g: &str, map: &str, axis: usize, rank: usize) -> String {
     if rank >= 2 && axis == rank - 2 {
         return e.op("MatMul", &[map, g]);
     }
@@ -31,14 +31,14 @@ fn pulled_back(e: &mut Emitter, g: &str, map: &str, axis: usize, rank: usize) ->
 }
 
 /// The identity matrix of `n` rows, to be made into one of `m` columns.
-fn identity(e: &mut Emitter, n: usize, m: usize) -> Result<String> {
+fn identity(e: &mut GraphBuilder, n: usize, m: usize) -> Result<String> {
     e.admit(&[n, n.max(m)])?;
     let shape = e.ints(&[n as i64, n as i64]);
     let zeros = e.filled(&shape, 0.0);
     Ok(e.op("EyeLike", &[&zeros]))
 }
 
-fn resize(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn resize(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     site.only_first(1)?;
     let x = site.input(0)?.to_owned();
     let coordinates = site.node.string("coordinate_transformation_mode").unwrap_or("half_pixel").to_owned();
@@ -65,7 +65,7 @@ fn resize(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// The scale of every axis, where the node gives scales and not sizes.
-fn scales(e: &Emitter, site: &Site<'_>, rank: usize) -> Result<Option<Vec<f32>>> {
+fn scales(e: &GraphBuilder, site: &VjpContext<'_>, rank: usize) -> Result<Option<Vec<f32>>> {
     let Some(name) = site.node.input(2) else { return Ok(None) };
     if e.dims(name)?.first() == Some(&Dim::Fixed(0)) {
         return Ok(None);
@@ -84,7 +84,7 @@ fn scales(e: &Emitter, site: &Site<'_>, rank: usize) -> Result<Option<Vec<f32>>>
 }
 
 /// Nearest by whole factors repeats elements: the gradient sums them, as an average pooling times its window.
-fn repeated(e: &mut Emitter, site: &Site<'_>, g: &str, coordinates: &str, changed: &[usize]) -> Result<Option<String>> {
+fn repeated(e: &mut GraphBuilder, site: &VjpContext<'_>, g: &str, coordinates: &str, changed: &[usize]) -> Result<Option<String>> {
     let rounding = site.node.string("nearest_mode").unwrap_or("round_prefer_floor");
     let repeats = site.node.string("mode").unwrap_or("nearest") == "nearest"
         && matches!(
@@ -110,7 +110,7 @@ fn repeated(e: &mut Emitter, site: &Site<'_>, g: &str, coordinates: &str, change
 }
 
 /// What the node makes of the identity along one axis of `n` elements that becomes `m`.
-fn axis_map(e: &mut Emitter, site: &Site<'_>, n: usize, m: usize, scale: Option<f32>) -> Result<String> {
+fn axis_map(e: &mut GraphBuilder, site: &VjpContext<'_>, n: usize, m: usize, scale: Option<f32>) -> Result<String> {
     let element = e.element();
     e.enter_element(ElementType::F32);
     let eye = identity(e, n, m)?;
@@ -133,7 +133,7 @@ fn axis_map(e: &mut Emitter, site: &Site<'_>, n: usize, m: usize, scale: Option<
     Ok(if element == ElementType::F32 { map } else { e.cast(&map, element) })
 }
 
-fn pad(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn pad(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     site.only_first(1)?;
     let pads = site.node.input(1).ok_or("it has no pads")?;
     let pads = e.constant_ints(pads).map_err(|_| Reason("its pads depend on the input or the batch".to_owned()))?;
@@ -171,7 +171,7 @@ fn pad(e: &mut Emitter, site: &Site<'_>) -> Result {
 }
 
 /// The same blocks taken apart again. SpaceToDepth knows one order of channels (DCR); CRD is a permutation.
-fn depth_to_space(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn depth_to_space(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let block = site.count("blocksize", None)?;
     if site.node.string("mode").unwrap_or("DCR") == "DCR" {
         return Ok(vec![Some(e.emit(Node::new("SpaceToDepth", &[site.g()?], &[]).with_int("blocksize", block)))]);
@@ -183,7 +183,7 @@ fn depth_to_space(e: &mut Emitter, site: &Site<'_>) -> Result {
     Ok(vec![Some(e.reshape_like(&moved, &x)?)])
 }
 
-fn space_to_depth(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn space_to_depth(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let block = site.count("blocksize", None)?;
     let node = Node::new("DepthToSpace", &[site.g()?], &[]).with_int("blocksize", block);
     Ok(vec![Some(e.emit(node.with_string("mode", "DCR")))])
@@ -202,7 +202,7 @@ struct Along {
     rate: f64,
 }
 
-fn along(e: &mut Emitter, grid: &str, component: usize, extent: usize, aligned: bool, border: bool) -> Along {
+fn along(e: &mut GraphBuilder, grid: &str, component: usize, extent: usize, aligned: bool, border: bool) -> Along {
     let n = extent as f64;
     let at = e.int_tensor(&[], &[component as i64]);
     let u = e.emit(Node::new("Gather", &[grid, &at], &[]).with_int("axis", 3));
@@ -220,7 +220,7 @@ fn along(e: &mut Emitter, grid: &str, component: usize, extent: usize, aligned: 
 
 impl Along {
     /// The neighbour `step` (0 or 1) behind `low`: its index, held inside, and its weight, 0 outside.
-    fn corner(&self, e: &mut Emitter, step: usize) -> (String, String, String) {
+    fn corner(&self, e: &mut GraphBuilder, step: usize) -> (String, String, String) {
         let index = if step == 0 { self.low.clone() } else { e.shift(&self.low, 1.0) };
         let inside = self.inside(e, &index);
         let weight = if step == 0 {
@@ -233,7 +233,7 @@ impl Along {
         (self.held(e, &index), weight, inside)
     }
 
-    fn inside(&self, e: &mut Emitter, index: &str) -> String {
+    fn inside(&self, e: &mut GraphBuilder, index: &str) -> String {
         let (low, high) = (e.scalar(-0.5), e.scalar(self.extent as f64 - 0.5));
         let above = e.op("Greater", &[index, &low]);
         let below = e.op("Less", &[index, &high]);
@@ -242,7 +242,7 @@ impl Along {
         e.cast(&both, element)
     }
 
-    fn held(&self, e: &mut Emitter, index: &str) -> String {
+    fn held(&self, e: &mut GraphBuilder, index: &str) -> String {
         let (low, high) = (e.scalar(0.0), e.scalar(self.extent as f64 - 1.0));
         e.op("Clip", &[index, &low, &high])
     }
@@ -258,7 +258,7 @@ struct Sampling {
 
 impl Sampling {
     /// The index of a corner for every channel: N × C × positions.
-    fn index(&self, e: &mut Emitter, row: &str, column: &str) -> Result<String> {
+    fn index(&self, e: &mut GraphBuilder, row: &str, column: &str) -> Result<String> {
         let offset = e.scale(row, self.width as f64);
         let place = e.add(&offset, column);
         let place = e.cast(&place, ElementType::I64);
@@ -268,7 +268,7 @@ impl Sampling {
     }
 }
 
-fn grid_sample(e: &mut Emitter, site: &Site<'_>) -> Result {
+fn grid_sample(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
     let (x, grid) = (site.input(0)?.to_owned(), site.input(1)?.to_owned());
     let mode = site.node.string("mode").unwrap_or("linear").to_owned();
     let padding = site.node.string("padding_mode").unwrap_or("zeros").to_owned();
@@ -297,17 +297,17 @@ fn grid_sample(e: &mut Emitter, site: &Site<'_>) -> Result {
     Ok(gradients)
 }
 
-fn scattered(e: &mut Emitter, onto: &str, index: &str, updates: &str) -> String {
+fn scattered(e: &mut GraphBuilder, onto: &str, index: &str, updates: &str) -> String {
     let node = Node::new("ScatterElements", &[onto, index, updates], &[]).with_int("axis", 2);
     e.emit(node.with_string("reduction", "add"))
 }
 
-fn empty(e: &mut Emitter, s: &Sampling) -> Result<String> {
+fn empty(e: &mut GraphBuilder, s: &Sampling) -> Result<String> {
     let zeros = e.zeros_like(&s.x)?;
     Ok(e.reshape(&zeros, &[0, 0, -1]))
 }
 
-fn nearest(e: &mut Emitter, s: &Sampling, horizontal: &Along, vertical: &Along) -> Result<String> {
+fn nearest(e: &mut GraphBuilder, s: &Sampling, horizontal: &Along, vertical: &Along) -> Result<String> {
     let (column, row) = (e.op("Round", &[&horizontal.position]), e.op("Round", &[&vertical.position]));
     let (inside_x, inside_y) = (horizontal.inside(e, &column), vertical.inside(e, &row));
     let inside = e.mul(&inside_x, &inside_y);
@@ -320,7 +320,7 @@ fn nearest(e: &mut Emitter, s: &Sampling, horizontal: &Along, vertical: &Along) 
     e.reshape_like(&sum, &s.x)
 }
 
-fn to_picture(e: &mut Emitter, s: &Sampling, horizontal: &Along, vertical: &Along) -> Result<String> {
+fn to_picture(e: &mut GraphBuilder, s: &Sampling, horizontal: &Along, vertical: &Along) -> Result<String> {
     let mut sum = empty(e, s)?;
     for (right, down) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
         let (column, weight_x, _) = horizontal.corner(e, right);
@@ -336,7 +336,7 @@ fn to_picture(e: &mut Emitter, s: &Sampling, horizontal: &Along, vertical: &Alon
 
 /// Per sample: how the weighted corners change as it moves along either axis.
 fn to_grid(
-    e: &mut Emitter,
+    e: &mut GraphBuilder,
     s: &Sampling,
     horizontal: &Along,
     vertical: &Along,

@@ -1,6 +1,6 @@
 //! The plain results of a picture job, for reports and `results.json`.
 
-use super::settings::IllusionSettings;
+use super::settings::VisualizationSettings;
 use crate::guide::{GuideCard, Label};
 use crate::results::RunRecord;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ pub struct PictureResults {
     /// The guide, where one led.
     pub guide: Option<GuideCard>,
     /// How the pictures were optimised.
-    pub settings: IllusionSettings,
+    pub settings: VisualizationSettings,
     /// One entry a neuron and class, in the order asked for.
     pub neurons: Vec<PicturedNeuron>,
     /// What the user should know.

@@ -41,10 +41,10 @@ pub(crate) fn made(diagnosis: &Diagnosis, source: &dyn ThumbnailSource) -> BTree
 }
 
 /// Pictures at full size by the sample's row; `None` where there is none to be had.
-pub(crate) type Negatives = BTreeMap<usize, Option<BarePicture>>;
+pub(crate) type Thumbnails = BTreeMap<usize, Option<BarePicture>>;
 
 /// Asks for every picture that the full report would show.
-pub(crate) fn collect(diagnosis: &Diagnosis, options: &ReportOptions, source: &dyn ThumbnailSource) -> Negatives {
+pub(crate) fn collect(diagnosis: &Diagnosis, options: &ReportOptions, source: &dyn ThumbnailSource) -> Thumbnails {
     let wanted = wanted(diagnosis, ReportOptions::SHRINKING[0]);
     let wanted: Vec<(usize, &Sample)> = wanted.into_iter().collect();
     let fetch = |&(index, sample): &(usize, &Sample)| {
@@ -92,18 +92,18 @@ pub(crate) struct Album {
     pub(crate) allowance: Allowance,
 }
 
-/// Negatives as prints of one size, for every allowance of that size.
+/// Thumbnails as prints of one size, for every allowance of that size.
 #[derive(Debug, Default)]
-pub(crate) struct Darkroom {
+pub(crate) struct ThumbnailCache {
     side: u32,
     prints: BTreeMap<usize, Print>,
 }
 
-impl Darkroom {
+impl ThumbnailCache {
     /// The pictures that `allowance` lets in, at its size.
-    pub(crate) fn album(
+    pub(crate) fn thumbnails(
         &mut self,
-        negatives: &Negatives,
+        negatives: &Thumbnails,
         diagnosis: &Diagnosis,
         options: &ReportOptions,
         allowance: Allowance,
@@ -114,7 +114,7 @@ impl Darkroom {
         if side != self.side {
             let develop = |(index, picture): &(usize, &BarePicture)| Some((*index, develop(picture, side)?));
             let prints = if side > 0 { available.par_iter().filter_map(develop).collect() } else { BTreeMap::new() };
-            *self = Darkroom { side, prints };
+            *self = ThumbnailCache { side, prints };
         }
         let wanted = wanted(diagnosis, allowance);
         let chosen = self.prints.iter().filter(|(index, _)| wanted.contains_key(index));

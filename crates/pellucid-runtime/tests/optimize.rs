@@ -33,22 +33,22 @@ fn run(runtime: &Runtime, model: &Model, inputs: &[(String, Array)]) -> Array {
     session.run(&fed).unwrap_or_else(|e| panic!("{}: {e}", model.path().display())).remove(0)
 }
 
-/// The lean model beside the one it was made of.
-fn lean(runtime: &Runtime, path: &Path, inputs: &[(String, Array)]) -> (Model, Model) {
+/// The optimized model beside the one it was made of.
+fn optimize(runtime: &Runtime, path: &Path, inputs: &[(String, Array)]) -> (Model, Model) {
     let model = Model::read(path).unwrap();
     let one = |a: &Array| a.shape().iter().enumerate().map(|(i, d)| if i == 0 { 1 } else { *d }).collect();
     let shapes: BTreeMap<String, Vec<usize>> = inputs.iter().map(|(n, a)| (n.clone(), one(a))).collect();
     let prepared = grad::prepare(&model, &[]).unwrap();
     let observed = observe(runtime, &prepared, &shapes).unwrap();
-    let lean = runtime.lean(&prepared, &observed, &shapes, true).unwrap();
-    (model, lean)
+    let optimized = runtime.optimize(&prepared, &observed, &shapes, true).unwrap();
+    (model, optimized)
 }
 
 #[test]
 fn every_network_gives_what_it_gave() {
     let runtime = runtime();
     let mut fused = BTreeMap::new();
-    println!("{:<28} {:>9} {:>7} {:>7} {:>9}", "network.exporter", "error", "nodes", "lean", "attention");
+    println!("{:<28} {:>9} {:>7} {:>7} {:>9}", "network.exporter", "error", "nodes", "optimized", "attention");
     for path in networks() {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         let stored = path.with_file_name(format!("{}.safetensors", name.split('.').next().unwrap()));
@@ -58,18 +58,18 @@ fn every_network_gives_what_it_gave() {
         // Not a batch that was observed: what is only true of one and two samples shows.
         let inputs: Vec<(String, Array)> =
             names.map(|n| (n.to_owned(), grown(&array(&file, &format!("in|{n}")), 3))).collect();
-        let (model, lean) = lean(&runtime, &path, &inputs);
-        let (before, after) = (run(&runtime, &model, &inputs), run(&runtime, &lean, &inputs));
+        let (model, optimized) = optimize(&runtime, &path, &inputs);
+        let (before, after) = (run(&runtime, &model, &inputs), run(&runtime, &optimized, &inputs));
         let (before, after) = (before.as_f32().unwrap(), after.as_f32().unwrap());
         assert_eq!(before.shape(), after.shape(), "{name}");
         let largest = before.iter().fold(0f32, |m, v| m.max(v.abs()));
         let error = before.iter().zip(after).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / largest;
-        let counts = lean.graph.operator_counts();
+        let counts = optimized.graph.operator_counts();
         let attention = counts.get("com.microsoft.MultiHeadAttention").copied().unwrap_or(0);
         println!(
             "{name:<28} {error:>9.1e} {:>7} {:>7} {attention:>9}",
             model.graph.nodes.len(),
-            lean.graph.nodes.len()
+            optimized.graph.nodes.len()
         );
         assert!(error < 2e-5, "{name}: {error:.1e} of the largest number");
         fused.insert(name, (attention, counts.get("Softmax").copied().unwrap_or(0)));

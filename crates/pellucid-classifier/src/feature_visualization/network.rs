@@ -1,6 +1,6 @@
 //! The classifier and the guide's image encoder behind one input, with the objective's gradient: one run a step.
 
-use super::settings::{IllusionError, IllusionSettings, ObjectiveKind};
+use super::settings::{IllusionError, VisualizationSettings, ObjectiveKind};
 use ndarray::{Array1, Array2, ArrayD, Axis, IxDyn};
 use pellucid_graph::grad::{self, GradientError, Index, Objective, Unary};
 use pellucid_graph::{ElementType, Graph, Model, Node, Tensor, Value};
@@ -117,7 +117,7 @@ impl Network {
         runtime: &Runtime,
         studied: &Studied,
         guidance: Option<&Guidance>,
-        settings: &IllusionSettings,
+        settings: &VisualizationSettings,
     ) -> Result<Network, IllusionError> {
         settings.checked()?;
         let kind = settings.objective;
@@ -330,7 +330,7 @@ fn join(
     if let Some(guidance) = guidance {
         front.add(GUIDE, &guidance.preprocessing);
     }
-    let mut classifier = runtime.widen(model)?;
+    let mut classifier = runtime.make_batch_dynamic(model)?;
     classifier.graph.outputs.clear();
     let mut kept = vec![studied.model.taps.logits.as_str(), layer.name.as_str()];
     kept.extend(layer.map.iter().map(|m| m.value.as_str()));
@@ -349,7 +349,7 @@ fn join(
     if let Some(guidance) = guidance {
         let path = guidance.encoder.path().to_path_buf();
         let failed = |source| IllusionError::Graph { model: path.clone(), source };
-        let mut encoder = runtime.widen(&guidance.encoder)?;
+        let mut encoder = runtime.make_batch_dynamic(&guidance.encoder)?;
         encoder.graph.outputs.clear();
         encoder.graph.add_output(&guidance.embedding);
         encoder.graph.prune();
@@ -452,7 +452,7 @@ fn objective(
     layer: &Layer,
     logits: &str,
     guidance: Option<&Guidance>,
-    settings: &IllusionSettings,
+    settings: &VisualizationSettings,
 ) -> Objective {
     let activation = activation(layer);
     let logit = Objective::value(logits).select(1, Index::input("class")).mean();

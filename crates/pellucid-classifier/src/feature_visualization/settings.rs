@@ -28,7 +28,7 @@ pub enum ObjectiveKind {
 /// How pictures are optimised.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct IllusionSettings {
+pub struct VisualizationSettings {
     /// What is ascended. Without a guide, `Guided` and `Reference` cannot be.
     pub objective: ObjectiveKind,
     /// Steps at most.
@@ -67,9 +67,9 @@ pub struct IllusionSettings {
     pub session: SessionOptions,
 }
 
-impl Default for IllusionSettings {
+impl Default for VisualizationSettings {
     fn default() -> Self {
-        IllusionSettings {
+        VisualizationSettings {
             objective: ObjectiveKind::Guided,
             steps: 450,
             side: None,
@@ -91,7 +91,7 @@ impl Default for IllusionSettings {
     }
 }
 
-pellucid_guard::builders!(IllusionSettings {
+pellucid_guard::builders!(VisualizationSettings {
     with_objective: objective => ObjectiveKind,
     with_steps: steps: usize,
     with_side: side => Option<usize>,
@@ -208,7 +208,7 @@ pub enum IllusionError {
     Runtime(#[from] RuntimeError),
 }
 
-impl IllusionSettings {
+impl VisualizationSettings {
     /// The same if they make sense, else what does not.
     pub fn checked(&self) -> Result<(), IllusionError> {
         let wrong = |text: String| Err(IllusionError::Settings(text));

@@ -16,7 +16,7 @@ pub fn baked_batch(model: &Model) -> Option<i64> {
 
 /// `model` (prepared) with its batch dimension free: in the inputs' declarations, in constant targets of Reshape and
 /// Expand, and where a constant row per sample (a class token) is joined to the batch.
-pub fn widened(model: &Model) -> Model {
+pub fn with_dynamic_batch(model: &Model) -> Model {
     let mut wide = model.clone();
     let Some(batch) = baked_batch(model) else { return wide };
     for input in &mut wide.graph.inputs {

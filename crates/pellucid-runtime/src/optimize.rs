@@ -2,7 +2,7 @@
 
 use crate::gradients::GradientsError;
 use crate::library::Runtime;
-use pellucid_graph::lean::{drop_zero_terms, fix_reshapes, fuse_attention, split_linear_layers};
+use pellucid_graph::optimize::{drop_zero_terms, fix_reshapes, fuse_attention, split_linear_layers};
 use pellucid_graph::{Model, Observations, grad};
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ impl Runtime {
     ///
     /// # Errors
     /// [`GradientsError`] where the shape computations cannot be run, or where the graph was not sound.
-    pub fn lean(
+    pub fn optimize(
         &self,
         prepared: &Model,
         observed: &Observations,
@@ -24,15 +24,15 @@ impl Runtime {
             model: prepared.path().to_path_buf(),
             source: source.into(),
         };
-        let mut lean = prepared.clone();
-        let known = self.known_constants(&lean, observed, shapes)?;
-        grad::fold_known(&mut lean.graph, known);
-        drop_zero_terms(&mut lean, observed);
-        fix_reshapes(&mut lean, observed);
-        split_linear_layers(&mut lean, observed).map_err(unsound)?;
+        let mut optimized = prepared.clone();
+        let known = self.known_constants(&optimized, observed, shapes)?;
+        grad::fold_known(&mut optimized.graph, known);
+        drop_zero_terms(&mut optimized, observed);
+        fix_reshapes(&mut optimized, observed);
+        split_linear_layers(&mut optimized, observed).map_err(unsound)?;
         if fuse {
-            fuse_attention(&mut lean, observed).map_err(unsound)?;
+            fuse_attention(&mut optimized, observed).map_err(unsound)?;
         }
-        Ok(lean)
+        Ok(optimized)
     }
 }

@@ -23,7 +23,7 @@ struct Pair {
 
 /// Minimises `loss` (convex: no penalty, no focal factor) plus `pull` · ‖W − W₀‖² from `start`, W₀ among it, by L-BFGS with
 /// backtracking, until the gradient's norm is 1e-5, or after `steps`.
-pub fn minimise(
+pub fn lbfgs(
     start: &DecisionLayer,
     loss: &Loss,
     features: ArrayView2<'_, f32>,
@@ -32,12 +32,12 @@ pub fn minimise(
     pull: f64,
     steps: usize,
 ) -> DecisionLayer {
-    minimise_from(start, start, loss, features, labels, importance, pull, steps)
+    lbfgs_from(start, start, loss, features, labels, importance, pull, steps)
 }
 
-/// [`minimise`] with the pull towards `origin`, from a `start` near the minimum that spares steps.
+/// [`lbfgs`] with the pull towards `origin`, from a `start` near the minimum that spares steps.
 #[expect(clippy::too_many_arguments, reason = "the problem's parts, each of which callers name")]
-pub fn minimise_from(
+pub fn lbfgs_from(
     start: &DecisionLayer,
     origin: &DecisionLayer,
     loss: &Loss,
@@ -141,7 +141,7 @@ mod tests {
         let start = DecisionLayer { weight: Array2::zeros((2, 2)), bias: Array1::zeros(2) };
         let features = array![[1.0, 0.2], [0.3, 1.0], [0.8, 0.9], [0.1, 0.4]];
         let loss = Loss::cross_entropy();
-        let found = minimise(&start, &loss, features.view(), &[0, 1, 1, 0], &[], 0.01, 2000);
+        let found = lbfgs(&start, &loss, features.view(), &[0, 1, 1, 0], &[], 0.01, 2000);
         let mut slope = loss.slope(&found, features.view(), &[0, 1, 1, 0], &[]);
         slope.weight.scaled_add(0.02, &found.weight);
         assert!(slope.weight.iter().chain(&slope.bias).all(|g| g.abs() < 2e-5), "{slope:?}");
@@ -157,7 +157,7 @@ mod tests {
         let labels: Vec<usize> = (0..300).map(|i| i % 3).collect();
         let start = DecisionLayer { weight: Array2::zeros((3, 20)), bias: Array1::zeros(3) };
         let loss = Loss::cross_entropy();
-        let of = |steps| minimise(&start, &loss, features.view(), &labels, &[], 1e-3, steps);
+        let of = |steps| lbfgs(&start, &loss, features.view(), &labels, &[], 1e-3, steps);
         let value = |layer: &DecisionLayer| {
             let moved: f64 = layer.weight.iter().map(|&w| f64::from(w).powi(2)).sum();
             loss.slope(layer, features.view(), &labels, &[]).value + 1e-3 * moved

@@ -6,7 +6,7 @@ mod common;
 
 use common::{numbers, runtime};
 use ndarray::{ArrayD, IxDyn};
-use pellucid_graph::grad::{Objective, Recompute};
+use pellucid_graph::grad::{Objective, Checkpointing};
 use pellucid_graph::{ElementType, Graph, Model, Node, Tensor, Value};
 use pellucid_runtime::{Array, GradientOptions, GradientRun, GradientSession, GradientsError, SessionOptions};
 
@@ -38,9 +38,9 @@ fn deep() -> Model {
     Model::new("deep.onnx", Graph::new(vec![x], nodes, constants, &["y"]).unwrap(), 18)
 }
 
-fn compile(wrt: &[&str], recompute: Recompute) -> Result<GradientSession, GradientsError> {
+fn compile(wrt: &[&str], checkpointing: Checkpointing) -> Result<GradientSession, GradientsError> {
     let session = SessionOptions { threads: 1, ..SessionOptions::default() };
-    let options = GradientOptions { session, recompute, ..GradientOptions::default() };
+    let options = GradientOptions { session, checkpointing, ..GradientOptions::default() };
     runtime().gradient(&deep(), &Objective::value("y").select(1, 3), wrt, &options)
 }
 
@@ -48,8 +48,8 @@ fn input() -> Array {
     ArrayD::from_shape_vec(IxDyn(&SHAPE), numbers(SHAPE.iter().product(), 99)).unwrap().into()
 }
 
-fn run(wrt: &[&str], recompute: Recompute) -> GradientRun {
-    compile(wrt, recompute).unwrap().run(&[("x", &input())]).unwrap()
+fn run(wrt: &[&str], checkpointing: Checkpointing) -> GradientRun {
+    compile(wrt, checkpointing).unwrap().run(&[("x", &input())]).unwrap()
 }
 
 /// The largest difference over the largest number.
@@ -63,34 +63,34 @@ fn off(a: &Array, b: &Array) -> f32 {
 #[test]
 fn any_number_of_segments_gives_the_same_gradients() {
     let wrt = ["x", "m3", "x11", "p"];
-    let whole = run(&wrt, Recompute::Nothing);
-    for recompute in [Recompute::Segments(2), Recompute::Segments(5), Recompute::Segments(40), Recompute::Least] {
-        let parts = run(&wrt, recompute);
+    let whole = run(&wrt, Checkpointing::Nothing);
+    for checkpointing in [Checkpointing::Segments(2), Checkpointing::Segments(5), Checkpointing::Segments(40), Checkpointing::Least] {
+        let parts = run(&wrt, checkpointing);
         assert_eq!(parts.outputs["y"], whole.outputs["y"]);
         for value in wrt {
             let worst = off(&parts.gradients[value], &whole.gradients[value]);
-            assert!(worst <= 1e-6, "{recompute:?}: the gradient of {value} is off by {worst:e}");
+            assert!(worst <= 1e-6, "{checkpointing:?}: the gradient of {value} is off by {worst:e}");
         }
     }
 }
 
 #[test]
 fn the_forward_pass_is_repeated_but_for_its_last_segment() {
-    let count = |recompute| {
-        let session = compile(&["x"], recompute).unwrap();
+    let count = |checkpointing| {
+        let session = compile(&["x"], checkpointing).unwrap();
         session.model().model.graph.nodes.iter().filter(|n| n.is("Sigmoid")).count()
     };
-    assert_eq!(count(Recompute::Nothing), BLOCKS);
-    assert_eq!(count(Recompute::Segments(1)), BLOCKS);
-    let repeated = count(Recompute::Segments(4)) - BLOCKS;
+    assert_eq!(count(Checkpointing::Nothing), BLOCKS);
+    assert_eq!(count(Checkpointing::Segments(1)), BLOCKS);
+    let repeated = count(Checkpointing::Segments(4)) - BLOCKS;
     assert!((BLOCKS / 2..BLOCKS).contains(&repeated), "{repeated} of {BLOCKS} blocks were repeated");
 }
 
 #[test]
 fn a_bound_that_cannot_be_kept_says_what_can() {
     let bytes = 4 * SHAPE.iter().product::<usize>() as u64;
-    assert!(compile(&["x"], Recompute::Within(30 * bytes)).is_ok());
-    let message = compile(&["x"], Recompute::Within(bytes)).map(drop).unwrap_err().to_string();
+    assert!(compile(&["x"], Checkpointing::Within(30 * bytes)).is_ok());
+    let message = compile(&["x"], Checkpointing::Within(bytes)).map(drop).unwrap_err().to_string();
     assert!(message.contains("the least is about") && message.contains("segments"), "{message}");
 }
 
@@ -107,11 +107,11 @@ fn peak() -> u64 {
 #[cfg(target_os = "linux")]
 fn peak_of_one_process() {
     let Ok(segments) = std::env::var("PELLUCID_TEST_SEGMENTS") else { return };
-    let recompute = match segments.parse().unwrap() {
-        0 => Recompute::Nothing,
-        n => Recompute::Segments(n),
+    let checkpointing = match segments.parse().unwrap() {
+        0 => Checkpointing::Nothing,
+        n => Checkpointing::Segments(n),
     };
-    let mut session = compile(&["x"], recompute).unwrap();
+    let mut session = compile(&["x"], checkpointing).unwrap();
     let before = peak();
     session.run(&[("x", &input())]).unwrap();
     println!("grew by {} kB", peak() - before);

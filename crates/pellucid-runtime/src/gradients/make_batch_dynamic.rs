@@ -14,12 +14,12 @@ const TOLERANCE: f32 = 1e-5;
 impl Runtime {
     /// `model` with a free batch dimension. One whose batch is free already is given back as it is. A fixed one is
     /// rewritten, and refused unless a batch of two different samples equals two single runs of the original.
-    pub fn widen(&self, model: &Model) -> Result<Model, GradientsError> {
+    pub fn make_batch_dynamic(&self, model: &Model) -> Result<Model, GradientsError> {
         let Some(batch) = grad::baked_batch(model) else { return Ok(model.clone()) };
         let refused = |reason: String| GradientsError::Batch { model: model.path().to_path_buf(), batch, reason };
         let failed = |source| GradientsError::Gradient { model: model.path().to_path_buf(), source };
         let prepared = grad::prepare(model, &[]).map_err(failed)?;
-        let wide = grad::widened(&prepared);
+        let wide = grad::with_dynamic_batch(&prepared);
         let (one, two) = (samples(model, 1).map_err(refused)?, samples(model, 2).map_err(refused)?);
         let mut single = self.session(model, &SessionOptions::default())?;
         let mut several = self.session(&wide, &SessionOptions::default()).map_err(|e| refused(e.to_string()))?;

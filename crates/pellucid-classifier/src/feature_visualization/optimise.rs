@@ -3,7 +3,7 @@
 use super::adam::{Adam, rate};
 use super::mask;
 use super::network::{Aims, Network, Response, batch};
-use super::settings::{IllusionError, IllusionSettings, ObjectiveKind, Target};
+use super::settings::{IllusionError, VisualizationSettings, ObjectiveKind, Target};
 use crate::progress::Progress;
 use ndarray::{Array2, Axis};
 use pellucid_vision::augment::{Augmentation, Draw};
@@ -83,7 +83,7 @@ pub fn optimise(
     targets: &[Target],
     texts: &[Vec<f32>],
     start: Option<&Picture>,
-    settings: &IllusionSettings,
+    settings: &VisualizationSettings,
     progress: &dyn Progress,
 ) -> Result<Vec<Illusion>, IllusionError> {
     settings.checked()?;
@@ -159,7 +159,7 @@ impl Ascent {
     }
 
     /// One step along the gradient of what was shown.
-    fn step(&mut self, canvas: &Canvas, gradient: &[f32], step: usize, settings: &IllusionSettings) {
+    fn step(&mut self, canvas: &Canvas, gradient: &[f32], step: usize, settings: &VisualizationSettings) {
         if self.diverged.is_some() {
             return;
         }
@@ -196,7 +196,7 @@ fn ascend(
     canvas: &Canvas,
     mut ascents: Vec<Ascent>,
     texts: &[&[f32]],
-    settings: &IllusionSettings,
+    settings: &VisualizationSettings,
     progress: &dyn Progress,
 ) -> Result<Option<Vec<Illusion>>, IllusionError> {
     let aims = aims(&ascents, texts);

@@ -5,7 +5,7 @@
 //! a recomputed segment reads passes through a Reshape whose shape has a zero added that comes from the gradient: the
 //! shape is the same, nothing is copied, and nothing can run before its time.
 
-use super::emit::Emitter;
+use super::emit::GraphBuilder;
 use super::error::{GradientError, Reason};
 use crate::graph::{Graph, Node};
 use crate::observed::{Observations, Observed};
@@ -14,7 +14,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What of the forward pass is computed again on the way back, so that it need not be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Recompute {
+pub enum Checkpointing {
     /// Nothing: the fastest, and every activation is kept.
     #[default]
     Nothing,
@@ -120,14 +120,14 @@ impl Costs {
         kept.saturating_add(largest)
     }
 
-    fn choose(&self, recompute: Recompute) -> Result<Vec<usize>, GradientError> {
+    fn choose(&self, checkpointing: Checkpointing) -> Result<Vec<usize>, GradientError> {
         let plans = || (1..=MOST).map(|n| self.cuts(n));
         let least = || plans().min_by_key(|cuts| (self.estimate(cuts), cuts.len())).unwrap_or_default();
-        match recompute {
-            Recompute::Nothing => Ok(Vec::new()),
-            Recompute::Segments(count) => Ok(self.cuts(count.clamp(1, self.own.len().max(1)))),
-            Recompute::Least => Ok(least()),
-            Recompute::Within(bound) => plans().find(|cuts| self.estimate(cuts) <= bound).ok_or_else(|| {
+        match checkpointing {
+            Checkpointing::Nothing => Ok(Vec::new()),
+            Checkpointing::Segments(count) => Ok(self.cuts(count.clamp(1, self.own.len().max(1)))),
+            Checkpointing::Least => Ok(least()),
+            Checkpointing::Within(bound) => plans().find(|cuts| self.estimate(cuts) <= bound).ok_or_else(|| {
                 let cuts = least();
                 GradientError::Memory { bound, least: self.estimate(&cuts), segments: cuts.len() + 1 }
             }),
@@ -148,7 +148,7 @@ fn varying(graph: &Graph) -> HashSet<&str> {
 
 impl Segments {
     /// Cuts `graph` (before anything was appended to it).
-    pub fn plan(graph: &Graph, observed: &Observations, recompute: Recompute) -> Result<Self, GradientError> {
+    pub fn plan(graph: &Graph, observed: &Observations, checkpointing: Checkpointing) -> Result<Self, GradientError> {
         let varying = varying(graph);
         let outputs: HashSet<&str> = graph.outputs.iter().map(|v| v.name()).collect();
         let heavy = |value: &str| -> Option<u64> {
@@ -156,7 +156,7 @@ impl Segments {
             (!outputs.contains(value)).then(|| bytes(seen))
         };
         let costs = Costs::of(&graph.nodes, heavy);
-        let cuts = costs.choose(recompute)?;
+        let cuts = costs.choose(checkpointing)?;
         let producers = graph.producers();
         let mut crossing = HashSet::new();
         for (i, node) in graph.nodes.iter().enumerate() {
@@ -179,7 +179,7 @@ impl Segments {
     /// there: the names under which rules read its values. Nothing for the last one, whose values are all still there.
     pub fn reopen(
         &self,
-        e: &mut Emitter,
+        e: &mut GraphBuilder,
         forward: &[Node],
         index: usize,
         arriving: &[(String, String)],
@@ -205,7 +205,7 @@ impl Segments {
     }
 
     /// Appends `node` again, reading repeated values and, through the gate, kept ones.
-    fn repeat(&self, e: &mut Emitter, node: &Node, gate: &mut Gate) -> Result<(), Reason> {
+    fn repeat(&self, e: &mut GraphBuilder, node: &Node, gate: &mut Gate) -> Result<(), Reason> {
         let element = e.element_of(node.output()).unwrap_or(ElementType::F32);
         e.enter(node.output(), element);
         // One input that waits is enough. What nobody observed is no tensor; it stays as it is.
@@ -249,7 +249,7 @@ struct Gate {
 }
 
 impl Gate {
-    fn new(e: &mut Emitter, nodes: &[Node], arriving: &[(String, String)]) -> Self {
+    fn new(e: &mut GraphBuilder, nodes: &[Node], arriving: &[(String, String)]) -> Self {
         let keeps_layout = |n: &Node| {
             matches!(n.op(), "Conv" | "Add" | "Sum" | "Mul" | "Relu" | "Clip" | "MaxPool" | "AveragePool" | "Concat")
         };
@@ -257,7 +257,7 @@ impl Gate {
         Self { zero: zero(e, arriving), shapes: HashMap::new(), flat, names: HashMap::new() }
     }
 
-    fn pass(&mut self, e: &mut Emitter, value: &str) -> Result<(), Reason> {
+    fn pass(&mut self, e: &mut GraphBuilder, value: &str) -> Result<(), Reason> {
         if self.names.contains_key(value) {
             return Ok(());
         }
@@ -283,7 +283,7 @@ impl Gate {
 
 /// 0 as int64, from each of `gradients` (a value, and its gradient): whether one of its elements exceeds infinity, which
 /// even NaN does not.
-fn zero(e: &mut Emitter, gradients: &[(String, String)]) -> String {
+fn zero(e: &mut GraphBuilder, gradients: &[(String, String)]) -> String {
     let mut sum: Option<String> = None;
     for (value, gradient) in gradients {
         e.enter("recompute", e.element_of(value).unwrap_or(ElementType::F32));
