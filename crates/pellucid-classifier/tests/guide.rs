@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // A test that fails here says where.
 
-use pellucid_classifier::guide::{Guide, GuideOptions, cosine, words::PromptBank};
 use pellucid_classifier::feature_visualization::mask::heat_mask;
+use pellucid_classifier::guide::{Guide, GuideOptions, cosine, words::PromptBank};
 use pellucid_graph::{ElementType, Model, Node, Value, grad};
 use pellucid_runtime::Runtime;
 use pellucid_vision::picture::Picture;

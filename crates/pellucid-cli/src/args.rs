@@ -5,10 +5,11 @@ use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValue;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use pellucid::attribution::AttributionSettings;
-use pellucid::engine::{Device, Checkpointing, SessionOptions, TapNames};
+use pellucid::engine::{Checkpointing, Device, SessionOptions, TapNames};
 use pellucid::preprocess::{ChannelOrder, Filter, Layout, PreprocessingOverrides, ResizeRule};
 use pellucid::settings::{
-    Edit, VisualizationSettings, ObjectiveKind, Parameterisation, RepairSettings, ReportOptions, Route, Selection, Variant,
+    Edit, ObjectiveKind, Parameterisation, RepairSettings, ReportOptions, Route, Selection, Variant,
+    VisualizationSettings,
 };
 use pellucid::{
     Budget, ByteSize, DebugSettings, GradientSettings, Limit, MistakeNames, OpenOptions, PictureSettings, Question,

@@ -1,10 +1,10 @@
 //! The page around the panels: head, policy, navigation, pictures, data, script.
 
-use crate::thumbnails::Album;
 use crate::format;
 use crate::markup::{Html, json_for_script};
 use crate::page::Page;
 use crate::panels::{self, Panel};
+use crate::thumbnails::Album;
 use base64::Engine;
 use sha2::{Digest, Sha256};
 

@@ -11,7 +11,6 @@
 //! neurons. Nothing a user named (classes, groups, files) reaches the page except through `markup::Html::text` and its
 //! attributes, which escape.
 
-mod thumbnails;
 mod charts;
 mod diffusion;
 mod disk;
@@ -28,8 +27,8 @@ mod pictures;
 mod record;
 mod redact;
 mod repair;
+mod thumbnails;
 
-pub use thumbnails::{NoThumbnails, ThumbnailSource};
 pub use diffusion::{
     Caption, Choice, Curve, DiffusionPage, ExplainerPanel, FaithfulnessPage, FaithfulnessPanel, FaithfulnessRow,
     GameLine, GamesPanel, Map, Spread, StepMaps, StepPanel, Verdict, render_diffusion, render_faithfulness,
@@ -38,10 +37,11 @@ pub use disk::write_atomically;
 pub use error::ReportError;
 pub use pictures::render_pictures;
 pub use repair::{Changed, ShownInRepair, render_repair};
+pub use thumbnails::{NoThumbnails, ThumbnailSource};
 
-use thumbnails::ThumbnailCache;
 use page::Page;
 use pellucid_classifier::results::Diagnosis;
+use thumbnails::ThumbnailCache;
 
 /// How a report is made.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -112,7 +112,8 @@ pub fn render(
     let public = redact::publishable(diagnosis, options);
     let data = serde_json::to_string(&public).map_err(ReportError::Data)?;
     // The source knows the pictures by their real names, which the public copy may lack.
-    let negatives = if options.pictures { thumbnails::collect(diagnosis, options, thumbnails) } else { Default::default() };
+    let negatives =
+        if options.pictures { thumbnails::collect(diagnosis, options, thumbnails) } else { Default::default() };
     let (all, none) = (thumbnails::made(&public, thumbnails), std::collections::BTreeMap::new());
     let (mut cache, mut smallest) = (ThumbnailCache::default(), 0);
     for allowance in ReportOptions::SHRINKING {

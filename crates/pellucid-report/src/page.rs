@@ -1,7 +1,7 @@
 //! What every panel reads: the public diagnosis, the pictures, and the names of things.
 
-use crate::thumbnails::Album;
 use crate::markup::Html;
+use crate::thumbnails::Album;
 use crate::{ReportOptions, format};
 use pellucid_classifier::results::{Diagnosis, Proportion, Sample};
 use std::borrow::Cow;

@@ -2,13 +2,13 @@
 
 mod groups;
 
-use crate::thumbnails::ThumbnailSource;
 use crate::charts::{Bar, bar};
 use crate::document::{STYLE, source_hash};
 use crate::error::ReportError;
 use crate::format::{count, counted, number, share, share_range, signed};
 use crate::markup::{Html, json_for_script};
 use crate::metadata::bare;
+use crate::thumbnails::ThumbnailSource;
 use crate::{ReportOptions, record, redact};
 use base64::Engine;
 use pellucid_classifier::repair::compare::{Change, PartChange, Worst};

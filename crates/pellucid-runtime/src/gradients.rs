@@ -1,14 +1,14 @@
 //! Gradients of a model by running it: shapes are asked for, the graph is differentiated, and one session gives the
 //! values and the gradients together.
 
-mod weight_layout_cache;
 mod make_batch_dynamic;
+mod weight_layout_cache;
 
 use crate::array::Array;
 use crate::library::Runtime;
 use crate::observe::{ObserveError, observe};
 use crate::session::{RuntimeError, Session, SessionOptions};
-use pellucid_graph::grad::{self, GradientError, GradientModel, Objective, ObjectiveInput, Checkpointing};
+use pellucid_graph::grad::{self, Checkpointing, GradientError, GradientModel, Objective, ObjectiveInput};
 use pellucid_graph::observed::{Observations, Observed};
 use pellucid_graph::{ElementType, Model, Node, Tensor};
 use pellucid_guard::budget::product;

@@ -6,7 +6,7 @@ mod common;
 
 use common::{numbers, runtime};
 use ndarray::{ArrayD, IxDyn};
-use pellucid_graph::grad::{Objective, Checkpointing};
+use pellucid_graph::grad::{Checkpointing, Objective};
 use pellucid_graph::{ElementType, Graph, Model, Node, Tensor, Value};
 use pellucid_runtime::{Array, GradientOptions, GradientRun, GradientSession, GradientsError, SessionOptions};
 
@@ -64,7 +64,9 @@ fn off(a: &Array, b: &Array) -> f32 {
 fn any_number_of_segments_gives_the_same_gradients() {
     let wrt = ["x", "m3", "x11", "p"];
     let whole = run(&wrt, Checkpointing::Nothing);
-    for checkpointing in [Checkpointing::Segments(2), Checkpointing::Segments(5), Checkpointing::Segments(40), Checkpointing::Least] {
+    for checkpointing in
+        [Checkpointing::Segments(2), Checkpointing::Segments(5), Checkpointing::Segments(40), Checkpointing::Least]
+    {
         let parts = run(&wrt, checkpointing);
         assert_eq!(parts.outputs["y"], whole.outputs["y"]);
         for value in wrt {

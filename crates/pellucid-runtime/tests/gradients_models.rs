@@ -8,7 +8,7 @@ mod common;
 use common::{array, array_of, networks, runtime, zoo};
 use ndarray::{ArrayD, IxDyn};
 use pellucid_graph::Model;
-use pellucid_graph::grad::{Index, Objective, Checkpointing};
+use pellucid_graph::grad::{Checkpointing, Index, Objective};
 use pellucid_runtime::{Array, GradientOptions, Runtime, SessionOptions};
 use safetensors::SafeTensors;
 use std::path::Path;

@@ -6,7 +6,7 @@ pub use npz::{NpzError, read_arrays, read_arrays_within, write_arrays};
 
 use crate::{Error, OpenOptions, Warning, classifier};
 use pellucid_graph::Model;
-use pellucid_graph::grad::{self, Index, Objective, Checkpointing};
+use pellucid_graph::grad::{self, Checkpointing, Index, Objective};
 use pellucid_guard::Setting;
 use pellucid_runtime::{
     Array, Differentiated, GradientOptions, GradientSession, GradientsError, Runtime, SessionOptions, observe,

@@ -133,10 +133,10 @@ pub mod saliency {
 
 /// What jobs find, as plain structs that serialise.
 pub mod results {
-    pub use pellucid_classifier::guide::{GuideCard, Label};
     pub use pellucid_classifier::feature_visualization::results::{
         DataResponse, NeuronPicture, PictureResults, PicturedNeuron, TopCrop,
     };
+    pub use pellucid_classifier::guide::{GuideCard, Label};
     pub use pellucid_classifier::repair::Repair;
     pub use pellucid_classifier::repair::results::{
         CausalCheck, ClassEdit, Figures, MistakeCluster, NeuronEdit, ProposedGroup, RepairRun, Tried,
@@ -152,7 +152,7 @@ pub mod results {
 pub mod settings {
     pub use pellucid_classifier::counterfactual::Variant;
     pub use pellucid_classifier::diagnose::DiagnoseSettings;
-    pub use pellucid_classifier::feature_visualization::{VisualizationSettings, ObjectiveKind};
+    pub use pellucid_classifier::feature_visualization::{ObjectiveKind, VisualizationSettings};
     pub use pellucid_classifier::repair::suspects::Route;
     pub use pellucid_classifier::repair::train::Selection;
     pub use pellucid_classifier::repair::{Edit, RepairSettings};
@@ -165,8 +165,8 @@ pub mod settings {
 /// The errors that [`Error`] gathers and that are not named elsewhere.
 pub mod errors {
     pub use pellucid_classifier::counterfactual::CounterfactualError;
-    pub use pellucid_classifier::guide::GuideError;
     pub use pellucid_classifier::feature_visualization::IllusionError;
+    pub use pellucid_classifier::guide::GuideError;
     pub use pellucid_classifier::repair::RepairError;
     pub use pellucid_classifier::scan::ScanError;
     pub use pellucid_diffusion::DiffusionError;

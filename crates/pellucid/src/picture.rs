@@ -12,9 +12,11 @@ use crate::scan::ScanSettings;
 use crate::warning::{self, Unguided, Warning};
 use crate::{Classifier, Error, Progress, VERSION};
 use draw::{Drawn, draw, pictured};
-use pellucid_classifier::guide::{Guide, GuideOptions, words};
 use pellucid_classifier::feature_visualization::results::PictureResults;
-use pellucid_classifier::feature_visualization::{VisualizationSettings, Network, ObjectiveKind, Studied, Target, optimise};
+use pellucid_classifier::feature_visualization::{
+    Network, ObjectiveKind, Studied, Target, VisualizationSettings, optimise,
+};
+use pellucid_classifier::guide::{Guide, GuideOptions, words};
 use pellucid_classifier::results::RunRecord;
 use pellucid_classifier::scan;
 use pellucid_vision::canvas::{Canvas, Parameterisation};

@@ -17,4 +17,4 @@ mod settings;
 pub(crate) use network::cosine;
 pub use network::{Guidance, Network, Response, Studied};
 pub use optimise::{Illusion, optimise};
-pub use settings::{IllusionError, VisualizationSettings, ObjectiveKind, Target};
+pub use settings::{IllusionError, ObjectiveKind, Target, VisualizationSettings};

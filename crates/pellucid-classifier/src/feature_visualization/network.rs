@@ -1,6 +1,6 @@
 //! The classifier and the guide's image encoder behind one input, with the objective's gradient: one run a step.
 
-use super::settings::{IllusionError, VisualizationSettings, ObjectiveKind};
+use super::settings::{IllusionError, ObjectiveKind, VisualizationSettings};
 use ndarray::{Array1, Array2, ArrayD, Axis, IxDyn};
 use pellucid_graph::grad::{self, GradientError, Index, Objective, Unary};
 use pellucid_graph::{ElementType, Graph, Model, Node, Tensor, Value};

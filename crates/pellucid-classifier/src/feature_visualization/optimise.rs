@@ -3,7 +3,7 @@
 use super::adam::{Adam, rate};
 use super::mask;
 use super::network::{Aims, Network, Response, batch};
-use super::settings::{IllusionError, VisualizationSettings, ObjectiveKind, Target};
+use super::settings::{IllusionError, ObjectiveKind, Target, VisualizationSettings};
 use crate::progress::Progress;
 use ndarray::{Array2, Axis};
 use pellucid_vision::augment::{Augmentation, Draw};

@@ -8,8 +8,8 @@
 
 use super::compare::mcnemar;
 use super::erase::{Erasure, balanced};
-use super::loss::Loss;
 use super::lbfgs::lbfgs_from;
+use super::loss::Loss;
 use crate::layer::DecisionLayer;
 use crate::scan::predicted;
 use crate::shortcut::Rows;

@@ -18,8 +18,8 @@
 //! more features than samples the other neurons take over what the few suspects lose. The few are enough to *recognise* the
 //! cue; what is erased is its whole trace.
 
-use super::loss::Loss;
 use super::lbfgs::lbfgs;
+use super::loss::Loss;
 use super::train::Samples;
 use crate::layer::DecisionLayer;
 use ndarray::{Array1, Array2, Axis};

@@ -1,8 +1,8 @@
 //! Folds by unit, heads refitted without a fold, and the temperature of their confidence.
 
 use crate::layer::{DecisionLayer, argmax};
-use crate::repair::loss::Loss;
 use crate::repair::lbfgs::lbfgs;
+use crate::repair::loss::Loss;
 use ndarray::{Array1, Array2, Axis};
 use pellucid_saliency::stats::random::stream;
 use rand::Rng;

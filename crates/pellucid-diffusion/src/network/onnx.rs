@@ -9,7 +9,7 @@ use crate::pipeline::{PipelineOptions, is_on_cpu};
 use ndarray::{Array2, Array4, Axis, Ix3, Ix4};
 use pellucid_graph::attention::{AttentionLayers, CrossAttention, find_cross_attention};
 use pellucid_graph::blocks::{Block, BlockKind, Part, find_blocks};
-use pellucid_graph::grad::{self, GradientError, Objective, Checkpointing};
+use pellucid_graph::grad::{self, Checkpointing, GradientError, Objective};
 use pellucid_graph::observed::Observations;
 use pellucid_graph::{Model, optimize::drop_zero_terms};
 use pellucid_runtime::{Array, Batching, GradientOptions, GradientsError, Runtime, SessionOptions, observe};

@@ -1,10 +1,10 @@
 //! The reverse sweep: which nodes lie between the objective and what is asked for, and their rules, last node first.
 
+use super::checkpointing::{Checkpointing, Segments};
 use super::emit::GraphBuilder;
 use super::error::{GradientError, Reason};
 use super::objective::{Objective, ObjectiveInput};
 use super::prepare;
-use super::checkpointing::{Checkpointing, Segments};
 use super::rules::{self, Found, VjpContext};
 use super::shapes;
 use crate::graph::{Graph, Node};

@@ -9,23 +9,23 @@
 //! maximum wins; Relu, Clip and their relatives have derivative 0 at their bounds.
 
 mod backward;
+mod checkpointing;
 mod emit;
 mod error;
 mod join;
+mod make_batch_dynamic;
 mod objective;
 mod prepare;
 mod reach;
-mod checkpointing;
 mod rules;
 mod shapes;
-mod make_batch_dynamic;
 
 pub use backward::{GradientModel, differentiate, differentiate_within, foreign_operator};
+pub use checkpointing::Checkpointing;
 pub use error::GradientError;
 pub use join::join;
+pub use make_batch_dynamic::{baked_batch, with_dynamic_batch};
 pub use objective::{Index, Objective, ObjectiveInput, Unary};
 pub use prepare::{fold_known, prepare, shape_computations};
 pub use reach::{Reach, reach};
-pub use checkpointing::Checkpointing;
 pub use rules::operators;
-pub use make_batch_dynamic::{baked_batch, with_dynamic_batch};

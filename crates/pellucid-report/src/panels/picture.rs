@@ -1,9 +1,9 @@
 //! One picture as a tile: the picture itself, its heat map and outline, and what stands in its place when it is absent.
 
-use crate::thumbnails::Print;
 use crate::document::FRAME;
 use crate::heat::{self, HeatMap, OUTLINE_SIDE};
 use crate::markup::Html;
+use crate::thumbnails::Print;
 
 /// Draws `print`, under `heat` if given; `words` describe it.
 pub(crate) fn picture(h: &mut Html, index: usize, print: &Print, heat: Option<&HeatMap>, words: &str) {

@@ -2,9 +2,9 @@
 
 use super::Files;
 use crate::{Classifier, Error};
-use pellucid_classifier::guide::Guide;
 use pellucid_classifier::feature_visualization::results::{DataResponse, NeuronPicture, PicturedNeuron};
 use pellucid_classifier::feature_visualization::{Illusion, Target, mask};
+use pellucid_classifier::guide::Guide;
 use pellucid_vision::picture::Picture;
 
 /// Puts `picture` among `files`; gives its name.

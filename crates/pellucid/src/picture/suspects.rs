@@ -7,7 +7,7 @@ use crate::{Classifier, Error, Progress, Warning};
 use ndarray::{Array1, Array2, Axis};
 use pellucid_classifier::feature_visualization::results::PicturedNeuron;
 use pellucid_classifier::feature_visualization::{
-    Illusion, IllusionError, VisualizationSettings, Network, ObjectiveKind, Studied, Target, mask, optimise,
+    Illusion, IllusionError, Network, ObjectiveKind, Studied, Target, VisualizationSettings, mask, optimise,
 };
 use pellucid_classifier::network::{self, Taps};
 use pellucid_classifier::repair::sensitivity;

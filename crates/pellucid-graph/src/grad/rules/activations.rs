@@ -1,6 +1,6 @@
 //! Operators of one operand that act on each element, and their derivatives.
 
-use super::{Gradients, Reason, VjpContext, Table, flat};
+use super::{Gradients, Reason, Table, VjpContext, flat};
 use crate::grad::emit::GraphBuilder;
 use crate::tensor::ElementType;
 
@@ -53,7 +53,11 @@ pub(super) const RULES: Table = &[
 type Result<T = Gradients> = std::result::Result<T, Reason>;
 
 /// The rule of y = f(x) whose derivative `derivative` computes: g · f′.
-fn times(e: &mut GraphBuilder, site: &VjpContext<'_>, derivative: impl FnOnce(&mut GraphBuilder, &str, &str) -> String) -> Result {
+fn times(
+    e: &mut GraphBuilder,
+    site: &VjpContext<'_>,
+    derivative: impl FnOnce(&mut GraphBuilder, &str, &str) -> String,
+) -> Result {
     site.only_first(1)?;
     let (g, x, y) = (site.g()?, site.input(0)?, site.output());
     let d = derivative(e, x, y);

@@ -1,6 +1,6 @@
 //! Operators of two or more operands that act on each element, with broadcasting.
 
-use super::{Gradients, Reason, VjpContext, Table};
+use super::{Gradients, Reason, Table, VjpContext};
 use crate::grad::emit::GraphBuilder;
 
 pub(super) const RULES: Table = &[

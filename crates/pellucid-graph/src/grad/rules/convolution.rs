@@ -2,7 +2,7 @@
 //! fast at; the mirrored weights are written as nodes over the weights, so that the runtime computes them once when it
 //! compiles the model and no weight is copied here.
 
-use super::{Gradients, Reason, VjpContext, Table};
+use super::{Gradients, Reason, Table, VjpContext};
 use crate::grad::emit::GraphBuilder;
 use crate::graph::Node;
 

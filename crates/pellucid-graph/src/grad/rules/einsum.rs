@@ -1,6 +1,6 @@
 //! Einsum: the cotangent of one operand is the Einsum of the cotangent and the other operands.
 
-use super::{Gradients, Reason, VjpContext, Table};
+use super::{Gradients, Reason, Table, VjpContext};
 use crate::grad::emit::{Dim, GraphBuilder};
 use crate::graph::Node;
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! Operators that pick elements by position: slices, gathers, scatters, the largest.
 
-use super::{Gradients, Reason, VjpContext, Table};
+use super::{Gradients, Reason, Table, VjpContext};
 use crate::grad::emit::{Dim, GraphBuilder, LARGEST, axis_of};
 use crate::graph::Node;
 
@@ -117,7 +117,14 @@ fn spaced(e: &mut GraphBuilder, g: &str, dims: &mut [Dim], axis: usize, step: i6
 }
 
 /// `g` padded with zeros; an amount that is unknown here (`None`, after the axis) follows from the extents of `x` and `y`.
-fn padded(e: &mut GraphBuilder, g: &str, before: &[Option<i64>], after: &[Option<i64>], x: &str, y: &str) -> Result<String> {
+fn padded(
+    e: &mut GraphBuilder,
+    g: &str,
+    before: &[Option<i64>],
+    after: &[Option<i64>],
+    x: &str,
+    y: &str,
+) -> Result<String> {
     let known: Option<Vec<i64>> = before.iter().chain(after).copied().collect();
     if let Some(amounts) = known {
         if amounts.iter().all(|&a| a == 0) {

@@ -1,6 +1,6 @@
 //! Matrix products.
 
-use super::{Gradients, Reason, VjpContext, Table};
+use super::{Gradients, Reason, Table, VjpContext};
 use crate::grad::emit::GraphBuilder;
 use crate::graph::Node;
 

@@ -1,6 +1,6 @@
 //! Operators that move, repeat or drop elements without changing them.
 
-use super::{Gradients, Reason, VjpContext, Table};
+use super::{Gradients, Reason, Table, VjpContext};
 use crate::grad::emit::{Dim, GraphBuilder, axis_of};
 use crate::graph::Node;
 

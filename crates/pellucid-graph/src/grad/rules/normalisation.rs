@@ -1,6 +1,6 @@
 //! Normalisations and softmax.
 
-use super::{Gradients, Reason, VjpContext, Table};
+use super::{Gradients, Reason, Table, VjpContext};
 use crate::grad::emit::{GraphBuilder, axis_of};
 use crate::graph::Node;
 

@@ -1,7 +1,7 @@
 //! Pooling: means, maxima and norms over windows or over all of space.
 
 use super::convolution::Window;
-use super::{Gradients, Reason, VjpContext, Table};
+use super::{Gradients, Reason, Table, VjpContext};
 use crate::grad::emit::{GraphBuilder, elements};
 use crate::graph::Node;
 

@@ -1,6 +1,6 @@
 //! Sums, means, norms and extremes over axes.
 
-use super::{Gradients, Reason, VjpContext, Table};
+use super::{Gradients, Reason, Table, VjpContext};
 use crate::grad::emit::{Dim, GraphBuilder, axis_of, elements};
 use crate::graph::Node;
 

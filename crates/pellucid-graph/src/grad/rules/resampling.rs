@@ -2,7 +2,7 @@
 //! The map of one axis is found by applying the operator itself to the identity matrix, which the runtime does once when
 //! it compiles the model, so every mode means exactly what the forward pass means by it. GridSample goes by corners.
 
-use super::{Gradients, Reason, VjpContext, Table};
+use super::{Gradients, Reason, Table, VjpContext};
 use crate::grad::emit::{Dim, GraphBuilder, LARGEST, axis_of};
 use crate::graph::Node;
 use crate::tensor::ElementType;
@@ -84,7 +84,13 @@ fn scales(e: &GraphBuilder, site: &VjpContext<'_>, rank: usize) -> Result<Option
 }
 
 /// Nearest by whole factors repeats elements: the gradient sums them, as an average pooling times its window.
-fn repeated(e: &mut GraphBuilder, site: &VjpContext<'_>, g: &str, coordinates: &str, changed: &[usize]) -> Result<Option<String>> {
+fn repeated(
+    e: &mut GraphBuilder,
+    site: &VjpContext<'_>,
+    g: &str,
+    coordinates: &str,
+    changed: &[usize],
+) -> Result<Option<String>> {
     let rounding = site.node.string("nearest_mode").unwrap_or("round_prefer_floor");
     let repeats = site.node.string("mode").unwrap_or("nearest") == "nearest"
         && matches!(
