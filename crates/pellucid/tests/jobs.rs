@@ -89,6 +89,7 @@ fn wrong_labels_are_named_first_and_listed() {
     let outcome = pellucid::debug(&stage.open(), stage.at("data"), &stage.settings(), &Silent).unwrap();
     let diagnosis = &outcome.diagnosis;
     assert!(diagnosis.verdict[0].contains("wrong label"), "{:?}", diagnosis.verdict);
+    outcome.write_run(&stage.run()).unwrap();
     let list = std::fs::read_to_string(stage.at("runs/run/suspects.csv")).unwrap();
     let doubted: Vec<&str> = list.lines().skip(1).filter(|line| line.starts_with("label,")).collect();
     assert_eq!(doubted.len(), diagnosis.judgement.problems[0].samples.len());
