@@ -256,6 +256,9 @@ impl Finding {
 pub struct RunRecord {
     /// The command, without absolute paths.
     pub command: String,
+    /// The command that goes on from here, where there is something to go on with.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub next: String,
     /// When the results were written, UTC, RFC 3339.
     pub date: String,
     /// Threads used.

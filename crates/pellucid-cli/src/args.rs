@@ -3,7 +3,8 @@
 
 use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValue;
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
 use pellucid::attribution::AttributionSettings;
 use pellucid::engine::{Checkpointing, Device, SessionOptions, TapNames};
 use pellucid::preprocess::{ChannelOrder, Filter, Layout, PreprocessingOverrides, ResizeRule};
@@ -15,6 +16,7 @@ use pellucid::{
     Budget, ByteSize, DebugSettings, GradientSettings, Limit, MistakeNames, OpenOptions, PictureSettings, Question,
     RepairOptions, RunOptions, ScanSettings,
 };
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// See what a vision model does, why it fails, and repair it.
@@ -909,6 +911,41 @@ impl ExamineArgs {
     }
 }
 
+/// The command that repairs what this process was asked to debug: its own line with those arguments that `repair` takes too.
+/// The run's name stays with the run that has it.
+pub fn repair_line() -> String {
+    repair_words(std::env::args_os()).map(|words| command_line(words.into_iter())).unwrap_or_default()
+}
+
+/// Arguments that both commands have and that mean another thing to each, or hold for one run.
+const DEBUGS_OWN: [&str; 6] = ["name", "force", "class", "neurons", "fail_on", "json"];
+
+fn repair_words(arguments: impl IntoIterator<Item = OsString>) -> Option<Vec<String>> {
+    let whole = Args::command();
+    let matches = whole.clone().try_get_matches_from(arguments).ok()?;
+    let given = matches.subcommand_matches("debug")?;
+    let taken = whole.find_subcommand("repair")?;
+    let mut words = vec!["repair".to_owned()];
+    let mut flags = Vec::new();
+    for argument in taken.get_arguments().chain(whole.get_arguments().filter(|a| a.is_global_set())) {
+        let id = argument.get_id().as_str();
+        let said = given.try_contains_id(id) == Ok(true) && given.value_source(id) == Some(ValueSource::CommandLine);
+        if !said || DEBUGS_OWN.contains(&id) {
+            continue;
+        }
+        let values = given.get_raw(id).into_iter().flatten().map(|value| value.to_string_lossy().into_owned());
+        match argument.get_long() {
+            None => words.extend(values),
+            Some(long) => {
+                flags.push(format!("--{long}"));
+                flags.extend(values.filter(|_| argument.get_action().takes_values()));
+            }
+        }
+    }
+    words.extend(flags);
+    Some(words)
+}
+
 /// The command that this process was started with, for `run.json`.
 pub fn own_command_line() -> String {
     command_line(std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()))
@@ -998,7 +1035,17 @@ fn condition(text: &str) -> Result<Condition> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
+
+    #[test]
+    fn a_repair_is_asked_for_with_what_both_commands_take() {
+        let line = "pellucid debug a.onnx pictures --size 64 --neurons 3 --name first --threads 2 --mean 0,0,0 --quiet";
+        let words = repair_words(line.split(' ').map(OsString::from)).unwrap();
+        assert!(Args::try_parse_from(std::iter::once("pellucid".to_owned()).chain(words.clone())).is_ok(), "{words:?}");
+        assert_eq!(words[..3], ["repair", "a.onnx", "pictures"]);
+        assert!(words.join(" ").contains("--size 64") && words.contains(&"--threads".to_owned()), "{words:?}");
+        assert!(!words.contains(&"--name".to_owned()) && !words.contains(&"--neurons".to_owned()), "{words:?}");
+        assert_eq!(repair_words(["pellucid", "scan", "a", "b"].map(OsString::from)), None);
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

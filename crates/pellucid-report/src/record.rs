@@ -13,6 +13,10 @@ pub(crate) fn block(h: &mut Html, record: &RunRecord) {
         if !record.command.is_empty() {
             h.element("pre", &[("class", "command"), ("tabindex", "0")], &record.command);
         }
+        if !record.next.is_empty() {
+            h.element("p", &[], "To go on from here:");
+            h.element("pre", &[("class", "command"), ("tabindex", "0")], &record.next);
+        }
         let machine = &record.machine;
         let memory = machine.memory.and_then(|size| usize::try_from(size).ok());
         let memory = memory.map_or_else(String::new, |size| format!(", {}", bytes(size)));

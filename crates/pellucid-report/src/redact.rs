@@ -12,8 +12,8 @@ pub(crate) fn publishable(diagnosis: &Diagnosis, options: &ReportOptions) -> Dia
     let mut public = diagnosis.clone();
     let root = std::mem::take(&mut public.data_root);
     let run = &mut public.run;
-    let command = &mut run.record.command;
-    for text in [command, &mut run.model, &mut run.data, &mut run.preprocessing, &mut run.heat_maps] {
+    let (command, next) = (&mut run.record.command, &mut run.record.next);
+    for text in [command, next, &mut run.model, &mut run.data, &mut run.preprocessing, &mut run.heat_maps] {
         *text = without_absolute_paths(text, &root);
     }
     run.warnings.iter_mut().for_each(|warning| *warning = without_absolute_paths(warning, &root));
@@ -30,8 +30,8 @@ pub(crate) fn publishable(diagnosis: &Diagnosis, options: &ReportOptions) -> Dia
 /// A run card without absolute paths.
 pub(crate) fn run_card(run: &mut RunCard) {
     let root = Path::new("");
-    let command = &mut run.record.command;
-    for text in [command, &mut run.model, &mut run.data, &mut run.preprocessing, &mut run.heat_maps] {
+    let (command, next) = (&mut run.record.command, &mut run.record.next);
+    for text in [command, next, &mut run.model, &mut run.data, &mut run.preprocessing, &mut run.heat_maps] {
         *text = without_absolute_paths(text, root);
     }
     run.warnings.iter_mut().for_each(|warning| *warning = without_absolute_paths(warning, root));

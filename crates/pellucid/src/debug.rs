@@ -2,6 +2,7 @@
 
 use crate::input::Data;
 use crate::picture::{Diagnosed, Suspects, picture_suspects, standing_out};
+use crate::repair::DIVISIBLE;
 use crate::run::{self, Claim, RunOptions, RunPaths};
 use crate::scan::{Scan, ScanSettings, scan};
 use crate::thumbnails::SeenByTheModel;
@@ -9,6 +10,7 @@ use crate::{Classifier, Error, Progress, VERSION, Warning, judgement, verdict, w
 use pellucid_classifier::diagnose::{self, DiagnoseSettings, Evidence};
 use pellucid_classifier::maps;
 use pellucid_classifier::results::{Diagnosis, Finding, Mistakes, RunCard, RunRecord};
+use pellucid_classifier::shortcut::Answer;
 use pellucid_classifier::verdict::{FEWEST_MISTAKES, coverage};
 use pellucid_report::ReportOptions;
 use serde::Serialize;
@@ -201,6 +203,15 @@ impl Debugged {
         self.write_into(self.scan.claim_debug(&self.settings, run)?, run)
     }
 
+    /// Whether a repair has something to ask: there is a cue to look at, or mistakes enough and nobody asked about one.
+    fn is_worth_a_repair(&self) -> bool {
+        let accuracy = self.diagnosis.summary.accuracy;
+        match self.diagnosis.judgement.shortcut.as_ref().and_then(|shortcut| shortcut.answer) {
+            Some(answer) => answer != Answer::NoneFound,
+            None => accuracy.total >= 2 * DIVISIBLE && accuracy.total - accuracy.count >= FEWEST_MISTAKES,
+        }
+    }
+
     /// Writes as [`Debugged::write_run`] does, into the directory that [`Scan::claim_debug`] took.
     ///
     /// # Errors
@@ -209,6 +220,9 @@ impl Debugged {
         let Claim { directory, mut manifest } = claim;
         let mut diagnosis = self.diagnosis.clone();
         diagnosis.run.record = run::record_for(run, &self.scan.classifier, diagnosis.run.record.timings);
+        if self.is_worth_a_repair() {
+            diagnosis.run.record.next = run.next.clone();
+        }
         directory.write_files(&self.pictures)?;
         let report = directory.write("report.html", &self.page(&diagnosis, &run.report)?)?;
         directory.write_json("diagnosis.json", &diagnosis)?;

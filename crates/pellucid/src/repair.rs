@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Below this many pictures of a split that must be divided, no split is made.
-const DIVISIBLE: usize = 30;
+pub(crate) const DIVISIBLE: usize = 30;
 
 impl Classifier {
     /// Refuses an `out` that is the classifier's own model, before hours of work are lost to it.

@@ -161,12 +161,14 @@ pub struct RunOptions {
     pub report: ReportOptions,
     /// The command that made it, for `run.json` and the page; absolute paths in it are shortened.
     pub command: String,
+    /// The command that goes on from this job, for the same two places; said where there is something to go on with.
+    pub next: String,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
         let (root, report) = (PathBuf::from("runs"), ReportOptions::default());
-        Self { root, name: None, force: false, report, command: "pellucid".to_owned() }
+        Self { root, name: None, force: false, report, command: "pellucid".to_owned(), next: String::new() }
     }
 }
 
@@ -176,6 +178,7 @@ pellucid_guard::builders!(RunOptions {
     with_force: force: bool,
     with_report: report => ReportOptions,
     with_command: command => String,
+    with_next: next => String,
 });
 
 /// Where a run was written.
@@ -271,6 +274,7 @@ pub(crate) fn record_for(run: &RunOptions, classifier: &Classifier, timings: Vec
 pub(crate) fn record(command: &str, threads: usize, timings: Vec<(String, f64)>) -> RunRecord {
     RunRecord {
         command: without_folders(command),
+        next: String::new(),
         date: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
         threads,
         machine: Machine {

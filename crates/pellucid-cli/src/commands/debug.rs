@@ -13,7 +13,7 @@ pub fn run(args: &Args, debug: &DebugArgs) -> Result<ExitCode> {
     let classifier = Classifier::open(&debug.model, &debug.open.options(&args.global))?;
     let mut settings = debug.run.settings();
     debug.examine.apply(&mut settings);
-    let run = debug.run.options(!debug.examine.no_pictures)?;
+    let run = debug.run.options(!debug.examine.no_pictures)?.with_next(crate::args::repair_line());
     let code = examine(args, &classifier, &debug.data, &settings, &run, &debug.examine.fail_on)?;
     if !debug.repair {
         return Ok(code);
@@ -44,7 +44,7 @@ pub fn examine(
     if args.global.json {
         output::json(&Printed { diagnosis, record: &written.record, directory: &written.directory, report })?;
     } else {
-        output::lines(&describe(diagnosis, report))?;
+        output::lines(&describe(diagnosis, &written.record, report))?;
     }
     judge(fail_on, &diagnosis.summary)
 }
@@ -59,11 +59,14 @@ struct Printed<'a> {
     diagnosis: &'a Diagnosis,
 }
 
-fn describe(diagnosis: &Diagnosis, report: &Path) -> Vec<String> {
+fn describe(diagnosis: &Diagnosis, record: &RunRecord, report: &Path) -> Vec<String> {
     let mut lines = diagnosis.verdict.clone();
     lines.push(String::new());
     lines.extend(output::summary(&diagnosis.summary));
     lines.push(format!("report       {}", report.display()));
+    if !record.next.is_empty() {
+        lines.push(format!("next         {}", record.next));
+    }
     lines
 }
 
