@@ -14,10 +14,14 @@ use crate::results::{
 };
 use crate::scan::{FeatureTable, predicted};
 use crate::statistics;
+use crate::verdict::judgement::FoundSlice;
 use crate::votes::{self, Tally, VoteSettings};
 use ndarray::{Array2, Axis};
+use pellucid_saliency::stats::random::stream;
 use pellucid_vision::dataset::Dataset;
+use rand::Rng;
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// What is examined, and how.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -245,6 +249,34 @@ fn title(mistakes: &Mistakes, evidence: &Evidence<'_>) -> String {
         }
         Mistakes::All => "All mistakes".to_owned(),
     }
+}
+
+/// Slices of a finding that nobody named: clusters of its `mistakes` (rows) found on half of the units and tested on the other.
+/// `units` has one entry a row.
+pub fn unnamed_slices(
+    evidence: &Evidence<'_>,
+    finding: usize,
+    mistakes: &[usize],
+    units: &[usize],
+    seed: u64,
+) -> Vec<FoundSlice> {
+    /// Pictures of a slice that are kept.
+    const EXAMPLES: usize = 8;
+    let (table, predicted) = (evidence.table, &evidence.predictions);
+    let wrong: Vec<bool> = predicted.iter().zip(&table.labels).map(|(p, y)| p != y).collect();
+    let classes: BTreeSet<usize> = mistakes.iter().map(|&r| table.labels[r]).collect();
+    let own: BTreeSet<usize> = mistakes.iter().copied().collect();
+    let around: Vec<usize> =
+        (0..wrong.len()).filter(|r| own.contains(r) || (!wrong[*r] && classes.contains(&table.labels[*r]))).collect();
+    let second = |row: usize| stream(seed ^ 0x51_1CE, units[row] as u64).random_bool(0.5);
+    let cluster = |features: &Array2<f32>| crate::repair::clusters::clusters(features, seed);
+    let found = crate::verdict::slices::unnamed(&table.features, &wrong, &around, second, cluster);
+    let described = found.into_iter().map(|slice| FoundSlice {
+        finding,
+        test: slice.test,
+        examples: slice.rows.iter().take(EXAMPLES).map(|&row| sample(evidence, row, None)).collect(),
+    });
+    described.collect()
 }
 
 fn sample(evidence: &Evidence<'_>, row: usize, counterfactual: Option<CounterfactualOutcome>) -> Sample {

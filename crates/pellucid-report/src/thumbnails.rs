@@ -59,6 +59,8 @@ pub(crate) fn collect(diagnosis: &Diagnosis, options: &ReportOptions, source: &d
 /// The samples that have a place on the page under `allowance`.
 fn wanted(diagnosis: &Diagnosis, allowance: Allowance) -> BTreeMap<usize, &Sample> {
     let mut wanted = BTreeMap::new();
+    let of_slices = diagnosis.judgement.slices.iter().flat_map(|slice| slice.examples.iter().take(allowance.top));
+    wanted.extend(of_slices.map(|sample| (sample.index, sample)));
     for finding in &diagnosis.findings {
         let first = by_confidence(finding).into_iter().take(allowance.mistakes);
         wanted.extend(first.map(|sample| (sample.index, sample)));

@@ -146,6 +146,11 @@ impl Scan {
         let rows: Vec<Vec<usize>> = searched.iter().map(|searched| searched.rows.clone()).collect();
         let wrong = (0..table.labels.len()).filter(|&r| evidence.predictions[r] != table.labels[r]);
         judgement.coverage = Some(coverage(&wrong.collect::<Vec<_>>(), &rows));
+        let units = crate::repair::units(&self.data, &table);
+        let slices = |(at, rows): (usize, &Vec<usize>)| {
+            diagnose::unnamed_slices(&evidence, at, rows, &units, settings.seed)
+        };
+        judgement.slices = rows.iter().enumerate().flat_map(slices).collect();
         timings.push(("votes and evidence gap".to_owned(), start.elapsed().as_secs_f64()));
 
         let start = Instant::now();

@@ -3,7 +3,7 @@
 
 use super::{Coverage, Part, binomial::upper_tail, standing_out};
 use crate::repair::Conduct;
-use crate::results::Mistakes;
+use crate::results::{Mistakes, Sample};
 use pellucid_saliency::stats::multiplicity::benjamini_hochberg_adjusted;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,17 @@ pub struct Problem {
     pub samples: Vec<usize>,
 }
 
+/// A slice that nobody named, among the mistakes of a finding (see [`super::slices`]).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FoundSlice {
+    /// The finding, by its place.
+    pub finding: usize,
+    /// How its pictures do on the half of the data that did not make it.
+    pub test: Part,
+    /// Some of those pictures, mistakes first.
+    pub examples: Vec<Sample>,
+}
+
 /// What a diagnosis may say.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Judgement {
@@ -45,6 +56,9 @@ pub struct Judgement {
     pub groups: Vec<Part>,
     /// What the findings cover.
     pub coverage: Option<Coverage>,
+    /// Slices that nobody named, by finding.
+    #[serde(default)]
+    pub slices: Vec<FoundSlice>,
     /// What the data say about a shortcut, where there are training and validation pictures to ask.
     pub shortcut: Option<Conduct>,
     /// What is wrong with the data.

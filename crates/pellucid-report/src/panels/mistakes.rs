@@ -78,7 +78,8 @@ fn choice(
     });
 }
 
-fn tile(h: &mut Html, page: &Page, sample: &Sample) {
+/// One picture with what it is and what it was called.
+pub(super) fn tile(h: &mut Html, page: &Page, sample: &Sample) {
     item(h, "li", "tile", sample, |h| {
         let words = page.describe(sample);
         match page.thumbnails.get(sample.index) {

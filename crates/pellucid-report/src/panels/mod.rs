@@ -11,6 +11,7 @@ mod next_steps;
 pub(crate) mod picture;
 pub(crate) mod pictures;
 mod run_card;
+mod slices;
 mod verdict;
 
 use crate::markup::Html;
@@ -32,6 +33,7 @@ pub(crate) struct Panel {
 pub(crate) fn all(page: &Page) -> Vec<Panel> {
     let mut panels = vec![verdict::panel(page), accuracy::panel(page), confusions::panel(page)];
     panels.extend(finding::panels(page));
+    panels.extend(slices::panel(page));
     panels.extend([next_steps::panel(page), run_card::panel(page)]);
     panels
 }
