@@ -8,6 +8,7 @@ use crate::layer::DecisionLayer;
 use crate::results::Direction;
 use ndarray::{Array1, Array2, Axis};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Which mistakes around a class are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -163,7 +164,16 @@ fn candidate(
         Candidate { class, side, direction, mistakes, neurons: order, weights, threshold: 0.0, separation: 0.0 };
     let evidence = found.evidence(from.features);
     (found.threshold, found.separation) = cut(&evidence)?;
-    Some(found)
+    differs_within_a_class(&evidence, found.threshold, from.labels).then_some(found)
+}
+
+/// Whether some class has rows on both sides: evidence that only tells one class from another is no cue within any.
+fn differs_within_a_class(evidence: &[f64], threshold: f64, labels: &[usize]) -> bool {
+    let mut seen: BTreeMap<usize, [bool; 2]> = BTreeMap::new();
+    for (value, &label) in evidence.iter().zip(labels) {
+        seen.entry(label).or_default()[usize::from(*value > threshold)] = true;
+    }
+    seen.values().any(|sides| sides == &[true, true])
 }
 
 /// The threshold between the two means of `values`, and how far these lie apart in deviations within; `None` where the values

@@ -46,7 +46,7 @@ fn every_command_prints_json_on_stdout_and_nothing_else() {
         &["inspect", "model.onnx"][..],
         &["scan", "model.onnx", "data"],
         &["debug", "model.onnx", "data"],
-        &["repair", "model.onnx", "many", "--name", "mended"],
+        &["repair", "model.onnx", "many", "--name", "mended", "--edit", "refit"],
         &["patch", "show", patch],
         &["patch", "apply", "model.onnx", patch, "--out", "again.onnx"],
         &["diffusion", "sample", pipeline, "a cat", "--steps", "2"],
