@@ -914,7 +914,8 @@ impl ExamineArgs {
 /// The command that repairs what this process was asked to debug: its own line with those arguments that `repair` takes too.
 /// The run's name stays with the run that has it.
 pub fn repair_line() -> String {
-    repair_words(std::env::args_os()).map(|words| command_line(words.into_iter())).unwrap_or_default()
+    let line = |words: Vec<String>| words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+    repair_words(std::env::args_os()).map(line).unwrap_or_default()
 }
 
 /// Arguments that both commands have and that mean another thing to each, or hold for one run.
@@ -925,7 +926,7 @@ fn repair_words(arguments: impl IntoIterator<Item = OsString>) -> Option<Vec<Str
     let matches = whole.clone().try_get_matches_from(arguments).ok()?;
     let given = matches.subcommand_matches("debug")?;
     let taken = whole.find_subcommand("repair")?;
-    let mut words = vec!["repair".to_owned()];
+    let mut words = vec!["pellucid".to_owned(), "repair".to_owned()];
     let mut flags = Vec::new();
     for argument in taken.get_arguments().chain(whole.get_arguments().filter(|a| a.is_global_set())) {
         let id = argument.get_id().as_str();
@@ -963,10 +964,15 @@ fn command_line(arguments: impl Iterator<Item = String>) -> String {
             Some(name) if path.is_absolute() => format!("…/{}", name.to_string_lossy()),
             _ => value.to_owned(),
         };
-        let plain = !value.contains(|c: char| c.is_whitespace() || "'\"<>|&;$*?()".contains(c));
-        if plain { flag + &value } else { format!("{flag}'{}'", value.replace('\'', "'\\''")) }
+        flag + &quoted(&value)
     };
     std::iter::once("pellucid".to_owned()).chain(arguments.map(shown)).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || "'\"<>|&;$*?()".contains(c));
+    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 fn input_shape(text: &str) -> Result<(String, Vec<usize>)> {
@@ -1040,8 +1046,8 @@ mod tests {
     fn a_repair_is_asked_for_with_what_both_commands_take() {
         let line = "pellucid debug a.onnx pictures --size 64 --neurons 3 --name first --threads 2 --mean 0,0,0 --quiet";
         let words = repair_words(line.split(' ').map(OsString::from)).unwrap();
-        assert!(Args::try_parse_from(std::iter::once("pellucid".to_owned()).chain(words.clone())).is_ok(), "{words:?}");
-        assert_eq!(words[..3], ["repair", "a.onnx", "pictures"]);
+        assert!(Args::try_parse_from(words.clone()).is_ok(), "{words:?}");
+        assert_eq!(words[..4], ["pellucid", "repair", "a.onnx", "pictures"]);
         assert!(words.join(" ").contains("--size 64") && words.contains(&"--threads".to_owned()), "{words:?}");
         assert!(!words.contains(&"--name".to_owned()) && !words.contains(&"--neurons".to_owned()), "{words:?}");
         assert_eq!(repair_words(["pellucid", "scan", "a", "b"].map(OsString::from)), None);

@@ -226,7 +226,7 @@ impl Debugged {
         let mut diagnosis = self.diagnosis.clone();
         diagnosis.run.record = run::record_for(run, &self.scan.classifier, diagnosis.run.record.timings);
         if self.is_worth_a_repair() {
-            diagnosis.run.record.next = run.next.clone();
+            diagnosis.run.record.next = run::without_folders(&run.next);
         }
         directory.write_files(&self.pictures)?;
         let report = directory.write("report.html", &self.page(&diagnosis, &run.report)?)?;

@@ -1,6 +1,8 @@
 //! What a diagnosis may say of a scanned data set: data problems first, then what stands out, then whether there is a
 //! shortcut. The methods are pure functions of the classifier crate; here they get the pictures' names and splits.
 
+mod preprocessing;
+
 use crate::repair::units;
 use crate::run::RunDirectory;
 use crate::scan::Scan;
@@ -32,6 +34,9 @@ pub(crate) fn judge(scan: &Scan, table: &FeatureTable, predicted: &[usize], seed
     let order = of_the_order(table, predicted, classes);
     // Labels that are all wrong cannot be doubted one by one, and tell nothing about a shortcut.
     if order.is_none() {
+        if !judgement.problems.iter().any(|problem| problem.kind == ProblemKind::Preprocessing) {
+            judgement.problems.extend(preprocessing::of_the_preprocessing(scan, table, predicted));
+        }
         judgement.problems.extend(of_the_labels(&scan.data, table, classes, seed));
         judgement.shortcut = of_a_shortcut(classifier, &scan.data, table, classes, seed);
     }

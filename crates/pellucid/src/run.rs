@@ -288,7 +288,7 @@ pub(crate) fn record(command: &str, threads: usize, timings: Vec<(String, f64)>)
 }
 
 /// The command with every absolute path reduced to its last part.
-fn without_folders(command: &str) -> String {
+pub(crate) fn without_folders(command: &str) -> String {
     let short = |word: &str| match Path::new(word) {
         path if path.is_absolute() => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         _ => word.to_owned(),

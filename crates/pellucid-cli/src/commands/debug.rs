@@ -41,10 +41,11 @@ pub fn examine(
     let written = found.write_into(claim, run)?;
     let (diagnosis, report) = (&found.diagnosis, written.report.as_deref().unwrap_or(&written.directory));
     output::warnings(&diagnosis.run.warnings);
+    let next = if written.record.next.is_empty() { "" } else { &run.next };
     if args.global.json {
         output::json(&Printed { diagnosis, record: &written.record, directory: &written.directory, report })?;
     } else {
-        output::lines(&describe(diagnosis, &written.record, report))?;
+        output::lines(&describe(diagnosis, next, report))?;
     }
     judge(fail_on, &diagnosis.summary)
 }
@@ -59,13 +60,13 @@ struct Printed<'a> {
     diagnosis: &'a Diagnosis,
 }
 
-fn describe(diagnosis: &Diagnosis, record: &RunRecord, report: &Path) -> Vec<String> {
+fn describe(diagnosis: &Diagnosis, next: &str, report: &Path) -> Vec<String> {
     let mut lines = diagnosis.verdict.clone();
     lines.push(String::new());
     lines.extend(output::summary(&diagnosis.summary));
     lines.push(format!("report       {}", report.display()));
-    if !record.next.is_empty() {
-        lines.push(format!("next         {}", record.next));
+    if !next.is_empty() {
+        lines.push(format!("next         {next}"));
     }
     lines
 }
