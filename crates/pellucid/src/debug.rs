@@ -124,6 +124,7 @@ impl Scan {
         let chosen = match examine.mistakes.is_empty() {
             // Wrong names make every mistake a wrong one; with few of them there is nothing to tell apart.
             true if summary.accuracy.count == summary.accuracy.total => Vec::new(),
+            true if judgement.corrected_classes.is_some() => Vec::new(),
             true => judgement.mistakes(EXAMINED),
             false => examine.mistakes.clone(),
         };
@@ -233,6 +234,7 @@ impl Debugged {
         directory.write_json("diagnosis.json", &diagnosis)?;
         manifest.warnings = warning::lines(&self.warnings);
         let mut files = vec!["report.html".to_owned(), "diagnosis.json".to_owned()];
+        files.extend(judgement::write_classes(&directory, &diagnosis.judgement)?);
         files.extend(judgement::write_suspects(&directory, &self.scan.data, &diagnosis.judgement)?);
         files.extend(self.pictures.keys().cloned());
         let record = diagnosis.run.record;

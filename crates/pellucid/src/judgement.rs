@@ -21,6 +21,8 @@ use pellucid_vision::dataset::Dataset;
 
 /// The list of pictures that a data problem concerns.
 const SUSPECTS: &str = "suspects.csv";
+/// The class names in the order of the outputs.
+const CORRECTED: &str = "classes.txt";
 /// Pictures of a class on average below which labels are not doubted: a class's threshold is a mean.
 const PICTURES_A_CLASS: usize = 10;
 /// Above so many pictures labels are not doubted by themselves: refitting takes too long.
@@ -40,7 +42,10 @@ pub(crate) fn judge(scan: &Scan, table: &FeatureTable, predicted: &[usize], seed
         judgement.problems.extend(of_the_labels(&scan.data, table, classes, seed));
         judgement.shortcut = of_a_shortcut(classifier, &scan.data, table, classes, seed);
     }
-    judgement.problems.extend(order);
+    if let Some((problem, corrected)) = order {
+        judgement.problems.push(problem);
+        judgement.corrected_classes = Some(corrected);
+    }
     judgement.problems.extend(of_duplicates(scan, table));
     judgement
 }
@@ -70,17 +75,18 @@ fn of_the_model(classifier: &Classifier) -> Vec<Problem> {
     found
 }
 
-fn of_the_order(table: &FeatureTable, predicted: &[usize], classes: &[String]) -> Option<Problem> {
+fn of_the_order(table: &FeatureTable, predicted: &[usize], classes: &[String]) -> Option<(Problem, Vec<String>)> {
     let order = label_order(&table.labels, predicted, classes.len())?;
+    let corrected = order.corrected(classes);
     let sentence = format!(
         "The class names are in another order than the model's outputs: as they are {:.1} % are right, in the order {} it \
-         would be {:.1} %. Give the names in that order with {}.",
+         would be {:.1} %. Nothing else is said before that is mended: give the names in that order with {}; {CORRECTED} has them.",
         100.0 * order.accuracy[0],
-        shortened(&order.corrected(classes)),
+        shortened(&corrected),
         100.0 * order.accuracy[1],
         Setting::Classes
     );
-    Some(Problem { kind: ProblemKind::LabelOrder, sentence, samples: Vec::new() })
+    Some((Problem { kind: ProblemKind::LabelOrder, sentence, samples: Vec::new() }, corrected))
 }
 
 /// The first names of a list.
@@ -157,6 +163,13 @@ fn of_a_shortcut(
     let [train, validation, test] = &divided.parts;
     let splits = Splits { train, views: 0, validation, test, units: Some(units) };
     Some(conduct(classifier.layer(), splits, classes, &RepairSettings::default().with_seed(seed)))
+}
+
+/// Writes the class names in the order of the outputs, where they were given in another. Gives the file's name.
+pub(crate) fn write_classes(directory: &RunDirectory, judgement: &Judgement) -> Result<Option<String>, Error> {
+    let Some(names) = &judgement.corrected_classes else { return Ok(None) };
+    directory.write(CORRECTED, &(names.join("\n") + "\n"))?;
+    Ok(Some(CORRECTED.to_owned()))
 }
 
 /// Writes the list of pictures that a data problem concerns, if one does: problem, file, class. Gives the file's name.

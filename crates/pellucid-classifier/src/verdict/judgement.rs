@@ -63,6 +63,9 @@ pub struct Judgement {
     pub shortcut: Option<Conduct>,
     /// What is wrong with the data.
     pub problems: Vec<Problem>,
+    /// The class names in the order of the outputs, where they were given in another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corrected_classes: Option<Vec<String>>,
 }
 
 impl Judgement {
