@@ -4,6 +4,7 @@ use pellucid_classifier::results::{Finding, Mistakes, Proportion, Summary};
 use pellucid_classifier::shortcut::Answer;
 use pellucid_classifier::verdict::judgement::Judgement;
 use pellucid_classifier::verdict::{FEWEST_MISTAKES, Part};
+use pellucid_guard::Job;
 
 /// One sentence an entry: data problems, what matters most, the whole, what else stands out, what is not explained, and
 /// whether there is a shortcut.
@@ -114,7 +115,7 @@ fn shortcut(judgement: &Judgement) -> Option<String> {
     let cue = found.cue.as_ref().map_or("a class", |cue| cue.class.1.as_str());
     Some(match found.answer? {
         Answer::Confirmed => {
-            format!("A shortcut of “{cue}” is {}: `pellucid repair` edits it away.", Answer::Confirmed)
+            format!("A shortcut of “{cue}” is {}: `{}` edits it away.", Answer::Confirmed, Job::Repair)
         }
         Answer::NeedsYourEye => format!("Is there a shortcut? A cue of “{cue}” {}", Answer::NeedsYourEye),
         Answer::NoneFound => match found.detectable.filter(|d| d.is_finite()) {

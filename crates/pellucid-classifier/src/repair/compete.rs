@@ -1,10 +1,12 @@
-//! Edits compete (METHODS A7): which change of the decision layer is worth shipping, if any.
+//! Edits compete ([methods A7]): which change of the decision layer is worth shipping, if any.
 //!
 //! Under K-fold cross-validation by unit, training rows are always in the fit and only validation rows are scored. Beside
 //! leaving the layer as it is, a plain and a class-balanced refit on training and validation rows take part: whatever an
 //! edit gains by the additional rows alone, they gain too. The score is the accuracy of the worst slice. Of the edits within
 //! one standard error of the best, the simplest wins; one whose overall loss is beyond chance is not shipped. The winner is
 //! fitted to training and validation rows together.
+//!
+//! [methods A7]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a7
 
 use super::compare::mcnemar;
 use super::erase::{Erasure, balanced};

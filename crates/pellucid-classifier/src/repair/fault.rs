@@ -1,4 +1,6 @@
-//! What is at fault, and on what ground an edit may be shipped (METHODS A7).
+//! What is at fault, and on what ground an edit may be shipped ([methods A7]).
+//!
+//! [methods A7]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a7
 
 use super::results::{Conduct, CueTest};
 use super::suspects::{Detector, Route, Suspect};

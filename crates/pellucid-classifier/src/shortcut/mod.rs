@@ -1,10 +1,12 @@
-//! Is there a shortcut at all? (METHODS A7)
+//! Is there a shortcut at all? ([methods A7])
 //!
 //! Ordinary evidence for a class predicts mistakes within the class too, so a cue that does is no news. What would be news is
 //! a cue that says something about the label **given the recalibrated confidence**. [`examine`] finds candidates on
 //! training rows ([`candidates`]), tests them on validation rows ([`score`]), ranks them where the test does not reject
 //! ([`ranking`]), and gives one of three answers. Several cues come one after the other: the strongest is erased, and the
 //! test is asked again.
+//!
+//! [methods A7]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a7
 
 pub mod candidates;
 pub mod folds;

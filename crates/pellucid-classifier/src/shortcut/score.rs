@@ -1,4 +1,4 @@
-//! The score test (METHODS A7): given the recalibrated confidence, does a cue say anything about the label?
+//! The score test ([methods A7]): given the recalibrated confidence, does a cue say anything about the label?
 //!
 //! With r = 1[y = c] − p_c, w = p_c (1 − p_c) and x whether the cue is present, intercept and class logit are projected out of
 //! x under the weights w (not the class's log odds as well: where a model leans on a cue, these *are* the cue), and
@@ -10,6 +10,8 @@
 //! A cue that counts for c more than it should leaves r negative where it is present: z is far below 0. The null flips the
 //! sign of whole units, and the least z over all candidates of each flip is what one candidate's z is held against
 //! (Westfall and Young 1993).
+//!
+//! [methods A7]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a7
 
 use ndarray::{Array1, Array2, ArrayView1};
 use pellucid_saliency::stats::random::stream;

@@ -1,4 +1,4 @@
-//! What a verdict may say (METHODS A6): which classes and groups are worse than chance explains, in which order, and what
+//! What a verdict may say ([methods A6]): which classes and groups are worse than chance explains, in which order, and what
 //! share of the mistakes they explain.
 //!
 //! Of 1000 classes with one picture each some are lowest by chance. A part is called worse only if an exact test of its
@@ -6,6 +6,8 @@
 //! the pictures that they cost beyond that rate. The test is Fisher's: the rate of the rest is itself an estimate, and where the
 //! parts are few (two groups, three slices) a binomial test that takes it for known is wrong two times too often; among
 //! many classes the two agree.
+//!
+//! [methods A6]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a6
 
 pub mod binomial;
 pub mod judgement;
