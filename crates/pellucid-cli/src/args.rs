@@ -930,7 +930,8 @@ fn repair_words(arguments: impl IntoIterator<Item = OsString>) -> Option<Vec<Str
     let mut flags = Vec::new();
     for argument in taken.get_arguments().chain(whole.get_arguments().filter(|a| a.is_global_set())) {
         let id = argument.get_id().as_str();
-        let said = given.try_contains_id(id) == Ok(true) && given.value_source(id) == Some(ValueSource::CommandLine);
+        let said =
+            matches!(given.try_contains_id(id), Ok(true)) && given.value_source(id) == Some(ValueSource::CommandLine);
         if !said || DEBUGS_OWN.contains(&id) {
             continue;
         }

@@ -148,9 +148,8 @@ impl Scan {
         let wrong = (0..table.labels.len()).filter(|&r| evidence.predictions[r] != table.labels[r]);
         judgement.coverage = Some(coverage(&wrong.collect::<Vec<_>>(), &rows));
         let units = crate::repair::units(&self.data, &table);
-        let slices = |(at, rows): (usize, &Vec<usize>)| {
-            diagnose::unnamed_slices(&evidence, at, rows, &units, settings.seed)
-        };
+        let slices =
+            |(at, rows): (usize, &Vec<usize>)| diagnose::unnamed_slices(&evidence, at, rows, &units, settings.seed);
         judgement.slices = rows.iter().enumerate().flat_map(slices).collect();
         timings.push(("votes and evidence gap".to_owned(), start.elapsed().as_secs_f64()));
 

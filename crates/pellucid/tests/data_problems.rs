@@ -32,8 +32,7 @@ impl Stage {
     }
 
     fn model(&self, dropout: Option<bool>) {
-        let mut nodes =
-            vec![Node::new("GlobalAveragePool", &["x"], &["p"]), Node::new("Flatten", &["p"], &["f"])];
+        let mut nodes = vec![Node::new("GlobalAveragePool", &["x"], &["p"]), Node::new("Flatten", &["p"], &["f"])];
         let mut features = "f";
         let mut constants = vec![
             Tensor::f32("w", &[3, 3], &[0.0, 0.0, 3.0, 0.0, 3.0, 0.0, 0.0, 0.0, 0.0]),
@@ -156,7 +155,13 @@ fn one_picture_in_two_splits_is_named() {
     let stage = Stage::new();
     for (at, name) in [("train", "a.png"), ("test", "b.png")] {
         for (class, _) in CLASSES {
-            let from = if class == "red" { 7 } else if at == "train" { 1 } else { 2 };
+            let from = if class == "red" {
+                7
+            } else if at == "train" {
+                1
+            } else {
+                2
+            };
             let picture = std::fs::read(stage.at(&format!("data/{class}/{from:02}.png"))).unwrap();
             let folder = stage.at("split").join(at).join(class);
             std::fs::create_dir_all(&folder).unwrap();

@@ -3,7 +3,6 @@
 use super::mistakes::tile;
 use super::{Panel, section};
 use crate::format::{count, counted, whole_percent};
-use crate::markup::Html;
 use crate::page::{Page, explain};
 
 /// Writes the panel, where there is a slice.
