@@ -34,11 +34,13 @@ pub(crate) fn judge(scan: &Scan, table: &FeatureTable, predicted: &[usize], seed
     let mut judgement = Judgement::of(&table.labels, predicted, &table.groups, classes.len());
     judgement.problems.extend(of_the_model(classifier));
     let order = of_the_order(table, predicted, classes);
-    // Labels that are all wrong cannot be doubted one by one, and tell nothing about a shortcut.
     if order.is_none() {
         if !judgement.problems.iter().any(|problem| problem.kind == ProblemKind::Preprocessing) {
             judgement.problems.extend(preprocessing::of_the_preprocessing(scan, table, predicted));
         }
+    }
+    // Labels that are all wrong cannot be doubted one by one, and features of pictures that are prepared wrongly tell nothing.
+    if order.is_none() && judgement.problems.is_empty() {
         judgement.problems.extend(of_the_labels(&scan.data, table, classes, seed));
         judgement.shortcut = of_a_shortcut(classifier, &scan.data, table, classes, seed);
     }
@@ -124,18 +126,26 @@ fn of_duplicates(scan: &Scan, table: &FeatureTable) -> Option<Problem> {
     names.dedup();
     let splits: Vec<usize> = of.iter().map(|name| names.binary_search(name).unwrap_or(0)).collect();
     let pictures = Pictures { hashes: &hashes, features: &table.features, labels: &table.labels, splits: &splits };
-    let found = duplicates(pictures);
+    let mut found = duplicates(pictures);
     if found.is_empty() {
         return None;
     }
+    found.sort_by_key(|pair| (!pair.exact, pair.rows));
     let count = |is: &dyn Fn(&Duplicate) -> bool| found.iter().filter(|pair| is(pair)).count();
-    let (classes, splits) = (count(&|pair| pair.across_classes), count(&|pair| pair.across_splits));
-    let pairs = |n: usize| if n == 1 { "1 picture lies".to_owned() } else { format!("{n} pictures lie") };
-    let sentence = match (classes, splits) {
-        (n, 0) => format!("{} in two classes: see {SUSPECTS}.", pairs(n)),
-        (0, n) => format!("{} in two splits: see {SUSPECTS}.", pairs(n)),
-        (n, m) => format!("{} in two classes, {m} in two splits: see {SUSPECTS}.", pairs(n)),
+    let said = |n: usize, one: &str, more: &str, place: &str| match n {
+        0 => None,
+        1 => Some(format!("1 {one} in two {place}")),
+        n => Some(format!("{n} {more} in two {place}")),
     };
+    let (same, alike) = (("picture lies", "pictures lie"), ("pair of pictures looks the same", "pairs of pictures look the same"));
+    let parts = [
+        said(count(&|pair| pair.exact && pair.across_classes), same.0, same.1, "classes"),
+        said(count(&|pair| pair.exact && pair.across_splits), same.0, same.1, "splits"),
+        said(count(&|pair| !pair.exact && pair.across_classes), alike.0, alike.1, "classes"),
+        said(count(&|pair| !pair.exact && pair.across_splits), alike.0, alike.1, "splits"),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    let sentence = format!("{}: see {SUSPECTS}.", parts.join("; "));
     let samples = found.iter().flat_map(|pair| pair.rows.map(|row| table.index[row])).collect();
     Some(Problem { kind: ProblemKind::Duplicates, sentence, samples })
 }

@@ -60,7 +60,9 @@ fn what_matters_most(summary: &Summary, judgement: &Judgement, findings: &[Findi
         Some(_) => ", for a cue that your pictures show to be no part of it",
         None => "",
     };
-    Some(format!("{} of the {}: {what}{why}.", first.count, counted(wrong(summary), "mistake", "mistakes")))
+    let mistakes = counted(wrong(summary), "mistake", "mistakes");
+    let share = if first.count == wrong(summary) { format!("All {mistakes}") } else { format!("{} of the {mistakes}", first.count) };
+    Some(format!("{share}: {what}{why}."))
 }
 
 fn counted(n: usize, one: &str, many: &str) -> String {
