@@ -137,7 +137,8 @@ fn of_duplicates(scan: &Scan, table: &FeatureTable) -> Option<Problem> {
         1 => Some(format!("1 {one} in two {place}")),
         n => Some(format!("{n} {more} in two {place}")),
     };
-    let (same, alike) = (("picture lies", "pictures lie"), ("pair of pictures looks the same", "pairs of pictures look the same"));
+    let (same, alike) =
+        (("picture lies", "pictures lie"), ("pair of pictures looks the same", "pairs of pictures look the same"));
     let parts = [
         said(count(&|pair| pair.exact && pair.across_classes), same.0, same.1, "classes"),
         said(count(&|pair| pair.exact && pair.across_splits), same.0, same.1, "splits"),

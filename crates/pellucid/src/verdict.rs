@@ -61,7 +61,11 @@ fn what_matters_most(summary: &Summary, judgement: &Judgement, findings: &[Findi
         None => "",
     };
     let mistakes = counted(wrong(summary), "mistake", "mistakes");
-    let share = if first.count == wrong(summary) { format!("All {mistakes}") } else { format!("{} of the {mistakes}", first.count) };
+    let share = if first.count == wrong(summary) {
+        format!("All {mistakes}")
+    } else {
+        format!("{} of the {mistakes}", first.count)
+    };
     Some(format!("{share}: {what}{why}."))
 }
 
