@@ -62,7 +62,7 @@ fn of_the_model(classifier: &Classifier) -> Vec<Problem> {
             mode.normalisations.len(),
             mode.dropouts.len()
         );
-        found.push(Problem { kind: ProblemKind::TrainingMode, sentence, samples: Vec::new() });
+        found.push(Problem { kind: ProblemKind::TrainingMode, sentence, samples: Vec::new(), certain: true });
     }
     let p = classifier.preprocessing();
     if units_disagree(p.scale, p.mean, p.std) {
@@ -72,7 +72,7 @@ fn of_the_model(classifier: &Classifier) -> Vec<Problem> {
             "Mean and deviation are in another unit than the pictures' values: the model receives numbers from {low:.2} to \
              {high:.2} only. Try {other}, or give both in the unit of the values."
         );
-        found.push(Problem { kind: ProblemKind::Preprocessing, sentence, samples: Vec::new() });
+        found.push(Problem { kind: ProblemKind::Preprocessing, sentence, samples: Vec::new(), certain: true });
     }
     found
 }
@@ -88,7 +88,7 @@ fn of_the_order(table: &FeatureTable, predicted: &[usize], classes: &[String]) -
         100.0 * order.accuracy[1],
         Setting::Classes
     );
-    Some((Problem { kind: ProblemKind::LabelOrder, sentence, samples: Vec::new() }, corrected))
+    Some((Problem { kind: ProblemKind::LabelOrder, sentence, samples: Vec::new(), certain: true }, corrected))
 }
 
 /// The first names of a list.
@@ -110,12 +110,20 @@ fn of_the_labels(data: &Dataset, table: &FeatureTable, classes: &[String], seed:
     let predicted = pellucid_classifier::diagnose::predictions(table);
     let samples: Vec<usize> =
         found.iter().filter(|e| predicted[e.row] == e.likely && e.margin < -0.5).map(|e| table.index[e.row]).collect();
-    let sentence = match samples.len() {
-        0 => return None,
-        1 => format!("1 picture probably has a wrong label: look at {SUSPECTS}."),
-        n => format!("{n} pictures probably have a wrong label: look at {SUSPECTS}, the surest first."),
+    let mistakes = predicted.iter().zip(&table.labels).filter(|(p, y)| p != y).count();
+    // Of a model that is often wrong by itself, confident mistakes are its own as likely as the labels'.
+    let certain = 2 * samples.len() >= mistakes;
+    let sentence = match (samples.len(), certain) {
+        (0, _) => return None,
+        (1, true) => format!("1 picture probably has a wrong label: look at {SUSPECTS}."),
+        (n, true) => format!("{n} pictures probably have a wrong label: look at {SUSPECTS}, the surest first."),
+        (n, false) => format!(
+            "{} worth a second look at the label, in {SUSPECTS}: the model and a layer fitted without them agree on another \
+             class. A model that is often wrong may be wrong there too.",
+            if n == 1 { "1 picture is".to_owned() } else { format!("{n} pictures are") }
+        ),
     };
-    Some(Problem { kind: ProblemKind::LabelErrors, sentence, samples })
+    Some(Problem { kind: ProblemKind::LabelErrors, sentence, samples, certain })
 }
 
 fn of_duplicates(scan: &Scan, table: &FeatureTable) -> Option<Problem> {
@@ -148,7 +156,7 @@ fn of_duplicates(scan: &Scan, table: &FeatureTable) -> Option<Problem> {
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     let sentence = format!("{}: see {SUSPECTS}.", parts.join("; "));
     let samples = found.iter().flat_map(|pair| pair.rows.map(|row| table.index[row])).collect();
-    Some(Problem { kind: ProblemKind::Duplicates, sentence, samples })
+    Some(Problem { kind: ProblemKind::Duplicates, sentence, samples, certain: true })
 }
 
 fn split(data: &Dataset, index: usize) -> &str {

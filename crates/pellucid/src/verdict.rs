@@ -9,13 +9,17 @@ use pellucid_guard::Job;
 /// One sentence an entry: data problems, what matters most, the whole, what else stands out, what is not explained, and
 /// whether there is a shortcut.
 pub(crate) fn write(summary: &Summary, judgement: &Judgement, findings: &[Finding]) -> Vec<String> {
-    let mut verdict: Vec<String> = judgement.problems.iter().map(|problem| problem.sentence.clone()).collect();
+    let said = |certain: bool| {
+        judgement.problems.iter().filter(move |p| p.certain == certain).map(|problem| problem.sentence.clone())
+    };
+    let mut verdict: Vec<String> = said(true).collect();
     verdict.extend(what_matters_most(summary, judgement, findings));
     verdict.push(overall(summary));
     verdict.extend(findings.iter().skip(1).filter_map(|finding| also(finding, summary)));
     verdict.extend(judgement.groups.first().map(|part| group(part, summary)));
     verdict.extend(uncovered(judgement));
     verdict.extend(shortcut(judgement));
+    verdict.extend(said(false));
     verdict
 }
 

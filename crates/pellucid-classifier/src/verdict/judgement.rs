@@ -32,6 +32,8 @@ pub struct Problem {
     pub sentence: String,
     /// Pictures that it concerns: indices into the data set, the surest first.
     pub samples: Vec<usize>,
+    /// Whether it is more than a hint: what is not is said last, and not first.
+    pub certain: bool,
 }
 
 /// A slice that nobody named, among the mistakes of a finding (see [`super::slices`]).

@@ -128,7 +128,7 @@ fn problem(found: &Better, how: &Preprocessing) -> Problem {
         found.pictures,
         settings(found.variant, how)
     );
-    Problem { kind: ProblemKind::Preprocessing, sentence, samples: Vec::new() }
+    Problem { kind: ProblemKind::Preprocessing, sentence, samples: Vec::new(), certain: true }
 }
 
 /// The settings that make a variant of `how`.
