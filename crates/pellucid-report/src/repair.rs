@@ -15,6 +15,7 @@ use pellucid_classifier::repair::compare::{Change, PartChange, Worst};
 use pellucid_classifier::repair::results::{Figures, Repair, RepairRun, Tried};
 use pellucid_classifier::repair::suspects::{Route, Suspect};
 use pellucid_classifier::results::{Proportion, Sample};
+use pellucid_classifier::shortcut::Answer;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
@@ -219,15 +220,22 @@ fn points(value: f64, low: f64, high: f64) -> String {
 }
 
 fn verdict(h: &mut Html, repair: &Repair) {
+    h.within("h3", &[("class", "answer")], |h| h.name(&repair.conduct.headline));
+    if repair.conduct.shipped {
+        figures(h, repair);
+    }
+    h.within("p", &[("class", "explain")], |h| h.name(&answer(repair)));
+    for warning in &repair.warnings {
+        h.within("p", &[("class", "aside")], |h| h.name(warning));
+    }
+}
+
+/// What the edit changes on the test split, in sentences.
+fn figures(h: &mut Html, repair: &Repair) {
     let comparison = &repair.comparison;
     let overall = &comparison.overall;
-    h.element("p", &[("class", "answer")], &answer(repair));
     h.within("ul", &[("class", "verdict")], |h| {
         let mut say = |text: String| h.within("li", &[], |h| h.name(&text));
-        say(repair.conduct.headline.clone());
-        if !repair.conduct.shipped {
-            return;
-        }
         if let Some(gain) = &repair.conduct.over_refit {
             let d = gain.difference;
             say(format!(
@@ -254,9 +262,6 @@ fn verdict(h: &mut Html, repair: &Repair) {
             p_value(overall.p_value)
         ));
     });
-    for warning in &repair.warnings {
-        h.within("p", &[("class", "aside")], |h| h.name(warning));
-    }
 }
 
 /// What the data say about a shortcut.
@@ -264,13 +269,21 @@ fn answer(repair: &Repair) -> String {
     match (&repair.conduct.answer, &repair.conduct.cue) {
         (None, _) => "Neurons named by hand; the data were not asked for a shortcut.".to_owned(),
         (Some(answer), Some(cue)) => format!(
-            "Is there a shortcut? {answer}. Ranked first: a cue of {} (score test p = {}, rank z = {:.1}).",
+            "Is there a shortcut? {} Ranked first: a cue of {} (score test p = {}, rank z = {:.1}).",
+            sentence(answer),
             cue.class.1,
             p_value(cue.p_value),
             cue.rank
         ),
-        (Some(answer), None) => format!("Is there a shortcut? {answer}."),
+        (Some(answer), None) => format!("Is there a shortcut? {}", sentence(answer)),
     }
+}
+
+/// An answer with a capital and an end.
+fn sentence(answer: &Answer) -> String {
+    let words = answer.words();
+    let end = if words.ends_with('?') { "" } else { "." };
+    format!("{}{}{end}", words[..1].to_uppercase(), &words[1..])
 }
 
 fn worst_sentence(what: &str, worst: &Worst) -> String {
@@ -361,8 +374,10 @@ fn part_row(h: &mut Html, name: &str, change: &Change) {
 fn edits(h: &mut Html, repair: &Repair) {
     explain(
         h,
-        "Each was trained on the training split; epochs and settings were chosen on validation. Test figures with their 95 % interval. \
-         A slice is a class with or without the suspects active; nothing here but the group-balanced edit saw group labels.",
+        "Test figures with their 95 % interval; the test split chose nothing. Refits, slices, groups and erasure are fitted to \
+         training and validation pictures together, DFR to validation alone, the others to training, with epochs and settings \
+         chosen on validation. A slice is a class with or without the cue. Group labels, where every picture has one, balance \
+         group-balanced, erase and DFR and choose for AFR and JTT; the others do not see them.",
     );
     h.within("table", &[("class", "slices")], |h| {
         columns(h, &["Edit", "Overall", "Worst group", "Worst class", "Worst slice", "Chosen on validation"]);

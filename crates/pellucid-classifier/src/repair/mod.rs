@@ -1,8 +1,8 @@
 //! Mitigates a false correlation by editing the decision layer, on cached features ([methods A5]).
 //!
-//! [`repair`] finds the neurons ([`suspects`]) from the validation split's mistakes, trains every edit of [`Edit`] on the
-//! training split, chooses epochs and settings on validation, and reads the test split once, at the end ([`compare`]).
-//! No edit but [`Edit::GroupBalanced`] sees group labels.
+//! [`repair`] asks whether there is a ground to edit anything ([`crate::shortcut`]), lets the edits compete on validation rows
+//! ([`compete`]), makes every edit of [`Edit`] beside the one that is shipped, and reads the test split once, at the end
+//! ([`compare`]). Group labels, where every training and validation picture has one, are what the default edits are balanced by.
 //!
 //! [methods A5]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a5
 
