@@ -34,10 +34,9 @@ pub(crate) fn judge(scan: &Scan, table: &FeatureTable, predicted: &[usize], seed
     let mut judgement = Judgement::of(&table.labels, predicted, &table.groups, classes.len());
     judgement.problems.extend(of_the_model(classifier));
     let order = of_the_order(table, predicted, classes);
-    if order.is_none() {
-        if !judgement.problems.iter().any(|problem| problem.kind == ProblemKind::Preprocessing) {
-            judgement.problems.extend(preprocessing::of_the_preprocessing(scan, table, predicted));
-        }
+    let in_other_units = judgement.problems.iter().any(|problem| problem.kind == ProblemKind::Preprocessing);
+    if order.is_none() && !in_other_units {
+        judgement.problems.extend(preprocessing::of_the_preprocessing(scan, table, predicted));
     }
     // Labels that are all wrong cannot be doubted one by one, and features of pictures that are prepared wrongly tell nothing.
     if order.is_none() && judgement.problems.is_empty() {

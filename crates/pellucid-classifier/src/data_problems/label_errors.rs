@@ -3,7 +3,7 @@
 //! On *out-of-sample* probabilities (a head that was trained on a picture has memorised its label), class j's threshold is the
 //! mean probability of j over the pictures labelled j. A picture labelled i counts for the pair (i, j) where j is, of the
 //! classes whose threshold it passes, the likeliest. The pictures off the diagonal are suspects, and all are ranked by
-//! their normalised margin p[label] − max p[other].
+//! their normalised margin `p[label] − max p[other]`.
 
 use ndarray::{Array2, ArrayView1};
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub struct LabelError {
     pub label: usize,
     /// The label that it probably should have.
     pub likely: usize,
-    /// p[label] − p[likely], −1 to 1: the lower, the surer.
+    /// `p[label] − p[likely]`, −1 to 1: the lower, the surer.
     pub margin: f64,
 }
 

@@ -52,7 +52,7 @@ fn spread(rows: usize) -> Vec<usize> {
     let step = count.div_ceil(FIRST).max(1);
     all.sort_by_key(|&row| {
         let place = row * count / rows;
-        (place % step != 0, place)
+        (!place.is_multiple_of(step), place)
     });
     all
 }
