@@ -3,7 +3,7 @@
 //!
 //! - [`dfr`]: deep feature re-weighting (Kirichenko, Izmailov and Wilson 2023): on the held-out split only, L1-penalised
 //!   logistic regression on group-balanced subsamples, averaged; strength by the worst group of one half of the split.
-//! - [`afr`]: automatic feature re-weighting (Qiu et al. 2023): rows weighted by exp(−γ p[label]) of a first head that did
+//! - [`afr`]: automatic feature re-weighting (Qiu et al. 2023): rows weighted by `exp(−γ p[label])` of a first head that did
 //!   not see them, with a pull towards that head; γ by the worst group or class of the held-out split.
 //! - [`jtt`]: just train twice (Liu et al. 2021): rows that a first head gets wrong count λ times.
 //! - [`cluster_balanced`]: every cluster of every class counts alike (Sohoni et al. 2020, in its simplest form).
