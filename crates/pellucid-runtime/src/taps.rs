@@ -474,37 +474,24 @@ impl TappedModel {
         self.weight.nrows()
     }
 
-    /// A session for logits and features. `memory` bounds the activations, in bytes.
-    pub fn scan_session(
-        &self,
-        runtime: &Runtime,
-        options: &SessionOptions,
-        memory: u64,
-        largest: usize,
-    ) -> Result<TapSession, RuntimeError> {
-        let mut model = self.model.clone();
-        model.graph.outputs.clear();
-        add_flat_output(&mut model.graph, &self.taps.logits, LOGITS);
-        add_flat_output(&mut model.graph, &self.taps.features, FEATURES);
-        self.compile(runtime, model, options, memory, largest)
-    }
-
-    /// A session for logits, features and, where the model has one, the feature map, in one pass.
+    /// A session for logits, features and, where `with_map` asks for it and the model has one, the feature map, in one pass.
+    /// `memory` bounds the activations, in bytes; `largest` the inputs of one run.
     ///
     /// # Errors
     /// [`RuntimeError`] where the runtime refuses the model.
-    pub fn look_session(
+    pub fn session(
         &self,
         runtime: &Runtime,
         options: &SessionOptions,
         memory: u64,
         largest: usize,
+        with_map: bool,
     ) -> Result<TapSession, RuntimeError> {
         let mut model = self.model.clone();
         model.graph.outputs.clear();
         add_flat_output(&mut model.graph, &self.taps.logits, LOGITS);
         add_flat_output(&mut model.graph, &self.taps.features, FEATURES);
-        if let Some(map) = &self.map {
+        if let Some(map) = self.map.as_ref().filter(|_| with_map) {
             add_float_output(&mut model.graph, &map.value, FEATURE_MAP);
         }
         self.compile(runtime, model, options, memory, largest)

@@ -147,7 +147,7 @@ fn batches_are_halved_until_they_fit() {
     let pictures = ArrayD::from_shape_vec(IxDyn(&[512, 3, 64, 64]), numbers(512 * 3 * 64 * 64, 3)).unwrap();
     let mut run = |memory: u64| {
         model.model = model.model.clone().within(&Budget::for_memory(memory));
-        let mut session = model.scan_session(&runtime(), &SessionOptions::default(), 1 << 30, 512).unwrap();
+        let mut session = model.session(&runtime(), &SessionOptions::default(), 1 << 30, 512, false).unwrap();
         let before = session.batching().size;
         (session.run(&pictures).unwrap(), before, session.batching().size)
     };

@@ -230,7 +230,7 @@ fn a_baked_batch_of_one_gives_the_rows_of_a_free_batch() {
     let pictures = ArrayD::from_shape_vec(IxDyn(&[3, 3, 8, 8]), numbers(3 * 3 * 64, 9)).unwrap();
     let rows = |m: &Model| {
         let t = tap(m).unwrap();
-        let mut s = t.scan_session(&runtime(), &SessionOptions::default(), 1 << 30, 16).unwrap();
+        let mut s = t.session(&runtime(), &SessionOptions::default(), 1 << 30, 16, false).unwrap();
         s.run(&pictures).unwrap()
     };
     let (a, b) = (rows(&free), rows(&baked));

@@ -176,10 +176,10 @@ impl Network for OnnxNetwork {
         let run = |session: &mut TapSession| session.run(inputs);
         let outputs = match taps {
             Taps::Vectors => {
-                self.vectors.with(|| tapped.scan_session(runtime, &self.session, memory, LARGEST_BATCH), run)?
+                self.vectors.with(|| tapped.session(runtime, &self.session, memory, LARGEST_BATCH, false), run)?
             }
             Taps::WithMap => {
-                self.with_map.with(|| tapped.look_session(runtime, &self.session, memory, LARGEST_BATCH), run)?
+                self.with_map.with(|| tapped.session(runtime, &self.session, memory, LARGEST_BATCH, true), run)?
             }
         };
         let mut outputs = outputs.into_iter();
