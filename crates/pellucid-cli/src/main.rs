@@ -19,7 +19,11 @@ static HEAP: pellucid::engine::Heap = pellucid::engine::Heap;
 fn main() -> ExitCode {
     settle_signals();
     pellucid::setting::spell(flags::SPELLING);
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(asked) if asked.kind() == clap::error::ErrorKind::DisplayVersion => return versions(),
+        Err(other) => other.exit(),
+    };
     #[cfg(unix)]
     if let supervisor::Role::Done(code) = supervisor::role(&args) {
         return code;
@@ -43,6 +47,19 @@ fn settle_signals() {
     unsafe {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
+}
+
+/// Prints this program's version, and that of the ONNX Runtime that it finds.
+fn versions() -> ExitCode {
+    let engine = match pellucid::objective::Runtime::load(None) {
+        Ok(runtime) => format!("ONNX Runtime {} ({})", runtime.version(), runtime.path().display()),
+        Err(error) => format!("ONNX Runtime: {error}"),
+    };
+    match output::lines(&[format!("pellucid {}", pellucid::VERSION), engine]) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(2),
     }
 }
 

@@ -117,7 +117,8 @@ fn arguments_that_make_no_sense_exit_with_two() {
     stage.job("debug", "data", &["--device", "toaster"]).refused(&["toaster"]);
     stage.job("debug", "data", &["--name", "../elsewhere"]).refused(&["--name", "plain folder name"]);
     stage.job("debug", "data", &["--runs", "model.onnx"]).refused(&["model.onnx"]);
-    stage.run(&["--version"]).fine();
+    let versions = stage.run(&["--version"]).fine().out;
+    assert!(versions.starts_with("pellucid 0.") && versions.contains("\nONNX Runtime 1."), "{versions}");
     let help = stage.run(&["--help"]).fine().out.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(help.contains("Exit codes: 0 fine, 1 findings asked for by --fail-on, 2 error"), "{help}");
 }
