@@ -11,12 +11,7 @@ use std::path::Path;
 pub(crate) fn publishable(diagnosis: &Diagnosis, options: &ReportOptions) -> Diagnosis {
     let mut public = diagnosis.clone();
     let root = std::mem::take(&mut public.data_root);
-    let run = &mut public.run;
-    let (command, next) = (&mut run.record.command, &mut run.record.next);
-    for text in [command, next, &mut run.model, &mut run.data, &mut run.preprocessing, &mut run.heat_maps] {
-        *text = without_absolute_paths(text, &root);
-    }
-    run.warnings.iter_mut().for_each(|warning| *warning = without_absolute_paths(warning, &root));
+    card(&mut public.run, &root);
     public.verdict.iter_mut().for_each(|sentence| *sentence = without_root(sentence, &root));
     for_each_sample(&mut public, |sample| sample.file = relative(&sample.file, &root));
     let crops = public.pictures.iter_mut().filter_map(|neuron| neuron.data.as_mut()).flat_map(|data| &mut data.top);
@@ -29,7 +24,10 @@ pub(crate) fn publishable(diagnosis: &Diagnosis, options: &ReportOptions) -> Dia
 
 /// A run card without absolute paths.
 pub(crate) fn run_card(run: &mut RunCard) {
-    let root = Path::new("");
+    card(run, Path::new(""));
+}
+
+fn card(run: &mut RunCard, root: &Path) {
     let (command, next) = (&mut run.record.command, &mut run.record.next);
     for text in [command, next, &mut run.model, &mut run.data, &mut run.preprocessing, &mut run.heat_maps] {
         *text = without_absolute_paths(text, root);
