@@ -76,10 +76,15 @@ impl Stage {
 
     /// The sentences about the data, and the whole verdict.
     fn problems(&self) -> (Vec<String>, Vec<String>) {
+        let (sentences, verdict) = self.problems_and_hints();
+        assert_eq!(verdict[..sentences.len()], sentences, "data problems come first");
+        (sentences, verdict)
+    }
+
+    /// The same, where some of the problems may be hints, which come last.
+    fn problems_and_hints(&self) -> (Vec<String>, Vec<String>) {
         let diagnosis = self.debug().diagnosis;
-        let sentences: Vec<String> = diagnosis.judgement.problems.iter().map(|p| p.sentence.clone()).collect();
-        assert_eq!(diagnosis.verdict[..sentences.len()], sentences, "data problems come first");
-        (sentences, diagnosis.verdict)
+        (diagnosis.judgement.problems.into_iter().map(|p| p.sentence).collect(), diagnosis.verdict)
     }
 }
 
@@ -92,6 +97,39 @@ fn only(problems: &[String], words: &[&str]) {
 fn where_nothing_is_wrong_no_problem_is_named() {
     let (problems, verdict) = Stage::new().problems();
     assert!(problems.is_empty() && verdict[0].starts_with("The model is right on 100.0 %"), "{verdict:?}");
+}
+
+/// Every fourth picture of each class lies in the folder of the next: mistakes enough for the variants to be run.
+fn with_wrong_labels() -> Stage {
+    let stage = Stage::new();
+    for (at, (class, _)) in CLASSES.iter().enumerate() {
+        for i in (0..PICTURES).step_by(4) {
+            let from = stage.at(&format!("data/{class}/{i:02}.png"));
+            std::fs::rename(from, stage.at(&format!("data/{}/{class}-{i:02}.png", CLASSES[(at + 1) % 3].0))).unwrap();
+        }
+    }
+    stage
+}
+
+#[test]
+fn a_preparation_that_is_right_is_not_doubted_where_the_model_is_often_wrong() {
+    let (problems, verdict) = with_wrong_labels().problems();
+    assert!(verdict.iter().any(|sentence| sentence.contains("right on 75.0 %")), "{verdict:?}");
+    assert!(problems.iter().all(|problem| !problem.contains("preprocessing")), "{problems:?}");
+}
+
+#[test]
+fn labels_that_chance_dealt_out_are_not_called_wrong() {
+    let stage = Stage::new();
+    std::fs::remove_dir_all(stage.at("data")).unwrap();
+    for i in 0..120usize {
+        // The colour says nothing of the class.
+        let level = |salt: usize| (i * 7919 * salt + 31 * salt) as u8 % 200;
+        let picture = Picture::from_fn(4, 4, |_, _| [level(1), level(3), level(5)]);
+        stage.picture(&format!("{}/{i:03}.png", CLASSES[(i * i + i / 7) % 3].0), &picture);
+    }
+    let (_, verdict) = stage.problems_and_hints();
+    assert!(verdict.iter().all(|sentence| !sentence.contains("probably")), "{verdict:?}");
 }
 
 #[test]
