@@ -54,7 +54,7 @@ fn constant(graph: &Graph, value: &str) -> Option<Tensor> {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use pellucid_graph::{ElementType, Model, Value};
+    use pellucid_graph::{ElementType, Value};
 
     fn graph(training: bool) -> Graph {
         let mode = Tensor::raw("mode", ElementType::Bool, &[], Bytes::from(vec![u8::from(training)]));
@@ -72,12 +72,5 @@ mod tests {
         let found = training_mode(&graph(true)).unwrap();
         assert_eq!((found.normalisations.len(), found.dropouts.len()), (1, 1));
         assert_eq!(training_mode(&graph(false)), None);
-    }
-
-    #[test]
-    #[ignore = "needs the shared cases"]
-    fn the_exported_model_of_the_case_is_named() {
-        let path = std::env::var("PELLUCID_CASES").map(|c| format!("{c}/classifier/training-mode-export/model.onnx"));
-        assert!(training_mode(&Model::read(path.unwrap()).unwrap().graph).is_some());
     }
 }
