@@ -12,7 +12,7 @@ use crate::layer::DecisionLayer;
 use crate::results::{
     Activation, CounterfactualOutcome, Direction, Finding, Interval, Mistakes, Neuron, Sample, Summary, TopSample,
 };
-use crate::scan::{FeatureTable, predicted};
+use crate::scan::FeatureTable;
 use crate::statistics;
 use crate::verdict::judgement::FoundSlice;
 use crate::votes::{self, Tally, VoteSettings};
@@ -101,7 +101,7 @@ impl<'a> Evidence<'a> {
 
 /// Predictions of every row.
 pub fn predictions(table: &FeatureTable) -> Vec<usize> {
-    table.logits.rows().into_iter().map(|z| predicted(&z.to_vec())).collect()
+    crate::scan::predictions(&table.logits)
 }
 
 /// The sets of mistakes that `settings` ask for: as named, or the worst class in both directions.

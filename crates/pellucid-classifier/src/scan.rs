@@ -724,6 +724,11 @@ impl Export {
     }
 }
 
+/// The class that each row of logits predicts, as [`predicted`] says.
+pub fn predictions(logits: &Array2<f32>) -> Vec<usize> {
+    logits.rows().into_iter().map(|z| predicted(&z.to_vec())).collect()
+}
+
 /// The class a row of logits predicts: the first maximum; one logit is a threshold at 0.
 pub fn predicted(logits: &[f32]) -> usize {
     if let [z] = logits {

@@ -40,7 +40,7 @@ pub(crate) fn judge(scan: &Scan, table: &FeatureTable, predicted: &[usize], seed
     }
     // Labels that are all wrong cannot be doubted one by one, and features of pictures that are prepared wrongly tell nothing.
     if order.is_none() && judgement.problems.is_empty() {
-        judgement.problems.extend(of_the_labels(&scan.data, table, classes, seed));
+        judgement.problems.extend(of_the_labels(&scan.data, table, predicted, classes, seed));
         judgement.shortcut = of_a_shortcut(classifier, &scan.data, table, classes, seed);
     }
     if let Some((problem, corrected)) = order {
@@ -97,7 +97,13 @@ fn shortened(names: &[String]) -> String {
     format!("{}{rest}", names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", "))
 }
 
-fn of_the_labels(data: &Dataset, table: &FeatureTable, classes: &[String], seed: u64) -> Option<Problem> {
+fn of_the_labels(
+    data: &Dataset,
+    table: &FeatureTable,
+    predicted: &[usize],
+    classes: &[String],
+    seed: u64,
+) -> Option<Problem> {
     let present: std::collections::BTreeSet<usize> = table.labels.iter().copied().collect();
     if table.labels.len() < PICTURES_A_CLASS * present.len() || table.labels.len() > MOST || present.len() < 2 {
         return None;
@@ -106,7 +112,6 @@ fn of_the_labels(data: &Dataset, table: &FeatureTable, classes: &[String], seed:
     let (logits, _) = out_of_fold(&table.features, &table.labels, &by_fold, classes.len(), Refit::default());
     let found = label_errors(&probabilities(&logits, 1.0), &table.labels);
     // Only what the refitted head and the model itself both say otherwise: the head alone doubts every hard picture.
-    let predicted = pellucid_classifier::diagnose::predictions(table);
     let samples: Vec<usize> =
         found.iter().filter(|e| predicted[e.row] == e.likely && e.margin < -0.5).map(|e| table.index[e.row]).collect();
     let mistakes = predicted.iter().zip(&table.labels).filter(|(p, y)| p != y).count();

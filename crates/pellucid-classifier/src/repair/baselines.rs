@@ -9,13 +9,13 @@
 //! - [`cluster_balanced`]: every cluster of every class counts alike (Sohoni et al. 2020, in its simplest form).
 
 use super::clusters::clusters;
-use super::compete::refit_towards;
+use super::compete::{refit_towards, worst};
 use super::erase::balanced;
 use super::loss::Loss;
 use crate::layer::DecisionLayer;
-use crate::scan::predicted;
+use crate::scan::predictions;
 use crate::shortcut::Rows;
-use crate::shortcut::folds::{Refit, folds, out_of_fold, predictions, probabilities, refit};
+use crate::shortcut::folds::{Refit, folds, out_of_fold, probabilities, refit};
 use ndarray::{Array1, Array2, Axis};
 use pellucid_saliency::stats::random::stream;
 use rand::seq::SliceRandom;
@@ -33,14 +33,11 @@ const GAMMAS: [f64; 4] = [1.0, 4.0, 8.0, 16.0];
 /// λ of [`jtt`].
 const FACTORS: [f64; 3] = [5.0, 20.0, 50.0];
 
-/// Accuracy of the worst of `parts`.
-fn worst(layer: &DecisionLayer, features: &Array2<f32>, labels: &[usize], parts: &[usize]) -> f64 {
-    let mut tally: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
-    for ((z, &y), &part) in layer.logits(features).rows().into_iter().zip(labels).zip(parts) {
-        let cell = tally.entry(part).or_default();
-        *cell = (cell.0 + usize::from(predicted(&z.to_vec()) == y), cell.1 + 1);
-    }
-    tally.values().map(|&(right, all)| right as f64 / all as f64).fold(1.0, f64::min)
+/// Accuracy of `layer` on the worst of `parts`.
+fn worst_of(layer: &DecisionLayer, features: &Array2<f32>, labels: &[usize], parts: &[usize]) -> f64 {
+    let predicted = predictions(&layer.logits(features));
+    let right: Vec<bool> = predicted.iter().zip(labels).map(|(p, y)| p == y).collect();
+    worst(&right, parts, |_| 1)
 }
 
 /// Of the `settings`, the layer that `make` gives for the one that is best on the worst of `parts` (of equals the first).
@@ -54,7 +51,7 @@ fn best_by_worst(
         .par_iter()
         .map(|&setting| {
             let layer = make(setting);
-            let score = worst(&layer, held_out.features, held_out.labels, parts);
+            let score = worst_of(&layer, held_out.features, held_out.labels, parts);
             (layer, score)
         })
         .collect();
@@ -173,6 +170,17 @@ fn largest_eigenvalue(features: &Array2<f32>) -> f64 {
     value + 1.0
 }
 
+/// Logits of training rows by first heads that did not see them.
+fn first_guess(train: Rows<'_>, classes: usize, how: Refit, seed: u64) -> Array2<f32> {
+    out_of_fold(train.features, train.labels, &folds(train.labels, train.units, 5, seed), classes, how).0
+}
+
+/// How often each row counts, scaled so that a row counts once on average.
+fn once_on_average(raw: &[f64]) -> Vec<f64> {
+    let mean = raw.iter().sum::<f64>() / raw.len() as f64;
+    raw.iter().map(|w| w / mean).collect()
+}
+
 /// AFR on training and held-out rows; `parts` of the held-out rows (groups, or classes where there are none) choose γ.
 pub fn afr(
     train: Rows<'_>,
@@ -182,17 +190,13 @@ pub fn afr(
     how: Refit,
     seed: u64,
 ) -> (DecisionLayer, f64) {
-    let by_fold = folds(train.labels, train.units, 5, seed);
-    let (logits, _) = out_of_fold(train.features, train.labels, &by_fold, classes, how);
-    let p = probabilities(&logits, 1.0);
+    let p = probabilities(&first_guess(train, classes, how, seed), 1.0);
     let first = refit(train.features, train.labels, &[], classes, how);
     let counts = balanced(train.labels);
     best_by_worst(&GAMMAS, held_out, parts, |gamma| {
         let raw: Vec<f64> =
             (0..train.labels.len()).map(|r| counts[r] * (-gamma * p[[r, train.labels[r]]]).exp()).collect();
-        let mean = raw.iter().sum::<f64>() / raw.len() as f64;
-        let importance: Vec<f64> = raw.iter().map(|w| w / mean).collect();
-        refit_towards(&first, train.features, train.labels, &importance, how)
+        refit_towards(&first, train.features, train.labels, &once_on_average(&raw), how)
     })
 }
 
@@ -205,14 +209,11 @@ pub fn jtt(
     how: Refit,
     seed: u64,
 ) -> (DecisionLayer, f64) {
-    let by_fold = folds(train.labels, train.units, 5, seed);
-    let (logits, _) = out_of_fold(train.features, train.labels, &by_fold, classes, how);
+    let logits = first_guess(train, classes, how, seed);
     let wrong: Vec<bool> = predictions(&logits).iter().zip(train.labels).map(|(p, y)| p != y).collect();
     best_by_worst(&FACTORS, held_out, parts, |factor| {
         let raw: Vec<f64> = wrong.iter().map(|&wrong| if wrong { factor } else { 1.0 }).collect();
-        let mean = raw.iter().sum::<f64>() / raw.len() as f64;
-        let importance: Vec<f64> = raw.iter().map(|w| w / mean).collect();
-        refit(train.features, train.labels, &importance, classes, how)
+        refit(train.features, train.labels, &once_on_average(&raw), classes, how)
     })
 }
 
@@ -255,7 +256,7 @@ mod tests {
         let train = Rows { features: &features, labels: &labels, units: &units };
         let held_out = Rows { features: &held, labels: &held_labels, units: &units[..300] };
         let how = Refit::default();
-        let score = |layer: &DecisionLayer| worst(layer, &test, &test_labels, &test_groups);
+        let score = |layer: &DecisionLayer| worst_of(layer, &test, &test_labels, &test_groups);
         let first = score(&refit(&features, &labels, &[], 2, how));
         let known = score(&refit(&features, &labels, &balanced(&groups), 2, how));
         for (name, layer) in [

@@ -2,7 +2,7 @@
 
 use crate::layer::{DecisionLayer, softmax};
 use crate::results::{Interval, Proportion};
-use crate::scan::{FeatureTable, predicted};
+use crate::scan::{FeatureTable, predicted, predictions};
 use crate::statistics::{quantile, wilson};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -82,8 +82,7 @@ pub fn compare(
     seed: u64,
 ) -> Comparison {
     let right = |layer: &DecisionLayer| -> Vec<bool> {
-        let logits = layer.logits(&table.features);
-        logits.rows().into_iter().zip(&table.labels).map(|(z, &y)| predicted(&z.to_vec()) == y).collect()
+        predictions(&layer.logits(&table.features)).iter().zip(&table.labels).map(|(p, y)| p == y).collect()
     };
     let (was, is) = (right(before), right(after));
     let all: Vec<usize> = (0..was.len()).collect();

@@ -10,10 +10,10 @@
 
 use super::compare::mcnemar;
 use super::erase::{Erasure, balanced};
-use super::lbfgs::lbfgs_from;
+use super::lbfgs::lbfgs;
 use super::loss::Loss;
 use crate::layer::DecisionLayer;
-use crate::scan::predicted;
+use crate::scan::predictions;
 use crate::shortcut::Rows;
 use crate::shortcut::folds::{Reduced, Refit, folds, mean_variance, refit};
 use ndarray::{Array2, Axis};
@@ -227,9 +227,8 @@ pub fn compete(field: &Field<'_>, contestants: &[Contestant], rules: &Rules) -> 
     taking_part.push(Contestant::None);
     taking_part.sort_unstable();
     taking_part.dedup();
-    let logits = field.layer.logits(validation.features);
-    let none: Vec<bool> =
-        logits.rows().into_iter().zip(validation.labels).map(|(z, &y)| predicted(&z.to_vec()) == y).collect();
+    let as_it_is = predictions(&field.layer.logits(validation.features));
+    let none: Vec<bool> = as_it_is.iter().zip(validation.labels).map(|(p, y)| p == y).collect();
     let scored: Vec<(Contestant, Vec<bool>)> = field.reduced(|reduced, _| {
         let right = |contestant: Contestant| match contestant {
             // The layer as it is saw none of them.
@@ -249,10 +248,8 @@ fn right_out_of_fold(field: &Field<'_>, contestant: Contestant, by_fold: &[usize
     let of_fold = |fold: usize| -> Option<Vec<(usize, bool)>> {
         let (held, kept): (Vec<usize>, Vec<usize>) = (0..by_fold.len()).partition(|&r| by_fold[r] == fold);
         let layer = field.fit_reduced(contestant, &kept, rules)?;
-        let logits = layer.logits(&field.validation.features.select(Axis(0), &held));
-        let right =
-            |(&r, z): (&usize, ndarray::ArrayView1<'_, f32>)| (r, predicted(&z.to_vec()) == field.validation.labels[r]);
-        Some(held.iter().zip(logits.rows()).map(right).collect())
+        let predicted = predictions(&layer.logits(&field.validation.features.select(Axis(0), &held)));
+        Some(held.iter().zip(predicted).map(|(&r, p)| (r, p == field.validation.labels[r])).collect())
     };
     let parts: Vec<Option<Vec<(usize, bool)>>> = (0..rules.folds).into_par_iter().map(of_fold).collect();
     let mut out = vec![false; by_fold.len()];
@@ -262,11 +259,11 @@ fn right_out_of_fold(field: &Field<'_>, contestant: Contestant, by_fold: &[usize
     Some(out)
 }
 
-/// Accuracy of the worst pool over rows counted `times` each.
-fn worst(right: &[bool], pools: &[usize], times: &[usize]) -> f64 {
+/// Accuracy of the worst of `parts`, each row counted `times` (by its place); 1 where there are none.
+pub fn worst(right: &[bool], parts: &[usize], times: impl Fn(usize) -> usize) -> f64 {
     let mut tally: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
-    for ((&right, &pool), &times) in right.iter().zip(pools).zip(times) {
-        let cell = tally.entry(pool).or_default();
+    for (row, (&right, &part)) in right.iter().zip(parts).enumerate() {
+        let (cell, times) = (tally.entry(part).or_default(), times(row));
         *cell = (cell.0 + times * usize::from(right), cell.1 + times);
     }
     tally.values().filter(|t| t.1 > 0).map(|t| t.0 as f64 / t.1 as f64).fold(1.0, f64::min)
@@ -279,8 +276,7 @@ fn judge(
     units: &[usize],
     rules: &Rules,
 ) -> (Vec<Standing>, Contestant) {
-    let once = vec![1; pools.len()];
-    let scores: Vec<f64> = scored.iter().map(|(_, right)| worst(right, pools, &once)).collect();
+    let scores: Vec<f64> = scored.iter().map(|(_, right)| worst(right, pools, |_| 1)).collect();
     // Of equals the simplest.
     let best = (0..scored.len()).fold(0, |best, i| if scores[i] > scores[best] { i } else { best });
     let errors = standard_errors(scored, best, pools, units, rules);
@@ -329,8 +325,7 @@ fn standard_errors(
         let mut random = stream(rules.seed ^ 0xB007, sample as u64);
         let mut drawn = vec![0usize; count];
         (0..count).for_each(|_| drawn[random.random_range(0..count)] += 1);
-        let times: Vec<usize> = units.iter().map(|&u| drawn[u]).collect();
-        scored.iter().map(|(_, right)| worst(right, pools, &times)).collect()
+        scored.iter().map(|(_, right)| worst(right, pools, |row| drawn[units[row]])).collect()
     };
     let draws: Vec<Vec<f64>> = (0..rules.resamples).into_par_iter().map(draw).collect();
     let of = |i: usize| {
@@ -351,7 +346,7 @@ pub fn refit_towards(
 ) -> DecisionLayer {
     let pull = how.ridge * mean_variance(features);
     let loss = Loss::cross_entropy();
-    lbfgs_from(origin, origin, &loss, features.view(), labels, importance, pull, how.steps)
+    lbfgs(origin, &loss, features.view(), labels, importance, pull, how.steps)
 }
 
 #[cfg(test)]
@@ -397,7 +392,7 @@ mod tests {
     fn small_slices_are_scored_together_by_whether_the_cue_hurts_them() {
         let labels: Vec<usize> = (0..80).map(|i| i % 4).collect();
         let present: Vec<bool> = (0..80).map(|i| i % 8 < 4).collect();
-        let slices: Vec<usize> = labels.iter().zip(&present).map(|(y, on)| 2 * y + usize::from(*on)).collect();
+        let slices = crate::shortcut::slices(&labels, &present);
         let features = Array2::zeros((40, 1));
         let units: Vec<usize> = (0..40).collect();
         let layer = DecisionLayer { weight: Array2::zeros((4, 1)), bias: ndarray::Array1::zeros(4) };

@@ -32,23 +32,8 @@ pub fn lbfgs(
     pull: f64,
     steps: usize,
 ) -> DecisionLayer {
-    lbfgs_from(start, start, loss, features, labels, importance, pull, steps)
-}
-
-/// [`lbfgs`] with the pull towards `origin`, from a `start` near the minimum that spares steps.
-#[expect(clippy::too_many_arguments, reason = "the problem's parts, each of which callers name")]
-pub fn lbfgs_from(
-    start: &DecisionLayer,
-    origin: &DecisionLayer,
-    loss: &Loss,
-    features: ArrayView2<'_, f32>,
-    labels: &[usize],
-    importance: &[f64],
-    pull: f64,
-    steps: usize,
-) -> DecisionLayer {
     let (classes, width) = start.weight.dim();
-    let origin = flat(origin);
+    let origin = flat(start);
     let evaluate = |x: &Array1<f64>| -> (f64, Array1<f64>) {
         let Slope { value, weight, bias } = loss.slope(&layer(x, classes, width), features, labels, importance);
         let mut gradient: Array1<f64> = weight.iter().chain(&bias).map(|&g| f64::from(g)).collect();
@@ -60,7 +45,7 @@ pub fn lbfgs_from(
         }
         (value + pull * moved, gradient)
     };
-    let mut at = flat(start);
+    let mut at = origin.clone();
     let (mut value, mut gradient) = evaluate(&at);
     let mut pairs: VecDeque<Pair> = VecDeque::new();
     for _ in 0..steps {

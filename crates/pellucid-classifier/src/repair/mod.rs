@@ -372,7 +372,7 @@ fn class_name(classes: &[String], class: usize) -> String {
 }
 
 fn predictions(layer: &DecisionLayer, table: &FeatureTable) -> Vec<usize> {
-    layer.logits(&table.features).rows().into_iter().map(|z| crate::scan::predicted(&z.to_vec())).collect()
+    crate::scan::predictions(&layer.logits(&table.features))
 }
 
 /// The class at fault where no cue points at one: that which is given to pictures of others most beyond its share, else the one
@@ -461,8 +461,9 @@ impl<'a> Bench<'a> {
     ) -> Self {
         let active = |table: &FeatureTable| at_fault.presence.active(&table.features);
         let slices = |table: &FeatureTable, active: &Option<Vec<bool>>| -> Vec<usize> {
-            let on = |i: usize| active.as_ref().is_some_and(|a| a[i]);
-            table.labels.iter().enumerate().map(|(i, &y)| 2 * y + usize::from(on(i))).collect()
+            active
+                .as_ref()
+                .map_or_else(|| table.labels.iter().map(|y| 2 * y).collect(), |a| shortcut::slices(&table.labels, a))
         };
         let (on_train, on_validation, on_test) = (active(splits.train), active(splits.validation), active(splits.test));
         let samples = |table: &FeatureTable, active: &Option<Vec<bool>>| Samples {
@@ -549,9 +550,8 @@ impl<'a> Bench<'a> {
 
     /// Class × cue of the whole training rows, then of the validation rows.
     fn by_cue(&self) -> Option<Vec<usize>> {
-        let labels = self.own[0].rows().labels.iter().chain(self.own[1].rows().labels);
-        let slices = labels.zip(&self.present).map(|(&y, &on)| 2 * y + usize::from(on));
-        (!self.present.is_empty()).then(|| slices.collect())
+        let labels = [self.own[0].rows().labels, self.own[1].rows().labels].concat();
+        (!self.present.is_empty()).then(|| shortcut::slices(&labels, &self.present))
     }
 
     /// What `shipped` gains on the test split over the refit that stands better on validation.

@@ -2,7 +2,7 @@
 
 use super::loss::{Loss, Slope};
 use crate::layer::DecisionLayer;
-use crate::scan::predicted;
+use crate::scan::predictions;
 use ndarray::{Array1, Array2, Zip};
 use pellucid_guard::Setting;
 use rand::SeedableRng;
@@ -118,7 +118,7 @@ pub struct Samples {
 impl Samples {
     /// The predictions of `layer`.
     pub fn predictions(&self, layer: &DecisionLayer) -> Vec<usize> {
-        layer.logits(&self.features).rows().into_iter().map(|z| predicted(&z.to_vec())).collect()
+        predictions(&layer.logits(&self.features))
     }
 
     /// The figure by which `selection` judges `layer`, and overall accuracy, which breaks ties.

@@ -1,6 +1,6 @@
 //! Folds by unit, heads refitted without a fold, and the temperature of their confidence.
 
-use crate::layer::{DecisionLayer, argmax};
+use crate::layer::DecisionLayer;
 use crate::repair::lbfgs::lbfgs;
 use crate::repair::loss::Loss;
 use ndarray::{Array1, Array2, Axis};
@@ -165,11 +165,6 @@ pub fn out_of_fold(
     (logits, heads)
 }
 
-/// Predicted class of every row of logits.
-pub fn predictions(logits: &Array2<f32>) -> Vec<usize> {
-    logits.rows().into_iter().map(|z| argmax(&z.to_vec())).collect()
-}
-
 /// softmax(z / T) of every row.
 pub fn probabilities(logits: &Array2<f32>, temperature: f64) -> Array2<f64> {
     let mut out = logits.mapv(|z| f64::from(z) / temperature);
@@ -236,6 +231,7 @@ pub fn calibrated(logits: &Array2<f32>, labels: &[usize], folds: &[usize]) -> Ar
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scan::predictions;
 
     #[test]
     fn rows_of_one_unit_share_a_fold_and_classes_are_dealt_out_evenly() {

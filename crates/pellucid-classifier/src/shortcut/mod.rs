@@ -17,6 +17,7 @@ pub use candidates::{Candidate, Side};
 
 use crate::layer::DecisionLayer;
 use crate::repair::erase::{Erasure, balanced};
+use crate::scan::predictions;
 use candidates::Mistaken;
 use folds::Refit;
 use ndarray::{Array2, Axis};
@@ -204,7 +205,7 @@ fn test(layer: &DecisionLayer, train: Rows<'_>, validation: Rows<'_>, settings: 
     let classes = layer.classes();
     let by_fold = folds::folds(train.labels, train.units, settings.folds, settings.seed);
     let (logits, _) = folds::out_of_fold(train.features, train.labels, &by_fold, classes, settings.refit);
-    let predicted = folds::predictions(&logits);
+    let predicted = predictions(&logits);
     let from = Mistaken { features: train.features, labels: train.labels, predicted: &predicted };
     let found = candidates::candidates(from, layer, &settings.suspects);
     let scores = scores(layer, validation, &found, settings);
@@ -247,11 +248,16 @@ fn ranks(train: Rows<'_>, validation: Rows<'_>, found: &[Candidate], classes: us
         train.units.iter().copied().chain(validation.units.iter().map(|unit| unit + beyond)).collect();
     let by_fold = folds::folds(&labels, &units, settings.folds, settings.seed);
     let (logits, _) = folds::out_of_fold(&features, &labels, &by_fold, classes, settings.refit);
-    let predicted = folds::predictions(&logits);
+    let predicted = predictions(&logits);
     let rank = |candidate: &Candidate| {
         ranking::rank_z(&labels, &predicted, &candidate.present(&features), candidate.class, classes)
     };
     found.iter().map(rank).collect()
+}
+
+/// The slice of each row: its class with the cue or without.
+pub fn slices(labels: &[usize], present: &[bool]) -> Vec<usize> {
+    labels.iter().zip(present).map(|(&y, &on)| 2 * y + usize::from(on)).collect()
 }
 
 /// Features without the cue, and the head fitted to them, each class and slice of the training rows counting alike.
@@ -265,8 +271,8 @@ fn erase(
     let present = cue.present(train.features);
     let erasure = Erasure::fit(train.features, train.labels, &present)?;
     let features = [erasure.apply(train.features), erasure.apply(validation.features)];
-    let slices: Vec<usize> = train.labels.iter().zip(&present).map(|(&y, &on)| 2 * y + usize::from(on)).collect();
-    let layer = folds::refit(&features[0], train.labels, &balanced(&slices), classes, settings.refit);
+    let slices = balanced(&slices(train.labels, &present));
+    let layer = folds::refit(&features[0], train.labels, &slices, classes, settings.refit);
     Some((layer, features))
 }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use pellucid::internals::classifier_methods::layer::DecisionLayer;
 use pellucid::internals::classifier_methods::repair::compete::{self, Contestant, Field, Rules};
 use pellucid::internals::classifier_methods::repair::erase::balanced;
+use pellucid::internals::classifier_methods::scan::predictions;
 use pellucid::internals::classifier_methods::shortcut::{self, Answer, Rows, folds};
 use serde::{Deserialize, Serialize};
 
@@ -83,7 +84,7 @@ pub fn run(backbone: Backbone, kind: Kind, seed: u64, condition: Condition, from
     if let Some(cue) = &cue {
         let present = [&from.train, &from.validation].map(|part| cue.candidate.present(&part.features)).concat();
         let labels = [from.train.labels.as_slice(), &from.validation.labels].concat();
-        let slices: Vec<usize> = labels.iter().zip(&present).map(|(&y, &on)| 2 * y + usize::from(on)).collect();
+        let slices = shortcut::slices(&labels, &present);
         let field = Field {
             layer: &layer,
             train: rows(&from.train),
@@ -152,18 +153,13 @@ fn better_refit(figures: &BTreeMap<String, Figures>) -> Contestant {
 }
 
 fn right(layer: &DecisionLayer, part: &Part) -> Vec<bool> {
-    let predicted = folds::predictions(&layer.logits(&part.features));
+    let predicted = predictions(&layer.logits(&part.features));
     predicted.iter().zip(&part.labels).map(|(p, y)| p == y).collect()
 }
 
 fn measured(layer: &DecisionLayer, test: &Part) -> Figures {
     let right = right(layer, test);
-    let mut groups: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
-    for (&right, &group) in right.iter().zip(&test.groups) {
-        let cell = groups.entry(group).or_default();
-        *cell = (cell.0 + usize::from(right), cell.1 + 1);
-    }
-    let worst = groups.values().map(|&(right, all)| right as f64 / all as f64).fold(1.0, f64::min);
+    let worst = compete::worst(&right, &test.groups, |_| 1);
     [right.iter().filter(|r| **r).count() as f64 / right.len().max(1) as f64, worst]
 }
 
@@ -176,7 +172,7 @@ fn lost(before: &DecisionLayer, after: &DecisionLayer, test: &Part) -> f64 {
 
 /// The share of other classes' test pictures that cue `k` moves to its class.
 fn strength(layer: &DecisionLayer, from: &Planting, k: usize) -> f64 {
-    let predicted = folds::predictions(&layer.logits(&from.test.features));
+    let predicted = predictions(&layer.logits(&from.test.features));
     let (without, with) = &from.pairs[k];
     let others: Vec<(usize, usize)> = without
         .iter()

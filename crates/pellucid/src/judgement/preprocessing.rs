@@ -3,7 +3,7 @@
 use crate::scan::Scan;
 use pellucid_classifier::data_problems::preprocessing::{Better, PICTURES, Variant, better};
 use pellucid_classifier::network::Taps;
-use pellucid_classifier::scan::{FeatureTable, predicted};
+use pellucid_classifier::scan::{FeatureTable, predictions};
 use pellucid_classifier::verdict::judgement::{Problem, ProblemKind};
 use pellucid_guard::Setting;
 use pellucid_vision::loader;
@@ -18,30 +18,33 @@ const IMAGENET: [[f64; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
 
 /// The variant that is better beyond doubt, in words and with the settings that make it; `None` where there is none, or too
 /// little to be gained.
-pub(super) fn of_the_preprocessing(scan: &Scan, table: &FeatureTable, predictions: &[usize]) -> Option<Problem> {
-    let right: Vec<bool> = predictions.iter().zip(&table.labels).map(|(p, y)| p == y).collect();
+pub(super) fn of_the_preprocessing(scan: &Scan, table: &FeatureTable, predicted: &[usize]) -> Option<Problem> {
+    let right: Vec<bool> = predicted.iter().zip(&table.labels).map(|(p, y)| p == y).collect();
     let count = right.iter().filter(|right| **right).count();
     if right.is_empty() || count as f64 > HARDLY_BETTER * right.len() as f64 {
         return None;
     }
     let rows = spread(right.len());
     let configured: Vec<bool> = rows.iter().map(|&row| right[row]).collect();
-    let tried: Vec<(Variant, Vec<bool>)> = variants(scan.classifier.preprocessing())
-        .into_iter()
+    let variants = variants(scan.classifier.preprocessing());
+    let tried: Vec<(Variant, Vec<bool>)> = variants
+        .iter()
         .filter_map(|(variant, how)| {
             let first = rows.len().min(FIRST);
-            let mut own = run(scan, table, &rows[..first], &how)?;
+            let mut own = run(scan, table, &rows[..first], how)?;
             let all = |of: &[bool]| of.iter().filter(|right| **right).count();
             if all(&own) > all(&configured[..first]) {
-                own.extend(run(scan, table, &rows[first..], &how)?);
+                own.extend(run(scan, table, &rows[first..], how)?);
             } else {
                 // It is behind and stays out; the rest counts as before.
                 own.extend_from_slice(&configured[first..]);
             }
-            Some((variant, own))
+            Some((*variant, own))
         })
         .collect();
-    better(&configured, &tried).map(|found| problem(&found, scan.classifier.preprocessing()))
+    let found = better(&configured, &tried)?;
+    let (_, how) = variants.iter().find(|(variant, _)| *variant == found.variant)?;
+    Some(problem(&found, how))
 }
 
 /// At most [`PICTURES`] rows, evenly over all.
@@ -68,8 +71,7 @@ fn run(scan: &Scan, table: &FeatureTable, rows: &[usize], how: &Preprocessing) -
             return None;
         }
         let out = network.forward(&batch.inputs.into_dyn(), Taps::Vectors).ok()?;
-        let logits = out.logits.rows().into_iter().zip(part);
-        right.extend(logits.map(|(z, &row)| predicted(&z.to_vec()) == table.labels[row]));
+        right.extend(predictions(&out.logits).iter().zip(part).map(|(p, &row)| *p == table.labels[row]));
     }
     Some(right)
 }
@@ -120,20 +122,19 @@ fn variants(how: &Preprocessing) -> Vec<(Variant, Preprocessing)> {
     all
 }
 
-fn problem(found: &Better, how: &Preprocessing) -> Problem {
+fn problem(found: &Better, made: &Preprocessing) -> Problem {
     let [before, after] = found.right;
     let sentence = format!(
         "The preprocessing is probably another model's: with {}, {after} of {} pictures are right, as configured {before}. Try {}.",
         found.variant.words(),
         found.pictures,
-        settings(found.variant, how)
+        settings(found.variant, made)
     );
     Problem { kind: ProblemKind::Preprocessing, sentence, samples: Vec::new(), certain: true }
 }
 
-/// The settings that make a variant of `how`.
-fn settings(variant: Variant, how: &Preprocessing) -> String {
-    let made = variants(how).into_iter().find(|(other, _)| *other == variant).map_or_else(|| how.clone(), |(_, p)| p);
+/// The settings that make a variant, which is `made`.
+fn settings(variant: Variant, made: &Preprocessing) -> String {
     let three = |of: [f64; 3]| of.map(|v| format!("{}", (v * 1e6).round() / 1e6)).join(",");
     let scale = || Setting::Scale.with(if made.scale == 1.0 { "1" } else { "1/255" }).to_string();
     let statistics = || format!("{} {}", Setting::Mean.with(&three(made.mean)), Setting::Std.with(&three(made.std)));
