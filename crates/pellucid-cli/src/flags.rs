@@ -60,7 +60,7 @@ fn job(job: Job) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::Args;
+    use crate::cli::Args;
     use clap::CommandFactory;
 
     /// Every command below `command`, and itself.

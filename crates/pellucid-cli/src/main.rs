@@ -1,15 +1,17 @@
 //! The `pellucid` command: parses arguments into settings, runs a job of the library, prints its result.
 
 mod args;
+mod cli;
 mod commands;
 mod flags;
+mod log;
 mod output;
 mod progress;
 #[cfg(unix)]
 mod supervisor;
 
-use args::{Args, Command};
 use clap::Parser;
+use cli::Args;
 use std::process::ExitCode;
 
 /// What the command itself needs is not what the bound on a model's run is for.
@@ -28,7 +30,9 @@ fn main() -> ExitCode {
     if let supervisor::Role::Done(code) = supervisor::role(&args) {
         return code;
     }
-    match run(args) {
+    log::install(args.global.verbose);
+    output::warnings(&args.library_warnings());
+    match args.run() {
         Ok(code) => code,
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -60,25 +64,5 @@ fn versions() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(2),
-    }
-}
-
-fn run(args: Args) -> anyhow::Result<ExitCode> {
-    output::warnings(&commands::library_warnings(&args));
-    match &args.command {
-        Command::Inspect(a) => commands::inspect::run(&args, a),
-        Command::Scan(a) => commands::scan::run(&args, a),
-        Command::Debug(a) => commands::debug::run(&args, a),
-        Command::Repair(a) => commands::repair::run(&args, a),
-        Command::Patch { command } => commands::patch::run(&args, command),
-        Command::Why(a) => commands::why::run(&args, a),
-        Command::Visualize(a) => commands::picture::run(&args, a),
-        Command::Attribute(a) => commands::attribute::run(&args, a),
-        Command::Demo(a) => commands::demo::run(&args, a),
-        Command::Gradient(a) => commands::gradient::run(&args, a),
-        Command::Compare(a) => commands::compare::run(&args, a),
-        Command::Diffusion(a) => commands::diffusion::run(&args, a),
-        Command::Completions { shell } => commands::completions::run(&args, *shell),
-        Command::Man => commands::man::run(&args),
     }
 }

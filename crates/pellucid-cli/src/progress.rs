@@ -1,5 +1,6 @@
 //! Progress on stderr, only on a terminal; Ctrl-C asks long work to stop at the next safe place.
 
+use crate::args::Global;
 use crate::output;
 use indicatif::{ProgressBar, ProgressStyle};
 use pellucid::Progress;
@@ -17,8 +18,9 @@ pub struct Bars {
 }
 
 impl Bars {
-    /// Progress that is shown unless `quiet` or stderr is no terminal. Installs the Ctrl-C handler.
-    pub fn new(quiet: bool) -> Self {
+    /// Progress that is shown unless `global` asks for none, or for words instead, or stderr is no terminal. Installs the Ctrl-C
+    /// handler.
+    pub fn new(global: &Global) -> Self {
         HANDLER.get_or_init(|| {
             let asked = ctrlc::set_handler(|| {
                 if INTERRUPTED.swap(true, Ordering::SeqCst) {
@@ -31,7 +33,8 @@ impl Bars {
                 output::note(&format!("warning: Ctrl-C will stop at once ({error})"));
             }
         });
-        Self { shown: !quiet && output::has_terminal(), bar: Mutex::new(None) }
+        let shown = !global.quiet && !crate::log::is_on() && output::has_terminal();
+        Self { shown, bar: Mutex::new(None) }
     }
 
     fn with_bar(&self, act: impl FnOnce(&mut Option<ProgressBar>)) {
@@ -41,6 +44,7 @@ impl Bars {
 
 impl Progress for Bars {
     fn start(&self, stage: &str, total: u64) {
+        tracing::info!(total, "{stage}");
         if !self.shown {
             return;
         }

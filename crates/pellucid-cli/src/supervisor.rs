@@ -10,7 +10,7 @@
 //! - a child whose parent is gone ends: on Linux the kernel sees to it, elsewhere a thread that reads from a pipe that
 //!   the parent alone keeps open.
 
-use crate::args::{Args, Command as Job};
+use crate::cli::{Args, Command as Job};
 use crate::output;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
 use nix::unistd::Pid;

@@ -1,23 +1,79 @@
 //! `pellucid attribute MODEL PICTURE`.
 
-use crate::args::{Args, AttributeArgs};
+use crate::args::{Global, OpenArgs};
 use crate::output;
 use anyhow::{Context, Result};
-use pellucid::attribution::Attribution;
+use clap::Args as ClapArgs;
+use clap::builder::PossibleValue;
+use pellucid::attribution::{Attribution, AttributionSettings};
 use pellucid::data::Picture;
 use pellucid::saliency::evaluate::{ConfidenceGames, Game};
-use pellucid::{Attributions, Classifier};
-use std::path::Path;
+use pellucid::{Attributions, Classifier, Question};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-pub fn run(args: &Args, attribute: &AttributeArgs) -> Result<ExitCode> {
-    let classifier = Classifier::open(&attribute.model, &attribute.open.options(&args.global))?;
+#[derive(Debug, ClapArgs)]
+pub struct AttributeArgs {
+    /// The ONNX classifier
+    pub model: PathBuf,
+    /// The picture
+    pub picture: PathBuf,
+    /// The class to explain; the model's answer by default
+    #[arg(long, value_name = "NAME", conflicts_with = "neuron")]
+    pub class: Option<String>,
+    /// The neuron to explain
+    #[arg(long, value_name = "J")]
+    pub neuron: Option<usize>,
+    /// Methods (several may be named)
+    #[arg(long, num_args = 1.., value_parser = methods(), default_values = method_ids())]
+    pub method: Vec<String>,
+    /// Points on the way from gray to the picture, for methods that go it
+    #[arg(long, default_value_t = 32)]
+    pub points: usize,
+    /// Noisy copies, for methods that take some
+    #[arg(long, default_value_t = 16)]
+    pub copies: usize,
+    /// Seed of noise, of the random order and of the shuffled weights
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Where to write the maps; nowhere by default
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub open: OpenArgs,
+}
+
+impl AttributeArgs {
+    /// Validated settings.
+    pub fn settings(&self) -> (Question, Vec<&str>, AttributionSettings) {
+        let question = match (&self.class, self.neuron) {
+            (Some(class), _) => Question::Class(class.clone()),
+            (None, Some(neuron)) => Question::Neuron(neuron),
+            (None, None) => Question::Answer,
+        };
+        let settings = AttributionSettings::default().with_steps(self.points).with_copies(self.copies);
+        (question, self.method.iter().map(String::as_str).collect(), settings.with_seed(self.seed))
+    }
+}
+
+fn method_ids() -> Vec<&'static str> {
+    pellucid::attribution_methods().iter().map(|m| m.id()).collect()
+}
+
+/// The methods that the library has, with its words for them.
+fn methods() -> clap::builder::PossibleValuesParser {
+    let values = pellucid::attribution_methods().iter().map(|m| PossibleValue::new(m.id()).help(m.about()));
+    values.collect::<Vec<_>>().into()
+}
+
+pub fn run(global: &Global, attribute: &AttributeArgs) -> Result<ExitCode> {
+    let classifier = Classifier::open(&attribute.model, &attribute.open.options(global))?;
     let (question, methods, settings) = attribute.settings();
     let found = pellucid::attribute(&classifier, &attribute.picture, &question, &methods, &settings)?;
     if let Some(folder) = &attribute.out {
         write(folder, &found)?;
     }
-    if args.global.json {
+    if global.json {
         output::json(&found)?;
     } else {
         output::lines(&describe(&found, attribute.out.as_deref()))?;

@@ -1,14 +1,33 @@
 //! `pellucid compare MODEL reference.npz`.
 
-use crate::args::{Args, CompareArgs, OpenArgs};
+use crate::args::{Global, OpenArgs};
 use crate::output;
 use anyhow::{Result, bail};
+use clap::Args as ClapArgs;
 use pellucid::Tolerances;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-pub fn run(args: &Args, compare: &CompareArgs) -> Result<ExitCode> {
+#[derive(Debug, ClapArgs)]
+pub struct CompareArgs {
+    /// The ONNX model
+    pub model: PathBuf,
+    /// Arrays by name: inputs are fed, values and gradient.<value> are compared
+    pub reference: PathBuf,
+    /// What the reference's gradients are of: VALUE[:index…]; the first output by default
+    #[arg(long, value_name = "VALUE", default_value = "")]
+    pub of: String,
+    /// Bound on the relative error: the norm of the difference over the norm of the reference
+    #[arg(long, default_value_t = pellucid::Tolerances::default().relative)]
+    pub rtol: f64,
+    /// A largest difference up to this passes whatever the relative error
+    #[arg(long, default_value_t = pellucid::Tolerances::default().absolute)]
+    pub atol: f64,
+}
+
+pub fn run(global: &Global, compare: &CompareArgs) -> Result<ExitCode> {
     let tolerances = Tolerances { relative: compare.rtol, absolute: compare.atol };
-    let options = OpenArgs::default().options(&args.global);
+    let options = OpenArgs::default().options(global);
     let reference = pellucid::read_arrays_within(&compare.reference, &options.budget)?;
     let compared = pellucid::compare(&compare.model, &reference, &compare.of, tolerances, &options)?;
     if compared.is_empty() {
@@ -17,7 +36,7 @@ pub fn run(args: &Args, compare: &CompareArgs) -> Result<ExitCode> {
             compare.reference.display()
         );
     }
-    if args.global.json {
+    if global.json {
         output::json(&compared)?;
     } else {
         let wide = compared.iter().map(|c| c.name.chars().count()).max().unwrap_or(0);

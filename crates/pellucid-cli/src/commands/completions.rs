@@ -1,15 +1,14 @@
 //! `pellucid completions SHELL`.
 
-use crate::args::Args;
+use crate::args::Global;
 use crate::output;
 use anyhow::Result;
-use clap::CommandFactory;
 use std::process::ExitCode;
 
-pub fn run(args: &Args, shell: clap_complete::Shell) -> Result<ExitCode> {
+pub fn run(global: &Global, mut whole: clap::Command, shell: clap_complete::Shell) -> Result<ExitCode> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Args::command(), "pellucid", &mut script);
-    if args.global.json {
+    clap_complete::generate(shell, &mut whole, "pellucid", &mut script);
+    if global.json {
         output::json(&serde_json::json!({ "shell": shell.to_string(), "script": String::from_utf8_lossy(&script) }))?;
     } else {
         output::print(&script)?;

@@ -1,6 +1,6 @@
 //! `pellucid diffusion sample|explain|… PIPELINE "prompt"`.
 
-use crate::args::{self, Args, Global};
+use crate::args::{self, Global};
 use crate::output;
 use crate::progress::Bars;
 use anyhow::{Context, Result, bail};
@@ -262,14 +262,14 @@ impl TrajectoryArgs {
     }
 }
 
-pub fn run(args: &Args, diffusion: &DiffusionArgs) -> Result<ExitCode> {
+pub fn run(global: &Global, diffusion: &DiffusionArgs) -> Result<ExitCode> {
     match &diffusion.command {
-        DiffusionCommand::Sample(sample) => run_sample(args, sample),
-        DiffusionCommand::Explain(a) => run_explain(args, a, a.chosen(), None),
-        DiffusionCommand::Attention(a) => run_explain(args, a, vec!["attention"], None),
-        DiffusionCommand::Rise(a) => run_explain(args, a, vec!["rise"], None),
-        DiffusionCommand::Cam(a) => run_explain(args, a, vec!["cam"], None),
-        DiffusionCommand::Auc(a) => run_explain(args, a, a.chosen(), Some(5)),
+        DiffusionCommand::Sample(sample) => run_sample(global, sample),
+        DiffusionCommand::Explain(a) => run_explain(global, a, a.chosen(), None),
+        DiffusionCommand::Attention(a) => run_explain(global, a, vec!["attention"], None),
+        DiffusionCommand::Rise(a) => run_explain(global, a, vec!["rise"], None),
+        DiffusionCommand::Cam(a) => run_explain(global, a, vec!["cam"], None),
+        DiffusionCommand::Auc(a) => run_explain(global, a, a.chosen(), Some(5)),
     }
 }
 
@@ -345,25 +345,25 @@ impl ExplainArgs {
     }
 }
 
-fn run_explain(args: &Args, explain: &ExplainArgs, names: Vec<&str>, measured: Option<usize>) -> Result<ExitCode> {
+fn run_explain(global: &Global, explain: &ExplainArgs, names: Vec<&str>, measured: Option<usize>) -> Result<ExitCode> {
     let texts = explain.what.texts()?;
     let place = explain.place(texts.len())?;
     let settings = explain.settings(&names, measured)?.with_cache(place.cache());
-    let mut pipeline = explain.what.open(&args.global)?;
-    let bars = Bars::new(args.global.quiet);
+    let mut pipeline = explain.what.open(global)?;
+    let bars = Bars::new(global);
     let mut done = Vec::new();
     for text in &texts {
         let run = ExplainRun::open(&pipeline, text, &settings, &place)?;
         let explained = pellucid::diffusion::explain(&mut pipeline, text, &settings, &bars)?;
         let written = run.write(&mut pipeline, &explained, &args::own_command_line())?;
         output::warnings(&written.explanation.warnings);
-        if !args.global.json {
+        if !global.json {
             output::lines(&describe(&written))?;
         }
         done.push(written);
     }
     let study = pellucid::diffusion::study(&pipeline, &done, &place.runs, place.force)?;
-    if args.global.json {
+    if global.json {
         output::json(&serde_json::json!({ "explained": done, "study": study }))?;
     } else if let Some(study) = study {
         let mut lines = vec![format!("over {} prompts", study.prompts.len())];
@@ -414,10 +414,10 @@ fn describe(written: &WrittenExplanation) -> Vec<String> {
     lines
 }
 
-fn run_sample(args: &Args, sample: &SampleArgs) -> Result<ExitCode> {
+fn run_sample(global: &Global, sample: &SampleArgs) -> Result<ExitCode> {
     let texts = sample.what.texts()?;
-    let mut pipeline = sample.what.open(&args.global)?;
-    let bars = Bars::new(args.global.quiet);
+    let mut pipeline = sample.what.open(global)?;
+    let bars = Bars::new(global);
     let settings = sample.way.settings()?;
     let sampler = pellucid::diffusion::sampler(&sample.sampler)?;
     if settings.start.is_some() && !sampler.can_start_from_picture() {
@@ -428,7 +428,7 @@ fn run_sample(args: &Args, sample: &SampleArgs) -> Result<ExitCode> {
         done.push(pellucid::diffusion::sample(&mut pipeline, text, &settings, sampler, &sample.out, &bars)?);
     }
     done.iter().for_each(|d| output::warnings(&d.warnings));
-    if args.global.json {
+    if global.json {
         output::json(&done)?;
     } else {
         output::lines(&done.iter().map(|d| format!("{:40}  {}", d.prompt, d.picture.display())).collect::<Vec<_>>())?;

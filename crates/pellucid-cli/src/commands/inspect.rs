@@ -1,17 +1,39 @@
 //! `pellucid inspect MODEL`.
 
-use crate::args::{Args, InspectArgs};
+use crate::args::{Global, OpenArgs};
 use crate::output;
-use anyhow::Result;
+use anyhow::{Context, Result};
+use clap::Args as ClapArgs;
 use pellucid::{InspectedValue, Inspection};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-pub fn run(args: &Args, inspect: &InspectArgs) -> Result<ExitCode> {
+#[derive(Debug, ClapArgs)]
+pub struct InspectArgs {
+    /// The ONNX model
+    pub model: PathBuf,
+    /// List the values that gradients of the outputs reach, and what stands in their way
+    #[arg(long)]
+    pub gradients: bool,
+    /// Shape of an input whose dimensions are free: NAME=1,3,224,224 (may be given again)
+    #[arg(long, value_name = "NAME=SHAPE", value_parser = input_shape)]
+    pub input_shape: Vec<(String, Vec<usize>)>,
+    #[command(flatten)]
+    pub open: OpenArgs,
+}
+
+fn input_shape(text: &str) -> Result<(String, Vec<usize>)> {
+    let (name, shape) = text.rsplit_once('=').context("expected NAME=1,3,224,224")?;
+    let shape: Result<Vec<usize>, _> = shape.split(',').map(|d| d.trim().parse()).collect();
+    Ok((name.to_owned(), shape.context("expected whole numbers, as in NAME=1,3,224,224")?))
+}
+
+pub fn run(global: &Global, inspect: &InspectArgs) -> Result<ExitCode> {
     if inspect.gradients {
-        return gradients(args, inspect);
+        return gradients(global, inspect);
     }
-    let inspection = pellucid::inspect(&inspect.model, &inspect.open.options(&args.global))?;
-    if args.global.json {
+    let inspection = pellucid::inspect(&inspect.model, &inspect.open.options(global))?;
+    if global.json {
         output::json(&inspection)?;
     } else {
         output::lines(&describe(&inspection))?;
@@ -20,10 +42,10 @@ pub fn run(args: &Args, inspect: &InspectArgs) -> Result<ExitCode> {
 }
 
 /// `--gradients`: the values that gradients of the outputs reach.
-fn gradients(args: &Args, inspect: &InspectArgs) -> Result<ExitCode> {
+fn gradients(global: &Global, inspect: &InspectArgs) -> Result<ExitCode> {
     let shapes = inspect.input_shape.iter().cloned().collect();
-    let reach = pellucid::gradient_reach(&inspect.model, &shapes, &inspect.open.options(&args.global))?;
-    if args.global.json {
+    let reach = pellucid::gradient_reach(&inspect.model, &shapes, &inspect.open.options(global))?;
+    if global.json {
         output::json(&reach)?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -1,6 +1,4 @@
-//! One file per command: arguments to settings, a job of the library, its result printed.
-
-use crate::args::{Args, Command};
+//! One file per command: its flags, arguments to settings, a job of the library, its result printed.
 
 pub mod attribute;
 pub mod compare;
@@ -12,16 +10,7 @@ pub mod gradient;
 pub mod inspect;
 pub mod man;
 pub mod patch;
-pub mod picture;
 pub mod repair;
 pub mod scan;
+pub mod visualize;
 pub mod why;
-
-/// What the user should know of the ONNX Runtime that was named, before it is loaded. That none is there, or none that may
-/// be loaded, the command itself says when it needs one.
-pub fn library_warnings(args: &Args) -> Vec<String> {
-    match args.command {
-        Command::Patch { .. } | Command::Completions { .. } | Command::Man => Vec::new(),
-        _ => pellucid::engine::find_library(args.global.onnxruntime.as_deref()).map_or(Vec::new(), |l| l.warnings),
-    }
-}

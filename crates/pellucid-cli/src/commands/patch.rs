@@ -1,26 +1,56 @@
 //! `pellucid patch apply|revert|show`.
 
-use crate::args::{Args, PatchCommand};
+use crate::args::Global;
 use crate::output;
 use anyhow::Result;
-use std::path::Path;
+use clap::Subcommand;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-pub fn run(args: &Args, command: &PatchCommand) -> Result<ExitCode> {
+#[derive(Debug, Subcommand)]
+pub enum PatchCommand {
+    /// Write MODEL with the patch in it
+    Apply {
+        /// The model that the patch was made for
+        model: PathBuf,
+        /// patch.safetensors of a repair
+        patch: PathBuf,
+        /// Where to write the edited model
+        #[arg(long, value_name = "FILE.onnx")]
+        out: PathBuf,
+    },
+    /// Write MODEL, which holds the patch, as it was before, to the byte of its weights
+    Revert {
+        /// The edited model
+        model: PathBuf,
+        /// patch.safetensors of the repair
+        patch: PathBuf,
+        /// Where to write the restored model
+        #[arg(long, value_name = "FILE.onnx")]
+        out: PathBuf,
+    },
+    /// Say what a patch changes, and in which model
+    Show {
+        /// patch.safetensors of a repair
+        patch: PathBuf,
+    },
+}
+
+pub fn run(global: &Global, command: &PatchCommand) -> Result<ExitCode> {
     match command {
-        PatchCommand::Apply { model, patch, out } => write(args, model, patch, out, false),
-        PatchCommand::Revert { model, patch, out } => write(args, model, patch, out, true),
-        PatchCommand::Show { patch } => show(args, patch),
+        PatchCommand::Apply { model, patch, out } => write(global, model, patch, out, false),
+        PatchCommand::Revert { model, patch, out } => write(global, model, patch, out, true),
+        PatchCommand::Show { patch } => show(global, patch),
     }
 }
 
-fn write(args: &Args, model: &Path, patch: &Path, out: &Path, revert: bool) -> Result<ExitCode> {
-    let budget = args.global.budget();
+fn write(global: &Global, model: &Path, patch: &Path, out: &Path, revert: bool) -> Result<ExitCode> {
+    let budget = global.budget();
     pellucid::patch_model(model, patch, out, revert, &budget)?;
     let summary = pellucid::patch_summary(patch, &budget)?;
     let tensors: Vec<&str> = summary.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     let changed = if revert { "restored" } else { "edited" };
-    if args.global.json {
+    if global.json {
         output::json(&serde_json::json!({"model": out, changed: tensors}))?;
     } else {
         output::lines(&[format!("{}: {} {changed}", out.display(), tensors.join(" and "))])?;
@@ -28,9 +58,9 @@ fn write(args: &Args, model: &Path, patch: &Path, out: &Path, revert: bool) -> R
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(args: &Args, patch: &Path) -> Result<ExitCode> {
-    let summary = pellucid::patch_summary(patch, &args.global.budget())?;
-    if args.global.json {
+fn show(global: &Global, patch: &Path) -> Result<ExitCode> {
+    let summary = pellucid::patch_summary(patch, &global.budget())?;
+    if global.json {
         output::json(&summary)?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -1,22 +1,35 @@
 //! `pellucid scan MODEL DATA`.
 
-use crate::args::{Args, ScanArgs};
+use crate::args::{Global, OpenArgs, RunArgs};
 use crate::output;
 use crate::progress::Bars;
 use anyhow::Result;
+use clap::Args as ClapArgs;
 use pellucid::results::Summary;
 use pellucid::{Classifier, Warning};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-pub fn run(args: &Args, scan: &ScanArgs) -> Result<ExitCode> {
-    let classifier = Classifier::open(&scan.model, &scan.open.options(&args.global))?;
-    let bars = Bars::new(args.global.quiet);
+#[derive(Debug, ClapArgs)]
+pub struct ScanArgs {
+    /// The ONNX classifier
+    pub model: PathBuf,
+    /// A folder per class, metadata.csv, CSV, JSONL or Parquet
+    pub data: PathBuf,
+    #[command(flatten)]
+    pub open: OpenArgs,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+pub fn run(global: &Global, scan: &ScanArgs) -> Result<ExitCode> {
+    let classifier = Classifier::open(&scan.model, &scan.open.options(global))?;
+    let bars = Bars::new(global);
     let run = scan.run.options(true)?;
     let found = pellucid::scan(&classifier, &scan.data, &scan.run.scan(), &bars)?;
     let written = found.write_run(&run)?;
     output::warnings(&found.warnings);
-    if args.global.json {
+    if global.json {
         output::json(&Printed {
             summary: &found.summary,
             reused: found.reused(),

@@ -1,20 +1,37 @@
 //! `pellucid why MODEL PICTURE`.
 
-use crate::args::{Args, WhyArgs};
+use crate::args::{Global, OpenArgs};
 use crate::output;
 use anyhow::{Context, Result};
+use clap::Args as ClapArgs;
 use pellucid::data::Picture;
 use pellucid::{Classifier, Evidence, Why};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-pub fn run(args: &Args, why: &WhyArgs) -> Result<ExitCode> {
-    let classifier = Classifier::open(&why.model, &why.open.options(&args.global))?;
+#[derive(Debug, ClapArgs)]
+pub struct WhyArgs {
+    /// The ONNX classifier
+    pub model: PathBuf,
+    /// The picture
+    pub picture: PathBuf,
+    /// Neurons for and against
+    #[arg(long, default_value_t = 5)]
+    pub neurons: usize,
+    /// Where to write the heat maps; nowhere by default
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub open: OpenArgs,
+}
+
+pub fn run(global: &Global, why: &WhyArgs) -> Result<ExitCode> {
+    let classifier = Classifier::open(&why.model, &why.open.options(global))?;
     let answer = pellucid::why(&classifier, &why.picture, why.neurons)?;
     if let Some(folder) = &why.out {
         write_pictures(folder, &answer)?;
     }
-    if args.global.json {
+    if global.json {
         output::json(&answer)?;
     } else {
         output::lines(&describe(&answer, why.out.as_deref()))?;
