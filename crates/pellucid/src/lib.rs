@@ -137,10 +137,10 @@ pub mod results {
         DataResponse, NeuronPicture, PictureResults, PicturedNeuron, TopCrop,
     };
     pub use pellucid_classifier::guide::{GuideCard, Label};
-    pub use pellucid_classifier::repair::Repair;
     pub use pellucid_classifier::repair::results::{
         CausalCheck, ClassEdit, Figures, MistakeCluster, NeuronEdit, ProposedGroup, RepairRun, Tried,
     };
+    pub use pellucid_classifier::repair::{Repair, RepairWarning};
     pub use pellucid_classifier::results::{
         Activation, Confusion, CounterfactualOutcome, Diagnosis, Direction, Finding, Interval, Machine, Mistakes,
         Neuron, RunCard, RunRecord, Sample, Slice, Summary, TopSample,

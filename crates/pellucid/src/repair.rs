@@ -63,6 +63,8 @@ pub struct Repaired {
     pub layer: DecisionLayer,
     /// Pictures of the neurons as PNG, by the names that the result calls them by.
     pub pictures: Files,
+    /// What the user should know.
+    pub warnings: Vec<Warning>,
     scan: Scan,
     parts: [FeatureTable; 3],
     examples: [Vec<Vec<usize>>; 2],
@@ -179,7 +181,8 @@ impl Scan {
         let units = units.each_ref().map(Vec::as_slice);
         let splits = Splits { train, views: options.views, validation, test, units: Some(units) };
         let mut made = repair::repair(classifier.layer(), splits, self.classes(), &self.data.groups, &how)?;
-        made.repair.warnings.splice(0..0, warning::lines(&divided.warnings));
+        let mut warnings = divided.warnings.clone();
+        warnings.extend(std::mem::take(&mut made.warnings).into_iter().map(Warning::from));
         let files =
             |rows: &[usize]| rows.iter().map(|&r| self.data.samples[validation.index[r]].file.clone()).collect();
         for (group, rows) in made.repair.proposed.iter_mut().zip(&made.examples) {
@@ -196,7 +199,8 @@ impl Scan {
         let targets: Vec<Target> = suspects.map(|s| Target { channel: s.neuron, class }).collect();
         let Suspects { neurons, files, warning } =
             picture_suspects(classifier, &diagnosed, &targets, settings.seed, progress)?;
-        made.repair.warnings.extend(warning.map(|w| w.to_string()));
+        warnings.extend(warning);
+        made.repair.warnings = warning::lines(&warnings);
         for (suspect, pictured) in made.repair.suspects.iter_mut().zip(&neurons) {
             suspect.sensitivity = pictured.pictures.iter().find_map(|p| p.sensitivity);
         }
@@ -214,6 +218,7 @@ impl Scan {
             scan: self.clone(),
             parts: divided.parts,
             examples: [made.examples, made.cluster_examples],
+            warnings,
             settings_hash,
         })
     }

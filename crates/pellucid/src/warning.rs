@@ -1,5 +1,6 @@
 //! What a job says besides its result.
 
+use pellucid_classifier::repair::RepairWarning;
 use pellucid_classifier::scan::ScanWarning;
 use pellucid_guard::Setting;
 use pellucid_vision::dataset::DatasetWarning;
@@ -14,6 +15,8 @@ pub enum Warning {
     Dataset(DatasetWarning),
     /// Of a picture that the scan went on without.
     Scan(ScanWarning),
+    /// Of a repair.
+    Repair(RepairWarning),
     /// A split that the data set lacks was drawn from the training pictures.
     SplitDrawn {
         /// "test" or "validation".
@@ -50,6 +53,7 @@ impl fmt::Display for Warning {
         match self {
             Self::Dataset(warning) => warning.fmt(f),
             Self::Scan(warning) => warning.fmt(f),
+            Self::Repair(warning) => warning.fmt(f),
             Self::SplitDrawn { split, pictures } => write!(
                 f,
                 "the data set has no {split} split: {pictures} of the training pictures, drawn class by class, were set aside \
@@ -85,6 +89,12 @@ impl From<DatasetWarning> for Warning {
 impl From<ScanWarning> for Warning {
     fn from(warning: ScanWarning) -> Self {
         Self::Scan(warning)
+    }
+}
+
+impl From<RepairWarning> for Warning {
+    fn from(warning: RepairWarning) -> Self {
+        Self::Repair(warning)
     }
 }
 

@@ -186,6 +186,33 @@ pub struct Splits<'a> {
     pub units: Option<[&'a [usize]; 3]>,
 }
 
+/// What a repair went on without. It shows as one line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RepairWarning {
+    /// No cue is on some pictures and off others.
+    #[error("the suspects are equally active on every training picture, so the erasing edit has no cue to erase")]
+    NoCue,
+    /// Slices with too few pictures to choose by.
+    #[error(
+        "{slices} slices of the validation split have fewer than {fewest} pictures and do not take part in the choice"
+    )]
+    SmallSlices {
+        /// How many.
+        slices: usize,
+        /// The pictures that a slice needs.
+        fewest: usize,
+    },
+    /// An edit that the data do not allow.
+    #[error("'{edit}' was left out: {reason}")]
+    LeftOut {
+        /// The edit.
+        edit: Edit,
+        /// What is missing.
+        reason: &'static str,
+    },
+}
+
 /// A repair and the layer that came out.
 #[derive(Debug, Clone)]
 pub struct Repaired {
@@ -197,6 +224,8 @@ pub struct Repaired {
     pub examples: Vec<Vec<usize>>,
     /// Validation rows of each cluster of mistakes, in its order.
     pub cluster_examples: Vec<Vec<usize>>,
+    /// What the user should know; the lines of [`Repair::warnings`] are the caller's to fill.
+    pub warnings: Vec<RepairWarning>,
 }
 
 /// λ₃ tried by [`Edit::Ratio`].
@@ -216,8 +245,7 @@ pub fn repair(
     let mut warnings = Vec::new();
     let at_fault = Fault::find(layer, splits, classes, settings)?;
     if matches!(at_fault.presence, Presence::Absent) {
-        let why = "the suspects are equally active on every training picture, so the erasing edit has no cue to erase";
-        warnings.push(why.to_owned());
+        warnings.push(RepairWarning::NoCue);
     }
     let ground = at_fault.ground(splits, layer, settings);
     let bench = Bench::new(layer, splits, &at_fault, settings, &mut warnings);
@@ -240,7 +268,7 @@ pub fn repair(
             if other == edit {
                 return Err(RepairError::NotPossible { edit, reason: bench.missing(edit) });
             }
-            warnings.push(format!("'{other}' was left out: {}", bench.missing(other)));
+            warnings.push(RepairWarning::LeftOut { edit: other, reason: bench.missing(other) });
             continue;
         };
         let seconds = start.elapsed().as_secs_f64();
@@ -289,9 +317,9 @@ pub fn repair(
         ratio: [ratio(layer), ratio(&shipped)],
         suspects: at_fault.suspects,
         conduct,
-        warnings,
+        warnings: Vec::new(),
     };
-    Ok(Repaired { repair, layer: shipped, examples, cluster_examples })
+    Ok(Repaired { repair, layer: shipped, examples, cluster_examples, warnings })
 }
 
 /// What a repair would find before it edits anything, for a diagnosis to say the same.
@@ -457,7 +485,7 @@ impl<'a> Bench<'a> {
         splits: Splits<'a>,
         at_fault: &'a Fault,
         settings: &'a RepairSettings,
-        warnings: &mut Vec<String>,
+        warnings: &mut Vec<RepairWarning>,
     ) -> Self {
         let active = |table: &FeatureTable| at_fault.presence.active(&table.features);
         let slices = |table: &FeatureTable, active: &Option<Vec<bool>>| -> Vec<usize> {
@@ -475,9 +503,7 @@ impl<'a> Bench<'a> {
         let (train, validation) = (samples(splits.train, &on_train), samples(splits.validation, &on_validation));
         let small = sizes(&validation.slices).into_iter().filter(|(_, n)| *n < SMALLEST_PART).count();
         if small > 0 {
-            warnings.push(format!(
-                "{small} slices of the validation split have fewer than {SMALLEST_PART} pictures and do not take part in the choice"
-            ));
+            warnings.push(RepairWarning::SmallSlices { slices: small, fewest: SMALLEST_PART });
         }
         let whole = splits.train.labels.len() / (splits.views + 1);
         let groups: Option<Vec<usize>> =
