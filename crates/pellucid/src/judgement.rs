@@ -7,7 +7,7 @@ use crate::repair::units;
 use crate::run::RunDirectory;
 use crate::scan::Scan;
 use crate::{Classifier, Error, divide};
-use pellucid_classifier::data_problems::duplicates::{Duplicate, Pictures, duplicates};
+use pellucid_classifier::data_problems::duplicates::{Duplicate, Pictures, duplicates, look_alike};
 use pellucid_classifier::data_problems::label_errors::label_errors;
 use pellucid_classifier::data_problems::label_order::label_order;
 use pellucid_classifier::data_problems::preprocessing::{promised_range, units_disagree};
@@ -18,6 +18,7 @@ use pellucid_classifier::shortcut::folds::{Refit, folds, out_of_fold, probabilit
 use pellucid_classifier::verdict::judgement::{Judgement, Problem, ProblemKind};
 use pellucid_guard::Setting;
 use pellucid_vision::dataset::Dataset;
+use rayon::prelude::*;
 
 /// The list of pictures that a data problem concerns.
 const SUSPECTS: &str = "suspects.csv";
@@ -25,6 +26,8 @@ const SUSPECTS: &str = "suspects.csv";
 const CORRECTED: &str = "classes.txt";
 /// Pictures of a class on average below which labels are not doubted: a class's threshold is a mean.
 const PICTURES_A_CLASS: usize = 10;
+/// Pairs of near duplicates that are looked at.
+const LOOKED_AT: usize = 1000;
 /// Above so many pictures labels are not doubted by themselves: refitting takes too long.
 const MOST: usize = 20_000;
 
@@ -139,6 +142,7 @@ fn of_duplicates(scan: &Scan, table: &FeatureTable) -> Option<Problem> {
     let splits: Vec<usize> = of.iter().map(|name| names.binary_search(name).unwrap_or(0)).collect();
     let pictures = Pictures { hashes: &hashes, features: &table.features, labels: &table.labels, splits: &splits };
     let mut found = duplicates(pictures);
+    keep_what_looks_alike(scan, table, &mut found);
     if found.is_empty() {
         return None;
     }
@@ -161,6 +165,21 @@ fn of_duplicates(scan: &Scan, table: &FeatureTable) -> Option<Problem> {
     let sentence = format!("{}: see {SUSPECTS}.", parts.join("; "));
     let samples = found.iter().flat_map(|pair| pair.rows.map(|row| table.index[row])).collect();
     Some(Problem { kind: ProblemKind::Duplicates, sentence, samples, certain: true })
+}
+
+/// Drops pairs that only the features take for one picture. Where nothing can be looked at, the features have the last word; of
+/// very many pairs the features can tell nothing apart, and those beyond [`LOOKED_AT`] go.
+fn keep_what_looks_alike(scan: &Scan, table: &FeatureTable, found: &mut Vec<Duplicate>) {
+    let seen = |row: usize| scan.data.view(table.index[row], scan.classifier.preprocessing(), scan.classifier.budget());
+    let same = |pair: &Duplicate| match (seen(pair.rows[0]), seen(pair.rows[1])) {
+        (Ok(a), Ok(b)) => look_alike(&a, &b),
+        _ => true,
+    };
+    let (mut exact, mut near): (Vec<Duplicate>, Vec<Duplicate>) = found.drain(..).partition(|pair| pair.exact);
+    near.truncate(LOOKED_AT);
+    let kept: Vec<bool> = near.par_iter().map(same).collect();
+    exact.extend(near.into_iter().zip(kept).filter(|(_, kept)| *kept).map(|(pair, _)| pair));
+    *found = exact;
 }
 
 fn split(data: &Dataset, index: usize) -> &str {

@@ -1,9 +1,11 @@
 //! One picture twice: in two classes, or in two splits.
 //!
 //! Exact duplicates have the same content hash; near ones (another compression, a pixel moved) have features of cosine 0.999
-//! and more, also after the mean over all pictures is taken away, since features that share a large mean are all alike.
+//! and more, also after the mean over all pictures is taken away, since features that share a large mean are all alike, and look
+//! the same ([`look_alike`]).
 
 use ndarray::{Array2, Axis};
+use pellucid_vision::picture::Picture;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,6 +18,13 @@ const NEAR_CENTRED: f32 = 0.99;
 const FEWEST_FEATURES: usize = 32;
 /// Above this many pictures only the hashes are compared.
 pub const MOST: usize = 20_000;
+
+/// Side of the pictures that are compared, in pixels.
+const COMPARED: u32 = 32;
+/// The largest mean difference of one picture from itself compressed again, of 255.
+const LARGEST_DIFFERENCE: f64 = 5.0;
+/// The least correlation of their values.
+const LEAST_CORRELATION: f64 = 0.985;
 
 /// Two pictures that are one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -103,9 +112,46 @@ fn near(features: &Array2<f32>) -> Vec<[usize; 2]> {
     (0..features.nrows()).into_par_iter().flat_map_iter(of_row).collect()
 }
 
+/// Whether `a` and `b`, as the model sees them, are one picture but for compression: features alone do not tell, since a small
+/// network can take two pictures of a kind for the same.
+pub fn look_alike(a: &Picture, b: &Picture) -> bool {
+    let [a, b] = [a, b].map(|picture| picture.thumbnail(COMPARED));
+    if (a.width(), a.height()) != (b.width(), b.height()) {
+        return false;
+    }
+    let [x, y] = [a.data(), b.data()].map(|data| data.iter().map(|v| f64::from(*v)).collect::<Vec<_>>());
+    let count = x.len() as f64;
+    let difference = x.iter().zip(&y).map(|(x, y)| (x - y).abs()).sum::<f64>() / count;
+    let mean = |of: &[f64]| of.iter().sum::<f64>() / count;
+    let product = |p: &[f64], q: &[f64]| {
+        let (mean_p, mean_q) = (mean(p), mean(q));
+        p.iter().zip(q).map(|(p, q)| (p - mean_p) * (q - mean_q)).sum::<f64>()
+    };
+    let spread = (product(&x, &x) * product(&y, &y)).sqrt();
+    // What has no contrast correlates with nothing.
+    difference <= LARGEST_DIFFERENCE && (spread <= count || product(&x, &y) / spread >= LEAST_CORRELATION)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_picture_compressed_again_looks_alike_and_another_of_its_kind_does_not() {
+        let disc = |x0: f64, shade: u8| {
+            Picture::from_fn(96, 96, move |x, y| {
+                let near = (f64::from(x) - x0).hypot(f64::from(y) - 48.0) < 24.0;
+                [if near { shade } else { 30 }, 60, 90]
+            })
+        };
+        let one = disc(48.0, 220);
+        let again = Picture::decode(&one.to_jpeg(60).unwrap(), "again", &Default::default()).unwrap();
+        assert!(look_alike(&one, &again));
+        assert!(!look_alike(&one, &disc(54.0, 220)), "moved");
+        assert!(!look_alike(&one, &disc(48.0, 120)), "another shade");
+        let flat = |v: u8| Picture::from_fn(96, 96, move |_, _| [v; 3]);
+        assert!(look_alike(&flat(80), &flat(81)) && !look_alike(&flat(80), &flat(120)));
+    }
     use pellucid_saliency::stats::random::stream;
     use rand::Rng;
 
