@@ -108,6 +108,21 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         into: Option<PathBuf>,
     },
+    /// Plant wrong labels in the features that are kept, and write what the label-error finder makes of them, with all that
+    /// another finder needs to be asked the same: one npz a run.
+    Mislabelled {
+        /// Where the runs go.
+        folder: PathBuf,
+        /// First seed and the one after the last.
+        #[arg(long, num_args = 2, value_names = ["FROM", "TO"], default_values_t = [0, 200])]
+        seeds: Vec<u64>,
+        /// The folder with the classifiers and sprites.
+        #[arg(long, default_value = "zoo", value_name = "FOLDER")]
+        zoo: PathBuf,
+        /// Where the features are kept [default: ZOO/data/truth].
+        #[arg(long, value_name = "FOLDER")]
+        kept: Option<PathBuf>,
+    },
     /// Compose everything and commit to it: write the hashes to pixels.csv.
     Seal {
         /// Which benchmark.
@@ -203,6 +218,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let kept = kept.unwrap_or_else(|| zoo.join("data/truth"));
             let kinds: Vec<truth::Kind> = kinds.into_iter().map(truth::Kind::from).collect();
             truth::sweep(&zoo, &kept, &results, &kinds, seeds[0]..seeds[1], &truth::run::Asking::default())?;
+        }
+        Command::Mislabelled { folder, seeds, zoo, kept } => {
+            let kept = kept.unwrap_or_else(|| zoo.join("data/truth"));
+            truth::mislabel(&zoo, &kept, &folder, seeds[0]..seeds[1])?;
         }
         Command::Repair { zoo, seeds, runs, into } => {
             let mut tables = Vec::new();

@@ -6,6 +6,7 @@
 //! methods and holds what they say against the truth. Lines of [`run::Line`] are gathered by [`table`].
 
 pub mod features;
+pub mod mislabelled;
 pub mod pictures;
 pub mod plant;
 pub mod run;
@@ -44,8 +45,8 @@ pub fn conditions(kind: Kind) -> Vec<Condition> {
     all
 }
 
-/// Seeds that settings are chosen on; the others are reported.
-pub const CHOSEN_ON: u64 = 2;
+/// The first seed that is reported: on those below, settings were chosen.
+pub const FIRST_REPORTED: u64 = 100;
 
 /// Runs what `results` (one JSON line a run) does not hold yet for the seeds whose features are kept, and appends to it.
 pub fn sweep(
@@ -73,6 +74,32 @@ pub fn sweep(
                     let planting = plant::plant(pool, condition, seed);
                     let line = run::run(backbone, kind, seed, condition, &planting, asking);
                     writeln!(file, "{}", serde_json::to_string(&line)?)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Shares of wrong labels that are planted.
+const RATES: [f64; 3] = [0.02, 0.05, 0.10];
+
+/// Plants wrong labels in the pictures of every seed whose features are kept, and writes a file a run into `folder`.
+pub fn mislabel(zoo: &Path, kept: &Path, folder: &Path, seeds: std::ops::Range<u64>) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    for seed in seeds {
+        for kind in [Kind::Eight, Kind::Forty, Kind::Plain].into_iter().filter(|k| features::is_kept(kept, *k, seed)) {
+            for backbone in Backbone::ALL {
+                let pool = Pool::read(zoo, kept, backbone, kind, seed)?;
+                for confusion in mislabelled::Confusion::ALL {
+                    for rate in RATES {
+                        let share = (100.0 * rate).round();
+                        let of = [backbone.name(), kind.name(), confusion.name()].join("-");
+                        let file = folder.join(format!("{of}-{share:02}-{seed}.npz"));
+                        if !file.exists() {
+                            mislabelled::write(&pool, confusion, rate, seed, &file)?;
+                        }
+                    }
                 }
             }
         }
