@@ -90,16 +90,26 @@ repair-table: setup pictures ## Measure every edit on both benchmarks over 5 see
 	@$(RELEASE)/pellucid-zoo compose emoji-frame
 	@$(RELEASE)/pellucid-zoo repair --into docs/repair.md
 
-# Features are kept and runs are lines of a file, so that a broken-off target goes on where it stopped.
+# Features are kept and runs are lines of a file, so that a broken-off target goes on where it stopped; without the file,
+# everything is run again.
 TRUTH := zoo/data/truth
 .PHONY: truth-table
 truth-table: setup $(BESIDE) ## Plant cues, ask whether there is a shortcut, hold the answers against the truth: docs/truth.md (hours).
 	$(CARGO) build --release -p pellucid-zoo
-	@$(RELEASE)/pellucid-zoo truth-features eight 0 7
-	@$(RELEASE)/pellucid-zoo truth-features forty 2 7
-	@$(RELEASE)/pellucid-zoo truth-features plain 0 52
-	@$(RELEASE)/pellucid-zoo truth $(TRUTH)/results.jsonl
-	@$(RELEASE)/pellucid-zoo truth $(TRUTH)/results.jsonl --into docs/truth.md
+	@$(RELEASE)/pellucid-zoo truth-features eight 100 105
+	@$(RELEASE)/pellucid-zoo truth-features plain 100 130
+	@$(RELEASE)/pellucid-zoo truth-features forty 100 105
+	@$(RELEASE)/pellucid-zoo truth zoo/truth.jsonl
+	@$(RELEASE)/pellucid-zoo truth zoo/truth.jsonl --into docs/truth.md
+
+.PHONY: bench-labels
+bench-labels: setup $(BESIDE) ## Plant wrong labels, rank them as cleanlab does on the same probabilities: docs/truth.md.
+	$(CARGO) build --release -p pellucid-zoo
+	@test -d $(RIVALS)/labels || $(PYTHON) -m venv $(RIVALS)/labels
+	@$(RIVALS)/labels/bin/pip install --quiet -r benches/rivals/requirements-labels.txt
+	@$(RELEASE)/pellucid-zoo truth-features plain 100 110
+	@$(RELEASE)/pellucid-zoo mislabelled $(TRUTH)/mislabelled --seeds 100 110
+	@$(RIVALS)/labels/bin/python benches/rivals/label_errors.py $(TRUTH)/mislabelled --into docs/truth.md
 
 .PHONY: diffusion-table
 diffusion-table: setup ## Measure on 50 prompts which maps find the object and are faithful (over an hour; goes on where it stopped).
@@ -262,14 +272,20 @@ $(CURDIR)/.tools/bin/mdbook:
 book: $(MDBOOK) ## Build the book of docs/ into target/book.
 	$(MDBOOK) build docs --dest-dir $(abspath $(or $(CARGO_TARGET_DIR),target)/book)
 
+# What the pages' blocks import, in a folder of its own: no environment of the user's is touched.
+BOOK_PYTHON := $(abspath $(or $(CARGO_TARGET_DIR),target)/book-python)
+BOOK_PYTHON_READY := $(BOOK_PYTHON)/ready-$(shell sha256sum docs/requirements.txt 2>/dev/null | cut -c1-12)
+$(BOOK_PYTHON_READY): docs/requirements.txt
+	@rm -rf $(BOOK_PYTHON) && $(PYTHON) -m pip install --root-user-action ignore --quiet --disable-pip-version-check --target $(BOOK_PYTHON) -r $< && touch $@
+
 # What the pages tell a reader to type, with the command as the tests build it, or another: PELLUCID=… With the examples,
 # crates have the features that the tests give them, and are not compiled again.
-check-book: setup ## Run the shell blocks of the book; they need NumPy.
+check-book: setup $(BOOK_PYTHON_READY) ## Run the shell blocks of the book.
 ifndef PELLUCID
 	$(CARGO) build --quiet --workspace --bins --examples
 	@$(or $(CARGO_TARGET_DIR),target)/debug/pellucid-zoo compose emoji-watermark $(PICTURES)
 endif
-	@$(PYTHON) docs/check.py --pellucid $(or $(PELLUCID),$(or $(CARGO_TARGET_DIR),target)/debug/pellucid)
+	@PYTHONPATH=$(BOOK_PYTHON) $(PYTHON) docs/check.py --pellucid $(or $(PELLUCID),$(or $(CARGO_TARGET_DIR),target)/debug/pellucid)
 
 .PHONY: clean
 clean: ## Remove what the commands above made, but not run directories.
