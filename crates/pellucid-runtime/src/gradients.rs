@@ -167,6 +167,7 @@ impl Runtime {
         cache: Option<&Path>,
     ) -> Result<GradientSession, GradientsError> {
         let gradient = differentiated.gradient;
+        tracing::debug!(nodes = gradient.model.graph.nodes.len(), "the gradient's graph is made");
         let (session, warnings) = match cache {
             Some(cache) => {
                 let settled = weight_layout_cache::settle(self, &gradient.model, cache)?;

@@ -141,6 +141,7 @@ impl Runtime {
             builder.with_name("pellucid").with_telemetry(false).build().map_err(|e| load(e.to_string()))?;
         environment.set_log_level(ort::logging::LogLevel::Fatal);
         let runtime = Self { environment, path, warnings };
+        tracing::info!(version = %runtime.version(), path = %runtime.path.display(), "ONNX Runtime is loaded");
         *loaded = Some(runtime.clone());
         Ok(runtime)
     }

@@ -145,6 +145,7 @@ impl Runtime {
         options: &SessionOptions,
         given: Vec<(String, Array)>,
     ) -> Result<Session, RuntimeError> {
+        let start = std::time::Instant::now();
         let path = model.path().to_path_buf();
         let compile = |reason: String| RuntimeError::Compile { model: path.clone(), reason: first_line(&reason) };
         let device = |reason: String| RuntimeError::Device { device: options.device, reason: first_line(&reason) };
@@ -196,6 +197,14 @@ impl Runtime {
             let typed = |o: &ort::value::Outlet| (o.name().to_owned(), o.dtype().tensor_type().map(element_of));
             (inputs, inner.outputs().iter().map(typed).collect())
         })?;
+        tracing::info!(
+            model = %path.display(),
+            device = %options.device,
+            threads = options.thread_count(),
+            nodes = model.graph.nodes.len(),
+            seconds = start.elapsed().as_secs_f64(),
+            "a graph is compiled"
+        );
         Ok(Session { inner, model: path, inputs, outputs, memory: Some(memory).filter(|_| bounded) })
     }
 

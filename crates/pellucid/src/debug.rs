@@ -284,6 +284,9 @@ pub(crate) fn run_card(
     warnings: &[Warning],
     timings: Vec<(String, f64)>,
 ) -> RunCard {
+    for (stage, seconds) in &timings {
+        tracing::info!(stage, seconds, "done");
+    }
     let classifier = &scan.classifier;
     let root = scan.data.root.canonicalize().unwrap_or_else(|_| scan.data.root.clone());
     RunCard {

@@ -73,6 +73,8 @@ pub fn scan(
         indices.map(|i| (data.samples[i].label, data.samples[i].group)).unzip();
     let features = classifier.network().layer().features();
     let summary = statistics::summarise(&labels, &predictions, &groups, &classes, &data.groups, features);
+    let (reused, computed) = (report.reused, report.computed);
+    tracing::info!(reused, computed, seconds = start.elapsed().as_secs_f64(), "the data set is scanned");
     let (classifier, settings, seconds) = (classifier.clone(), settings.clone(), start.elapsed().as_secs_f64());
     Ok(Scan { data, summary, warnings, classifier, settings, report, classes, seconds })
 }

@@ -85,6 +85,20 @@ fn json_says_where_the_report_is() {
 }
 
 #[test]
+fn steps_are_said_where_that_is_asked_for_and_beside_the_result() {
+    let stage = Stage::with_mistakes();
+    let ran = |more: &[&str]| stage.job("debug", "data", more).fine();
+    let silent = ran(&["--json"]);
+    assert!(!silent.err.contains("a graph is compiled"), "{}", silent.err);
+    let said = ran(&["--json", "-v", "--force"]);
+    for step in ["ONNX Runtime is loaded", "a graph is compiled", "the data set is scanned", "examine mistakes"] {
+        assert!(said.err.contains(step), "{step}: {}", said.err);
+    }
+    assert_eq!(said.json()["verdict"], silent.json()["verdict"], "the result is what it was");
+    stage.job("debug", "data", &["-v", "--quiet"]).refused(&["--verbose", "--quiet"]);
+}
+
+#[test]
 fn conditions_that_hold_exit_with_one_and_errors_with_two() {
     let stage = Stage::with_mistakes();
     let code = |more: &[&str]| stage.job("debug", "data", more);
