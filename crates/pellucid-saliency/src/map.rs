@@ -64,13 +64,17 @@ pub struct SaliencyMap {
     pub figures: Vec<Figure>,
     /// Why it is not worth looking at, if it is not; such a map is named and not drawn.
     pub flag: Option<String>,
+    /// What to keep in mind while looking at it, a sentence each: it is drawn, with these beside it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
 }
 
 impl SaliencyMap {
     /// An explanation whose samples are the centres of cells, without figures.
     pub fn new(id: impl Into<String>, title: impl Into<String>, values: Array2<f32>, grid: Grid) -> Self {
         let (alignment, role) = (Alignment::Centres, Role::Explanation);
-        Self { id: id.into(), title: title.into(), values, grid, alignment, role, figures: Vec::new(), flag: None }
+        let (figures, flag, doubts) = (Vec::new(), None, Vec::new());
+        Self { id: id.into(), title: title.into(), values, grid, alignment, role, figures, flag, doubts }
     }
 
     /// The same as a control.
@@ -84,6 +88,13 @@ impl SaliencyMap {
     #[must_use]
     pub fn with_figure(mut self, figure: Figure) -> Self {
         self.figures.push(figure);
+        self
+    }
+
+    /// The same with another doubt.
+    #[must_use]
+    pub fn with_doubt(mut self, doubt: impl Into<String>) -> Self {
+        self.doubts.push(doubt.into());
         self
     }
 

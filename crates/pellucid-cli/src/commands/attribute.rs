@@ -111,6 +111,7 @@ fn describe(found: &Attributions, folder: Option<&Path>) -> Vec<String> {
         lines.push(format!("{:22} {}", map.id, areas.join("  ")));
         lines.extend(map.figures.iter().map(|figure| format!("  {:.3}  {}", figure.value, figure.title)));
         lines.extend(map.flag.as_ref().map(|flag| format!("  not drawn: {flag}")));
+        lines.extend(map.doubts.iter().map(|doubt| format!("  doubtful: {doubt}")));
     }
     match folder {
         Some(folder) => lines.push(format!("maps: {}", folder.display())),
