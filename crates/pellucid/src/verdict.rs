@@ -127,15 +127,18 @@ fn shortcut(judgement: &Judgement) -> Option<String> {
         Answer::Confirmed => {
             format!("A shortcut of “{cue}” is {}: `{}` edits it away.", Answer::Confirmed, Job::Repair)
         }
-        Answer::NeedsYourEye => format!("Is there a shortcut? A cue of “{cue}” {}", Answer::NeedsYourEye),
-        Answer::NoneFound => match found.detectable.filter(|d| d.is_finite()) {
-            Some(effect) => format!(
-                "Is there a shortcut? {}; one that makes a class's probability {:.0} points too high would have been seen \
-                 in four cases of five.",
-                Answer::NoneFound,
-                100.0 * effect
-            ),
-            None => format!("Is there a shortcut? {}.", Answer::NoneFound),
-        },
+        Answer::NeedsYourEye => {
+            let association = found.cue.as_ref().and_then(|cue| cue.association).filter(|a| a.is_of_training(1.0, 1));
+            let shares = association.map_or_else(String::new, |association| format!(" {association}"));
+            format!("Is there a shortcut? A cue of “{cue}” {}{shares}", Answer::NeedsYourEye)
+        }
+        Answer::NoneFound => {
+            let power = found.detectable.filter(|d| d.is_finite()).map_or_else(String::new, |effect| {
+                let points = 100.0 * effect;
+                format!("; one that makes a class's probability {points:.0} points too high would have been seen in four cases of five")
+            });
+            let limit = found.limit.as_ref().map_or_else(String::new, |limit| format!(" {limit}"));
+            format!("Is there a shortcut? {}{power}.{limit}", Answer::NoneFound)
+        }
     })
 }

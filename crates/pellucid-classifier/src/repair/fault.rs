@@ -9,6 +9,10 @@ use crate::shortcut::{self, Answer, Candidate, Examination, Rows, Tested};
 use ndarray::Array2;
 use pellucid_guard::Setting;
 
+/// With two classes no third tells how ordinary evidence ranks.
+const TWO_CLASSES: &str = "With two classes, a cue of one looks like a part of it wherever validation pictures were drawn as the \
+                           training pictures were: this holds only if they were not.";
+
 /// Tells pictures that show the cue from those that do not.
 #[derive(Debug, Clone)]
 pub(super) enum Presence {
@@ -128,12 +132,14 @@ pub(super) fn conduct(found: Option<&Examination>, cue: Option<&Tested>, classes
         p_value: tested.p_value,
         effect: tested.effect,
         rank: tested.rank_z,
+        association: Some(tested.association),
     };
     Conduct {
         answer: found.map(|found| found.answer),
         cue: cue.map(test),
         others: found.map_or(Vec::new(), |found| found.confirmed.iter().skip(1).map(test).collect()),
         detectable: found.map(|found| found.detectable),
+        limit: (classes.len() == 2).then(|| TWO_CLASSES.to_owned()),
         standings: Vec::new(),
         shipped: false,
         headline: String::new(),
@@ -171,20 +177,27 @@ pub(super) fn headline(conduct: &Conduct, ground: Ground, class: &str, edit: sup
         ),
         (Ground::Groups, _) => "Nothing was edited: no edit lifts the worst group beyond what chance gives.".to_owned(),
         (_, Some(Answer::NeedsYourEye)) => format!(
-            "Nothing was edited. A cue of “{class}” {} Look at the pictures with and without it, and run again with {} if it \
+            "Nothing was edited. A cue of “{class}” {} {}Look at the pictures with and without it, and run again with {} if it \
              is not.",
             Answer::NeedsYourEye,
+            in_training_alone(conduct).map_or_else(String::new, |said| said + " "),
             Setting::Confirm
         ),
-        _ => match conduct.detectable.filter(|d| d.is_finite()) {
-            Some(effect) => format!(
-                "Nothing was edited: no shortcut was found. One that makes a class's probability {} too high would have \
-                 been seen in four cases of five.",
-                points(effect)
-            ),
-            None => "Nothing was edited: no shortcut was found.".to_owned(),
-        },
+        _ => {
+            let power = conduct.detectable.filter(|d| d.is_finite()).map_or_else(String::new, |effect| {
+                let points = points(effect);
+                format!(" One that makes a class's probability {points} too high would have been seen in four cases of five.")
+            });
+            let limit = conduct.limit.as_ref().map_or_else(String::new, |limit| format!(" {limit}"));
+            format!("Nothing was edited: no shortcut was found.{power}{limit}")
+        }
     }
+}
+
+/// How the cue goes with its class in the splits, where that is what asks for an eye.
+fn in_training_alone(conduct: &Conduct) -> Option<String> {
+    let association = conduct.cue.as_ref()?.association?;
+    association.is_of_training(1.0, 1).then(|| association.to_string())
 }
 
 /// Refuses a class that a split lacks.

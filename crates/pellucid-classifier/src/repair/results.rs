@@ -6,7 +6,7 @@ use super::suspects::Suspect;
 use super::train::Selection;
 use crate::feature_visualization::results::PicturedNeuron;
 use crate::results::{Direction, Proportion, RunCard};
-use crate::shortcut::{Answer, Side};
+use crate::shortcut::{Answer, Association, Side};
 use serde::{Deserialize, Serialize};
 
 /// The edits that are tried.
@@ -292,6 +292,8 @@ pub struct CueTest {
     /// How far its presence tells the mistakes around the class.
     #[serde(deserialize_with = "crate::results::null_as_nan")]
     pub rank: f64,
+    /// How often pictures of the class and others show it, in training and in validation.
+    pub association: Option<Association>,
 }
 
 /// What a repair found before it edited anything, and what it decided.
@@ -305,6 +307,8 @@ pub struct Conduct {
     pub others: Vec<CueTest>,
     /// The effect that would have been seen with 80 % power.
     pub detectable: Option<f64>,
+    /// What the data could not have shown, in words, where that is known.
+    pub limit: Option<String>,
     /// How the edits stand on validation, the simplest first.
     pub standings: Vec<Standing>,
     /// Whether an edit was shipped.

@@ -8,11 +8,13 @@
 //!
 //! [methods A7]: https://github.com/pellucid-rs/pellucid/blob/main/docs/methods.md#a7
 
+pub mod association;
 pub mod candidates;
 pub mod folds;
 pub mod ranking;
 pub mod score;
 
+pub use association::Association;
 pub use candidates::{Candidate, Side};
 
 use crate::layer::DecisionLayer;
@@ -30,7 +32,8 @@ use std::collections::BTreeMap;
 pub enum Answer {
     /// The test rejects: given its confidence, the model is wrong about the cue.
     Confirmed,
-    /// A cue goes with the mistakes as a shortcut's does, and validation cannot tell it from a genuine part of the class.
+    /// A cue goes with the mistakes as a shortcut's does and validation cannot tell it from a genuine part of the class, or it
+    /// goes with the class in training and not in validation.
     NeedsYourEye,
     /// Neither.
     NoneFound,
@@ -120,6 +123,8 @@ pub struct Tested {
     pub detectable: f64,
     /// How far its presence tells the mistakes around the class, out of fold on training and validation rows.
     pub rank_z: f64,
+    /// How it goes with the class in training and in validation.
+    pub association: Association,
 }
 
 /// What [`examine`] found.
@@ -168,10 +173,14 @@ pub fn examine(layer: &DecisionLayer, train: Rows<'_>, validation: Rows<'_>, set
     let mut detectable: Vec<f64> = ranked.iter().map(|tested| tested.detectable).filter(|d| d.is_finite()).collect();
     detectable.sort_by(f64::total_cmp);
     let candidates = ranked.len();
-    ranked.sort_by(|a, b| b.rank_z.total_cmp(&a.rank_z).then(a.candidate.class.cmp(&b.candidate.class)));
+    let of_training = |tested: &Tested| tested.association.is_of_training(settings.alpha, candidates);
+    ranked.sort_by(|a, b| {
+        let by_rank = b.rank_z.total_cmp(&a.rank_z).then(a.candidate.class.cmp(&b.candidate.class));
+        of_training(b).cmp(&of_training(a)).then(by_rank)
+    });
     let answer = match (confirmed.is_empty(), ranked.first()) {
         (false, _) => Answer::Confirmed,
-        (true, Some(first)) if stands_apart(first, &ranked, settings) => Answer::NeedsYourEye,
+        (true, Some(first)) if of_training(first) || stands_apart(first, &ranked, settings) => Answer::NeedsYourEye,
         _ => Answer::NoneFound,
     };
     let detectable = pellucid_saliency::stats::quantile(&detectable, 0.5);
@@ -212,6 +221,7 @@ fn test(layer: &DecisionLayer, train: Rows<'_>, validation: Rows<'_>, settings: 
     let least = score::least_under_flips(&scores, settings.flips, settings.seed);
     let ranks = if rank { ranks(train, validation, &found, classes, settings) } else { vec![f64::NAN; found.len()] };
     let tested = found.into_iter().zip(scores).zip(ranks).map(|((candidate, score), rank_z)| Tested {
+        association: association(&candidate, [train, validation]),
         candidate,
         z: score.z,
         p_value: score::p_value(score.z, &least),
@@ -220,6 +230,11 @@ fn test(layer: &DecisionLayer, train: Rows<'_>, validation: Rows<'_>, settings: 
         rank_z,
     });
     tested.collect()
+}
+
+fn association(candidate: &Candidate, splits: [Rows<'_>; 2]) -> Association {
+    let [train, validation] = splits.map(|rows| candidate.present(rows.features));
+    Association::of(candidate.class, splits, [&train, &validation])
 }
 
 /// Scores of the candidates on validation rows, at a temperature fitted out of fold.
