@@ -111,6 +111,12 @@ bench-labels: setup $(BESIDE) ## Plant wrong labels, rank them as cleanlab does 
 	@$(RELEASE)/pellucid-zoo mislabelled $(TRUTH)/mislabelled --seeds 100 110
 	@$(RIVALS)/labels/bin/python benches/rivals/label_errors.py $(TRUTH)/mislabelled --into docs/truth.md
 
+.PHONY: colored-mnist
+colored-mnist: build ## Train a small network on Colored MNIST five times and have repair look at it: docs/truth.md.
+	@test -d $(RIVALS)/zoo || $(PYTHON) -m venv $(RIVALS)/zoo
+	@$(RIVALS)/zoo/bin/pip install --quiet -r zoo/build/requirements.txt
+	@$(RIVALS)/zoo/bin/python zoo/build/colored_mnist.py --pellucid $(RELEASE)/pellucid --into docs/truth.md
+
 .PHONY: diffusion-table
 diffusion-table: setup ## Measure on 50 prompts which maps find the object and are faithful (over an hour; goes on where it stopped).
 	$(CARGO) build --release -p pellucid-diffusion --example evaluate
