@@ -9,12 +9,13 @@ use crate::counterfactual::{self, Counterfactuals, Range, Variant};
 use crate::gap;
 use crate::importance;
 use crate::layer::DecisionLayer;
+use crate::repair::results::CueTest;
 use crate::results::{
     Activation, CounterfactualOutcome, Direction, Finding, Interval, Mistakes, Neuron, Sample, Summary, TopSample,
 };
 use crate::scan::FeatureTable;
 use crate::statistics;
-use crate::verdict::judgement::FoundSlice;
+use crate::verdict::judgement::{CuePictures, FoundSlice};
 use crate::votes::{self, Tally, VoteSettings};
 use ndarray::{Array2, Axis};
 use pellucid_saliency::stats::random::stream;
@@ -277,6 +278,31 @@ pub fn unnamed_slices(
         examples: slice.rows.iter().take(EXAMPLES).map(|&row| sample(evidence, row, None)).collect(),
     });
     described.collect()
+}
+
+/// Pictures with and without `cue`: those on which its neurons say most and least for its class.
+pub fn cue_pictures(evidence: &Evidence<'_>, cue: &CueTest) -> CuePictures {
+    /// Pictures of a row.
+    const SHOWN: usize = 6;
+    let (table, layer, class) = (evidence.table, evidence.layer, cue.class.0);
+    let mean = |j: usize| layer.weight.column(j).sum() / layer.classes() as f32;
+    let weights: Vec<(usize, f32)> = cue.neurons.iter().map(|&j| (j, layer.weight[[class, j]] - mean(j))).collect();
+    let says = |row: usize| -> f32 { weights.iter().map(|&(j, weight)| table.features[[row, j]] * weight).sum() };
+    let (mut own, mut others): (Vec<usize>, Vec<usize>) =
+        (0..table.labels.len()).partition(|&row| table.labels[row] == class);
+    [&mut own, &mut others]
+        .into_iter()
+        .for_each(|rows| rows.sort_by(|a, b| says(*b).total_cmp(&says(*a)).then(a.cmp(b))));
+    let shown = |rows: &mut dyn Iterator<Item = &usize>| -> Vec<Sample> {
+        rows.take(SHOWN).map(|&row| sample(evidence, row, None)).collect()
+    };
+    // One picture is never on both sides.
+    let half = own.len().div_ceil(2);
+    CuePictures {
+        with: shown(&mut own[..half].iter()),
+        without: shown(&mut own[half..].iter().rev()),
+        others: shown(&mut others.iter()),
+    }
 }
 
 fn sample(evidence: &Evidence<'_>, row: usize, counterfactual: Option<CounterfactualOutcome>) -> Sample {

@@ -55,6 +55,9 @@ fn forget_pictures(public: &mut Diagnosis) {
 
 fn for_each_sample(diagnosis: &mut Diagnosis, mut change: impl FnMut(&mut Sample)) {
     diagnosis.judgement.slices.iter_mut().flat_map(|slice| &mut slice.examples).for_each(&mut change);
+    if let Some(cue) = &mut diagnosis.judgement.cue {
+        [&mut cue.with, &mut cue.without, &mut cue.others].into_iter().flatten().for_each(&mut change);
+    }
     for finding in &mut diagnosis.findings {
         finding.samples.iter_mut().for_each(&mut change);
         for neuron in finding.neurons_mut() {

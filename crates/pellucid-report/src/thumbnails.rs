@@ -61,6 +61,9 @@ fn wanted(diagnosis: &Diagnosis, allowance: Allowance) -> BTreeMap<usize, &Sampl
     let mut wanted = BTreeMap::new();
     let of_slices = diagnosis.judgement.slices.iter().flat_map(|slice| slice.examples.iter().take(allowance.top));
     wanted.extend(of_slices.map(|sample| (sample.index, sample)));
+    let of_a_cue = diagnosis.judgement.cue.iter().flat_map(|cue| [&cue.with, &cue.without, &cue.others]);
+    let of_a_cue = of_a_cue.flat_map(|samples| samples.iter().take(allowance.top));
+    wanted.extend(of_a_cue.map(|sample| (sample.index, sample)));
     for finding in &diagnosis.findings {
         let first = by_confidence(finding).into_iter().take(allowance.mistakes);
         wanted.extend(first.map(|sample| (sample.index, sample)));

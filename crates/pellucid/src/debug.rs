@@ -151,6 +151,9 @@ impl Scan {
         let slices =
             |(at, rows): (usize, &Vec<usize>)| diagnose::unnamed_slices(&evidence, at, rows, &units, settings.seed);
         judgement.slices = rows.iter().enumerate().flat_map(slices).collect();
+        let cue =
+            judgement.shortcut.as_ref().filter(|s| s.answer != Some(Answer::NoneFound)).and_then(|s| s.cue.as_ref());
+        judgement.cue = cue.map(|cue| diagnose::cue_pictures(&evidence, cue));
         timings.push(("votes and evidence gap".to_owned(), start.elapsed().as_secs_f64()));
 
         let start = Instant::now();

@@ -47,6 +47,17 @@ pub struct FoundSlice {
     pub examples: Vec<Sample>,
 }
 
+/// Pictures with and without the cue that the answer on a shortcut is about.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct CuePictures {
+    /// Of the class, where its neurons say most.
+    pub with: Vec<Sample>,
+    /// Of the class, where they say least.
+    pub without: Vec<Sample>,
+    /// Of other classes, where they say most.
+    pub others: Vec<Sample>,
+}
+
 /// What a diagnosis may say.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Judgement {
@@ -63,6 +74,9 @@ pub struct Judgement {
     pub slices: Vec<FoundSlice>,
     /// What the data say about a shortcut, where there are training and validation pictures to ask.
     pub shortcut: Option<Conduct>,
+    /// Its pictures, where the answer is about a cue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cue: Option<CuePictures>,
     /// What is wrong with the data.
     pub problems: Vec<Problem>,
     /// The class names in the order of the outputs, where they were given in another.

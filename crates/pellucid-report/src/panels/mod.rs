@@ -3,6 +3,7 @@
 
 mod accuracy;
 mod confusions;
+mod cue;
 mod finding;
 mod mistakes;
 mod neuron_card;
@@ -32,6 +33,7 @@ pub(crate) struct Panel {
 /// All panels, in reading order: what is wrong, the evidence, what to do, how it was made.
 pub(crate) fn all(page: &Page) -> Vec<Panel> {
     let mut panels = vec![verdict::panel(page), accuracy::panel(page), confusions::panel(page)];
+    panels.extend(cue::panel(page));
     panels.extend(finding::panels(page));
     panels.extend(slices::panel(page));
     panels.extend([next_steps::panel(page), run_card::panel(page)]);
