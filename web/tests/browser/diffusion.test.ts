@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { clipped, file, overhang, paper, start } from "./pages";
+import { clipped, file, overhang, start } from "./pages";
 
 const STEPS = 12;
 let browser: Awaited<ReturnType<typeof start>>;
@@ -113,17 +113,6 @@ it("follows the choice of word, layer, block and strength", async () => {
   await page.getByLabel("Strength").fill("0");
   expect(await pixels(page, "rise")).toEqual(await pixels(page, "clean"));
   expect(complaints).toEqual([]);
-});
-
-it("has two themes, of the system and of choice", async () => {
-  const light = await browser.open("diffusion.html", { theme: "light" });
-  const dark = await browser.open("diffusion.html", { theme: "dark" });
-  const [bright, dim] = [await paper(light.page), await paper(dark.page)];
-  expect(bright).not.toBe(dim);
-  await light.page.getByRole("button", { name: "Theme: system" }).click();
-  await light.page.getByRole("button", { name: "Theme: light" }).click();
-  expect(await paper(light.page)).toBe(dim);
-  expect([...light.complaints, ...dark.complaints]).toEqual([]);
 });
 
 it.each(["diffusion.html", "diffusion-long.html"])("%s is as wide as its window, and no label is cut off", async (name) => {

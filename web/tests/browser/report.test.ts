@@ -1,7 +1,7 @@
 // The report as its reader has it.
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { overhang, paper, start } from "./pages";
+import { overhang, start } from "./pages";
 
 let browser: Awaited<ReturnType<typeof start>>;
 beforeAll(async () => {
@@ -82,17 +82,6 @@ it("saves the data that it carries", async () => {
   expect(download.suggestedFilename()).toBe("diagnosis.json");
   const saved: unknown = JSON.parse(await readFile(await download.path(), "utf8"));
   expect(saved).toHaveProperty("summary.classes");
-});
-
-it("has two themes, of the system and of choice", async () => {
-  const light = await browser.open("report.html", { theme: "light" });
-  const dark = await browser.open("report.html", { theme: "dark" });
-  const [bright, dim] = [await paper(light.page), await paper(dark.page)];
-  expect(bright).not.toBe(dim);
-  await light.page.getByRole("button", { name: "Theme: system" }).click();
-  await light.page.getByRole("button", { name: "Theme: light" }).click();
-  expect(await paper(light.page)).toBe(dim);
-  expect([...light.complaints, ...dark.complaints]).toEqual([]);
 });
 
 it.each(["report.html", "report-long.html"])("%s is as wide as its window", async (name) => {
