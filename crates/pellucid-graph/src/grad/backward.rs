@@ -25,6 +25,8 @@ pub struct GradientModel {
     pub gradients: Vec<(String, String)>,
     /// The inputs that the objective added: class indices, masks, vectors.
     pub inputs: Vec<ObjectiveInput>,
+    /// Nodes that quantise and that a gradient goes straight through, as if they did not round.
+    pub straight_through: usize,
     /// Every intermediate gradient, in the order of computation: the model's value, and the value that holds its gradient.
     pub cotangents: Vec<(String, String)>,
 }
@@ -75,6 +77,8 @@ pub fn differentiate_within(
     let mut sweep = Sweep::new(emitter, built.stopped, wrt, segments);
     sweep.find_path(&built.value)?;
     let gradients = sweep.run(&built.value)?;
+    let quantises = |at: &&usize| sweep.forward[**at].op() == "QuantizeLinear";
+    let straight_through = sweep.path.iter().filter(quantises).count();
     let Sweep { emitter, cotangents, contributions, .. } = sweep;
     let mut graph = emitter.graph.clone();
     shapes::declare(&emitter, &mut graph, &contributions);
@@ -83,7 +87,7 @@ pub fn differentiate_within(
     gradients.iter().for_each(|(_, g)| graph.add_output(g));
     let mut model = model.clone();
     model.graph = graph;
-    Ok(GradientModel { model, objective: built.value, gradients, inputs: built.inputs, cotangents })
+    Ok(GradientModel { model, objective: built.value, gradients, inputs: built.inputs, straight_through, cotangents })
 }
 
 fn check_wrt(graph: &Graph, observed: &Observations, value: &str) -> Result<(), GradientError> {
@@ -135,6 +139,8 @@ fn added(e: &mut GraphBuilder, parts: &[String]) -> String {
 struct Sweep<'a> {
     emitter: GraphBuilder,
     stopped: HashSet<String>,
+    /// Integers that a gradient goes straight through.
+    straight: HashSet<String>,
     wrt: &'a [&'a str],
     /// Nodes before the sweep began: the model's and the objective's.
     forward: Vec<Node>,
@@ -153,9 +159,11 @@ struct Sweep<'a> {
 impl<'a> Sweep<'a> {
     fn new(emitter: GraphBuilder, stopped: HashSet<String>, wrt: &'a [&'a str], segments: Segments) -> Self {
         let forward = emitter.graph.nodes.clone();
+        let straight = rules::straight_through(&emitter.graph);
         let mut sweep = Self {
             emitter,
             stopped,
+            straight,
             wrt,
             forward,
             varying: HashSet::new(),
@@ -170,7 +178,8 @@ impl<'a> Sweep<'a> {
     }
 
     fn carries(&self, value: &str) -> bool {
-        !self.stopped.contains(value) && self.emitter.element_of(value).is_none_or(ElementType::is_float)
+        let is_float = || self.emitter.element_of(value).is_none_or(ElementType::is_float);
+        !self.stopped.contains(value) && (self.straight.contains(value) || is_float())
     }
 
     fn mark_varying(&mut self) {

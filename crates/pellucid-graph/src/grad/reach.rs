@@ -18,7 +18,8 @@ pub struct Reach {
 /// refuse a node for its attributes when the gradient is built.
 pub fn reach(graph: &Graph, observed: &Observations, from: &[&str]) -> Reach {
     let producers: HashMap<&str, usize> = graph.producers();
-    let floating = |v: &str| observed.get(v).is_some_and(|o| o.element.is_float());
+    let straight = rules::straight_through(graph);
+    let floating = |v: &str| straight.contains(v) || observed.get(v).is_some_and(|o| o.element.is_float());
     let mut seen: BTreeSet<&str> = BTreeSet::new();
     let mut refused: BTreeSet<usize> = BTreeSet::new();
     let mut reasons: HashMap<usize, String> = HashMap::new();

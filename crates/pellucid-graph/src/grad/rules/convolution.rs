@@ -6,7 +6,7 @@ use super::{Gradients, Reason, Table, VjpContext};
 use crate::grad::emit::GraphBuilder;
 use crate::graph::Node;
 
-pub(super) const RULES: Table = &[("Conv", conv), ("ConvTranspose", conv_transpose)];
+pub(super) const RULES: Table = &[("Col2Im", col2im), ("Conv", conv), ("ConvTranspose", conv_transpose)];
 
 type Result<T = Gradients> = std::result::Result<T, Reason>;
 
@@ -88,6 +88,31 @@ fn groups(e: &GraphBuilder, site: &VjpContext<'_>, x: &str, w: &str) -> Result<u
             Err(format!("its weights are {outer} × {inner}, its groups {group} and its channels {channels}").into())
         }
     }
+}
+
+/// Col2Im adds patches where they overlap; its transpose cuts the patches out again, which is a Conv with one filter for each
+/// place of a patch.
+fn col2im(e: &mut GraphBuilder, site: &VjpContext<'_>) -> Result {
+    site.only_first(1)?;
+    let (x, channels) = (site.input(0)?.to_owned(), e.fixed(site.output(), 1)?);
+    let patch = e.constant_ints(site.input(2)?)?;
+    let patch: Option<Vec<usize>> = patch.iter().map(|&n| usize::try_from(n).ok().filter(|n| *n > 0)).collect();
+    let patch = patch.ok_or("its block shape is no list of numbers above 0")?;
+    let places: usize = patch.iter().product();
+    let shape: Vec<usize> = [channels * places, 1].into_iter().chain(patch.iter().copied()).collect();
+    e.admit(&shape)?;
+    let picks = |i: usize| f64::from(u8::from((i / places) % places == i % places));
+    let filters: Vec<f64> = (0..channels * places * places).map(picks).collect();
+    let filters = e.floats(&shape, &filters);
+    let g = site.g()?.to_owned();
+    let mut cut = Node::new("Conv", &[&g, &filters], &[]).with_int("group", channels as i64);
+    for name in ["strides", "dilations", "pads"] {
+        if let Some(values) = site.node.ints(name).filter(|v| !v.is_empty()) {
+            cut = cut.with_ints(name, values);
+        }
+    }
+    let patches = e.emit(cut);
+    Ok(vec![Some(e.reshape_like(&patches, &x)?)])
 }
 
 /// The most elements of a selection matrix: that of a row of 2048.

@@ -8,6 +8,8 @@ use super::emit::{GraphBuilder, LARGEST};
 use super::error::Reason;
 use crate::graph::Node;
 
+pub(crate) use quantisation::straight_through;
+
 mod activations;
 mod arithmetic;
 mod convolution;
@@ -17,6 +19,7 @@ mod linear;
 mod movement;
 mod normalisation;
 mod pooling;
+mod quantisation;
 mod reductions;
 mod resampling;
 
@@ -40,6 +43,7 @@ const STANDARD: &[Table] = &[
     movement::RULES,
     normalisation::RULES,
     pooling::RULES,
+    quantisation::RULES,
     reductions::RULES,
     resampling::RULES,
 ];
