@@ -489,6 +489,21 @@ impl Graph {
         std::iter::once(stem.to_owned()).chain(numbered).find(|p| !taken(p)).unwrap_or_default()
     }
 
+    /// Takes `value` away from the node that computes it, so that it can be fed or computed otherwise; the node's own result gets
+    /// the name that is returned.
+    pub fn detach(&mut self, value: &str) -> String {
+        let other = self.fresh(&format!("{value}.computed"));
+        for output in self.nodes.iter_mut().flat_map(|n| &mut n.proto.output).filter(|o| *o == value) {
+            output.clone_from(&other);
+        }
+        other
+    }
+
+    /// Drops what the file says of the types and shapes of values in between: hints, which a rewrite may make wrong.
+    pub fn forget_hints(&mut self) {
+        self.rest.value_info.clear();
+    }
+
     /// Declares `value` an output (untyped: the runtime infers it), unless it is one.
     pub fn add_output(&mut self, value: &str) {
         if !self.outputs.iter().any(|v| v.name() == value) {

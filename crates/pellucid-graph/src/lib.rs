@@ -8,6 +8,7 @@
 
 pub mod attention;
 pub mod blocks;
+mod evaluation;
 mod external;
 pub mod grad;
 mod graph;
@@ -26,6 +27,7 @@ pub use graph::{Graph, GraphError, Node, Value};
 pub use model::{Model, ModelError, OPSETS};
 
 pub use observed::{Observations, Observed};
+pub use evaluation::to_evaluation;
 pub use precision::{WidenError, widen_to_float32};
-pub use taps::{DecisionLayer, FeatureMap, Head, HeadKind, TapError, TapNames, Taps};
+pub use taps::{AffineTail, DecisionLayer, FeatureMap, Head, HeadKind, Layout, TailSource, TapError, TapNames, Taps};
 pub use tensor::{ElementType, Tensor, TensorError};

@@ -1,14 +1,21 @@
 //! Finds the places of a classifier worth looking at, by structure and data dependence, not by names.
 //!
 //! From an output back: activations that turn logits into probabilities are stepped over, then a linear layer with
-//! constant weights is the decision layer, what feeds it are the features, and the nearest feature map (4-D) or token
-//! sequence (3-D) behind them is what heat maps are drawn from. What is found here is a claim; `pellucid-runtime`
-//! verifies it by running (|W f + b − logits| ≤ 1e-3) and measures how the feature map is pooled.
+//! constant weights is the decision layer, and what feeds it are the features; where other affine operators follow, `affine`
+//! finds what they read. Heat maps are drawn from the last value behind the features that has the input's places and through
+//! which all that the features know of the picture goes (`places` traces them). What is found here is a claim;
+//! `pellucid-runtime` verifies it by running.
+
+mod affine;
+mod places;
+
+pub use affine::{AffineTail, TailSource};
+pub use places::Layout;
 
 use crate::graph::{Graph, GraphError, Node};
 use crate::observed::{Observations, elements};
-use crate::tensor::ElementType;
 use pellucid_guard::Setting;
+use places::Places;
 use std::collections::{BTreeSet, HashMap};
 
 /// Values that the user names because the structure is ambiguous (`--features`, `--logits`, `--feature-map`).
@@ -46,12 +53,26 @@ pub enum TapError {
         /// The node in between.
         between: String,
     },
+    /// The output has an answer for every place.
+    #[error(
+        "the output '{output}' is a map of shape {}: one answer a place (segmentation, detection), not one row of logits a \
+         picture; name a value with one row a picture, if there is one, with {logits}", sizes(shape), logits = Setting::Logits)]
+    Dense {
+        /// The output.
+        output: String,
+        /// Its shape at batch 1.
+        shape: Vec<usize>,
+    },
     /// The head runs in integers.
     #[error(
         "the head {0} runs in integers; its features and weights are not floats. Export the model in QDQ format \
          (QuantizeLinear / DequantizeLinear around a float head) or unquantised"
     )]
     IntegerHead(String),
+}
+
+fn sizes(shape: &[usize]) -> String {
+    shape.iter().map(usize::to_string).collect::<Vec<_>>().join("×")
 }
 
 /// What kind of layer decides.
@@ -63,6 +84,10 @@ pub enum HeadKind {
     PointwiseConv,
     /// A 1×1 Conv whose output is pooled afterwards: the features are the pooled input, added to the graph.
     PooledConv,
+    /// Several affine operators, folded into one layer that was measured; W and b were added to the graph.
+    Folded,
+    /// None: the logits are no affine function of any features. They stand for the features, and W is the identity.
+    Absent,
 }
 
 /// What follows the logits.
@@ -103,6 +128,12 @@ pub struct FeatureMap {
     pub value: String,
     /// Its shape at batch 1.
     pub shape: Vec<usize>,
+    /// Where its channels stand.
+    pub layout: Layout,
+    /// Rows and columns of places.
+    pub grid: [usize; 2],
+    /// Of a token sequence, the first token that is a place: those before are class and register tokens.
+    pub first: usize,
 }
 
 /// The taps of a classifier.
@@ -114,8 +145,11 @@ pub struct Taps {
     pub features: String,
     /// The decision layer.
     pub layer: DecisionLayer,
-    /// The nearest feature map or token sequence behind the features; none for a model without one.
-    pub feature_map: Option<FeatureMap>,
+    /// Feature maps and token sequences behind the features, the last first: what the features know of the picture goes through
+    /// each. None for a model without one. Which is the last whose places reach the features, running says.
+    pub feature_maps: Vec<FeatureMap>,
+    /// Why there is no feature map.
+    pub no_map: Option<String>,
     /// What follows the logits.
     pub head: Head,
 }
@@ -142,32 +176,94 @@ pub fn find(graph: &mut Graph, observed: &Observations, names: &TapNames) -> Res
     for name in [&names.features, &names.logits, &names.feature_map].into_iter().flatten() {
         graph.check(name)?;
     }
-    let found = Finder::new(graph, observed).head(names)?;
-    let (mut taps, pool) = found;
-    if let Some(input) = pool {
-        taps.features = add_pooled_features(graph, &input);
-    }
+    let (mut taps, pool) = Finder::new(graph, observed).head(names)?;
+    let maps_behind = match pool {
+        Some(pool) => {
+            taps.features = add_pooled_features(graph, &pool);
+            pool.input
+        }
+        None => names.features.clone().unwrap_or_else(|| taps.features.clone()),
+    };
     if let Some(features) = &names.features {
         taps.features.clone_from(features);
     }
-    let finder = Finder::new(graph, observed);
-    taps.feature_map = match (&names.feature_map, pool_input(&taps, graph)) {
-        (Some(name), _) => finder.as_feature_map(name),
-        (None, Some(input)) => finder.as_feature_map(&input),
-        (None, None) => finder.feature_map_behind(&taps.features),
-    };
+    find_maps(graph, observed, names, &mut taps, &maps_behind);
     Ok(taps)
 }
 
-/// The value that was pooled into the added features.
-fn pool_input(taps: &Taps, graph: &Graph) -> Option<String> {
-    let pool = (taps.layer.kind == HeadKind::PooledConv).then(|| graph.producer(&taps.features))??;
-    pool.input(0).map(str::to_owned)
+/// Fills in the feature maps behind `behind`: the features, or what they are made of.
+pub fn find_maps(graph: &Graph, observed: &Observations, names: &TapNames, taps: &mut Taps, behind: &str) {
+    let finder = Finder::new(graph, observed);
+    (taps.feature_maps, taps.no_map) = match &names.feature_map {
+        Some(name) => match finder.named_map(name) {
+            Some(map) => (vec![map], None),
+            None => (Vec::new(), Some(finder.no_places(name))),
+        },
+        None => finder.maps_behind(behind),
+    };
 }
 
-fn add_pooled_features(graph: &mut Graph, input: &str) -> String {
+/// The affine tails of the outputs (or of the named logits), the first that is one.
+///
+/// # Errors
+/// Why none is: where it stops being affine.
+pub fn affine_tail(graph: &Graph, observed: &Observations, names: &TapNames) -> Result<AffineTail, String> {
+    let finder = Finder::new(graph, observed);
+    let mut reason = "the model has no outputs".to_owned();
+    for start in finder.starts(names).into_iter().take(OUTPUTS) {
+        match finder.affine_tail(start) {
+            Ok(tail) => return Ok(tail),
+            Err(why) => reason = why,
+        }
+    }
+    Err(reason)
+}
+
+/// The logits that a model without a linear head is asked for, and what follows them: its first output (or the named value)
+/// with one row a picture.
+pub fn bare_logits(graph: &Graph, observed: &Observations, names: &TapNames) -> Option<(String, Head)> {
+    let finder = Finder::new(graph, observed);
+    let row = |value: &str| finder.row_length(value).is_some_and(|n| n > 0);
+    let found = finder.starts(names).into_iter().map(|start| finder.step_over_activations(start)).find(|(v, _)| row(v))?;
+    Some((found.0.to_owned(), found.1))
+}
+
+/// `value` as a feature map, its places traced from the input.
+pub fn map_of(graph: &Graph, observed: &Observations, value: &str) -> Option<FeatureMap> {
+    Finder::new(graph, observed).named_map(value)
+}
+
+/// Whether a model that ends in `logits` gives them (or probabilities of them) as an output.
+pub fn is_output(graph: &Graph, observed: &Observations, logits: &str) -> bool {
+    let finder = Finder::new(graph, observed);
+    graph.outputs.iter().any(|o| {
+        let (value, _) = finder.step_over_activations(o.name());
+        o.name() == logits || value == finder.step_over_activations(logits).0
+    })
+}
+
+/// A pooling behind a 1×1 Conv, to be put in front of it.
+struct PoolOf {
+    /// The Conv's input.
+    input: String,
+    /// The pooling, where it reads the Conv itself.
+    pool: Option<Node>,
+}
+
+/// The same pooling of the Conv's input: both work channel by channel or place by place, so they can change places.
+fn add_pooled_features(graph: &mut Graph, pool: &PoolOf) -> String {
     let name = graph.fresh("pellucid.features");
-    graph.nodes.push(Node::new("GlobalAveragePool", &[input], &[&name]));
+    let node = match &pool.pool {
+        Some(node) => {
+            let mut node = node.clone();
+            node.proto.input[0].clone_from(&pool.input);
+            node.proto.output = vec![name.clone()];
+            node.proto.name = Some(name.clone());
+            node
+        }
+        None => Node::new("GlobalAveragePool", &[&pool.input], &[&name]),
+    };
+    graph.nodes.push(node);
     name
 }
 
@@ -200,15 +296,12 @@ impl<'a> Finder<'a> {
     }
 
     /// The head, and for a pooled Conv the value whose pooling are the features.
-    fn head(&self, names: &TapNames) -> Result<(Taps, Option<String>), TapError> {
-        let starts: Vec<&str> = match &names.logits {
-            Some(name) => vec![name],
-            None => self.graph.outputs.iter().map(|o| o.name()).collect(),
-        };
+    fn head(&self, names: &TapNames) -> Result<(Taps, Option<PoolOf>), TapError> {
+        let starts = self.starts(names);
         if starts.len() > OUTPUTS {
             return Err(TapError::Ambiguous(vec![format!("one for each of its {} outputs", starts.len())]));
         }
-        let mut heads: Vec<(Taps, Option<String>)> = Vec::new();
+        let mut heads: Vec<(Taps, Option<PoolOf>)> = Vec::new();
         let mut refused: Vec<TapError> = Vec::new();
         for start in starts {
             match self.head_behind(start) {
@@ -218,9 +311,8 @@ impl<'a> Finder<'a> {
             }
         }
         if let Some(features) = &names.features {
-            let named: Vec<_> = heads.iter().filter(|(h, _)| &h.features == features).cloned().collect();
-            if !named.is_empty() {
-                heads = named;
+            if heads.iter().any(|(h, _)| &h.features == features) {
+                heads.retain(|(h, _)| &h.features == features);
             }
         }
         match heads.len() {
@@ -232,18 +324,47 @@ impl<'a> Finder<'a> {
         }
     }
 
-    fn head_behind(&self, output: &str) -> Result<(Taps, Option<String>), TapError> {
+    /// The values that a head is looked for behind.
+    fn starts(&self, names: &TapNames) -> Vec<&'a str> {
+        let named = names.logits.as_ref().map(|name| {
+            // Names are looked up, so that they live as long as the graph.
+            let inputs = self.graph.inputs.iter().map(|v| v.name());
+            inputs.chain(self.graph.values()).filter(|v| *v == name.as_str()).take(1).collect()
+        });
+        named.unwrap_or_else(|| self.graph.outputs.iter().map(|o| o.name()).collect())
+    }
+
+    /// The length of the row that `value` holds for a picture; `None` for a map, a sequence, or what nobody observed.
+    fn row_length(&self, value: &str) -> Option<usize> {
+        let observed = self.observed.get(value).filter(|o| o.element.is_float())?;
+        let long: Vec<usize> = observed.shape.iter().copied().filter(|&n| n != 1).collect();
+        let row = observed.shape.len() >= 2 && observed.shape[0] == 1 && long.len() <= 1;
+        row.then(|| long.first().copied().unwrap_or(1))
+    }
+
+    fn head_behind(&self, output: &'a str) -> Result<(Taps, Option<PoolOf>), TapError> {
         let (value, head) = self.step_over_activations(output);
         let node = self
             .producer(value)
             .ok_or_else(|| TapError::NoLinearHead(format!("output '{output}' is not computed by a node")))?;
-        if let Some((features, layer)) = self.linear_layer(node)? {
-            let taps = Taps { logits: value.to_owned(), features, layer, feature_map: None, head };
-            return Ok((taps, None));
+        if let Some(observed) = self.observed.get(value).filter(|o| o.element.is_float() && o.shape.len() > 2 && elements(&o.shape[1..]) > 1)
+            && self.row_length(value).is_none()
+        {
+            return Err(TapError::Dense { output: output.to_owned(), shape: observed.shape.clone() });
         }
-        if let Some((input, layer)) = self.conv_behind_pooling(node)? {
-            let taps = Taps { logits: value.to_owned(), features: String::new(), layer, feature_map: None, head };
-            return Ok((taps, Some(input)));
+        let taps = |features: String, layer: DecisionLayer| Taps {
+            logits: value.to_owned(),
+            features,
+            layer,
+            feature_maps: Vec::new(),
+            no_map: None,
+            head,
+        };
+        if let Some((features, layer)) = self.linear_layer(node)? {
+            return Ok((taps(features, layer), None));
+        }
+        if let Some((pool, layer)) = self.conv_behind_pooling(node)? {
+            return Ok((taps(String::new(), layer), Some(pool)));
         }
         Err(TapError::NoLinearHead(format!("output '{output}' comes from {}", node.describe())))
     }
@@ -324,7 +445,7 @@ impl<'a> Finder<'a> {
     }
 
     /// A pooled 1×1 Conv: its input and the layer.
-    fn conv_behind_pooling(&self, pool: &'a Node) -> Result<Option<(String, DecisionLayer)>, TapError> {
+    fn conv_behind_pooling(&self, pool: &'a Node) -> Result<Option<(PoolOf, DecisionLayer)>, TapError> {
         let averages = matches!(pool.op(), "GlobalAveragePool" | "ReduceMean" | "AveragePool");
         if !averages || self.spatial(pool.output()).unwrap_or(1) != 1 {
             return Ok(None);
@@ -346,7 +467,9 @@ impl<'a> Finder<'a> {
                     bias: node.input(2).map(str::to_owned),
                     beta: 1.0,
                 };
-                return Ok((!self.is_data(weight)).then(|| (input.to_owned(), layer)));
+                let direct = pool.input(0) == Some(node.output());
+                let pool = PoolOf { input: input.to_owned(), pool: direct.then(|| pool.clone()) };
+                return Ok((!self.is_data(weight)).then_some((pool, layer)));
             }
             let activation = matches!(node.op(), "Relu" | "Clip" | "LeakyRelu" | "Sigmoid" | "HardSwish" | "Elu");
             if !activation && !TRANSPARENT.contains(&node.op()) {
@@ -392,39 +515,52 @@ impl<'a> Finder<'a> {
         self.observed.get(value).map(|o| elements(o.shape.get(2..).unwrap_or_default()))
     }
 
-    /// The nearest 4-D value with places, or 3-D token sequence, behind `value`, along data.
-    fn feature_map_behind(&self, value: &str) -> Option<FeatureMap> {
-        let inputs: BTreeSet<&str> = self.graph.inputs.iter().map(|v| v.name()).collect();
-        let mut seen = BTreeSet::new();
-        let mut open = std::collections::VecDeque::from([value.to_owned()]);
-        while let Some(value) = open.pop_front() {
-            if !seen.insert(value.clone()) {
-                continue;
+    /// The values with places that everything the features know of the picture goes through, the last first, or why there is
+    /// none. Going back from the features, the values that are still to be explained cut the graph; where only one is left,
+    /// all goes through it.
+    fn maps_behind(&self, features: &str) -> (Vec<FeatureMap>, Option<String>) {
+        let places = Places::trace(self.graph, self.observed, &self.data);
+        let mut open: BTreeSet<(usize, &str)> = BTreeSet::new();
+        let position = |value: &str| self.producers.get(value).map_or(0, |at| at + 1);
+        let mut maps = Vec::new();
+        let mut lost: Option<&Node> = None;
+        let names: HashMap<&str, &str> = self.data.iter().map(|v| (*v, *v)).collect();
+        open.extend(names.get(features).map(|v| (position(v), *v)));
+        while let Some((at, value)) = open.pop_last() {
+            if open.is_empty() && at > 0 {
+                maps.extend(places.map(value));
+                lost = lost.or_else(|| places.lost_at(value));
             }
-            if !inputs.contains(value.as_str())
-                && let Some(map) = self.as_feature_map(&value)
-            {
-                return Some(map);
-            }
-            if let Some(node) = self.producer(&value) {
-                open.extend(node.inputs().iter().filter(|i| self.is_data(i)).cloned());
+            if let Some(node) = at.checked_sub(1).map(|at| &self.graph.nodes[at]) {
+                // One node may give several of the open values.
+                open.retain(|(other, _)| *other != at);
+                open.extend(node.reads().iter().filter_map(|r| names.get(r)).map(|v| (position(v), *v)));
             }
         }
-        None
+        let why = match (maps.is_empty(), lost) {
+            (false, _) => None,
+            (true, Some(node)) => Some(format!("which of its values are places cannot be traced beyond {}", node.describe())),
+            (true, None) => Some("no value between input and features has more than one place that all goes through".to_owned()),
+        };
+        (maps, why)
     }
 
-    /// `value` as a feature map, if it has places: N×C×H×W (or N×H×W×C) with H·W > 1, or N×T×D with T > 1.
-    fn as_feature_map(&self, value: &str) -> Option<FeatureMap> {
-        let observed = self.observed.get(value)?;
-        let shape = &observed.shape;
-        let float =
-            matches!(observed.element, ElementType::F32 | ElementType::F16 | ElementType::BF16 | ElementType::F64);
-        let places = match shape.len() {
-            4 => elements(&shape[2..]) > 1,
-            3 => shape[1] > 1,
-            _ => false,
-        };
-        (float && places && shape[0] == 1).then(|| FeatureMap { value: value.to_owned(), shape: shape.clone() })
+    /// A value that the user names: as traced, or a map of four axes taken at its word.
+    fn named_map(&self, value: &str) -> Option<FeatureMap> {
+        let traced = Places::trace(self.graph, self.observed, &self.data).map(value);
+        traced.or_else(|| {
+            let observed = self.observed.get(value).filter(|o| o.element.is_float())?;
+            let &[1, _, h, w] = observed.shape.as_slice() else { return None };
+            let (value, shape, layout) = (value.to_owned(), observed.shape.clone(), Layout::ChannelsFirst);
+            (h * w > 1).then_some(FeatureMap { value, shape, layout, grid: [h, w], first: 0 })
+        })
+    }
+
+    fn no_places(&self, value: &str) -> String {
+        match Places::trace(self.graph, self.observed, &self.data).lost_at(value) {
+            Some(node) => format!("which entries of '{value}' are places cannot be traced beyond {}", node.describe()),
+            None => format!("'{value}' has no places on axes of their own"),
+        }
     }
 }
 

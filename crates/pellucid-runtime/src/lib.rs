@@ -14,6 +14,7 @@ mod observe;
 mod optimize;
 pub mod progress;
 mod session;
+mod tail;
 mod taps;
 mod trust;
 

@@ -6,7 +6,7 @@ mod common;
 
 use common::{numbers, runtime};
 use ndarray::{ArrayD, IxDyn};
-use pellucid_graph::{ElementType, Graph, HeadKind, Model, Node, TapError, TapNames, Tensor, Value};
+use pellucid_graph::{ElementType, Graph, HeadKind, Model, Node, TapNames, Tensor, Value};
 use pellucid_runtime::{Layout, Pooling, SessionOptions, TappedModel, TapsError, verify_taps};
 use std::path::{Path, PathBuf};
 
@@ -85,17 +85,20 @@ fn a_conv_head_before_pooling_gets_pooled_features_added() {
 }
 
 #[test]
-fn a_relu_between_conv_head_and_pooling_is_refused_by_name() {
+fn behind_a_relu_between_conv_head_and_pooling_the_logits_stand_for_features() {
     let nodes = vec![
         Node::new("Conv", &["map", "w"], &["scores"]),
         Node::new("Relu", &["scores"], &["r"]),
         Node::new("GlobalAveragePool", &["r"], &["z"]),
     ];
-    let error = tap(&model(nodes, vec![weights("w", &[4, 6, 1, 1])], &["z"])).unwrap_err();
-    assert!(
-        matches!(&error, TapsError::Structure { source: TapError::NonLinearPooling { between, .. }, .. } if between.contains("Relu")),
-        "{error}"
-    );
+    let t = tap(&model(nodes, vec![weights("w", &[4, 6, 1, 1])], &["z"])).unwrap();
+    let reason = t.no_head.clone().unwrap();
+    assert!(reason.contains("Relu") && !reason.contains("name an earlier layer"), "{reason}");
+    assert_eq!((t.taps.layer.kind, t.taps.features.as_str()), (HeadKind::Absent, "z"));
+    assert_eq!(t.weight, ndarray::Array2::<f32>::eye(4));
+    // The class's own map of scores, which the pooling means.
+    let map = t.map.unwrap();
+    assert_eq!((map.value.as_str(), map.grid, map.pooling), ("r", [8, 8], Pooling::Mean));
 }
 
 #[test]
@@ -125,6 +128,135 @@ fn a_token_that_the_head_reads_is_recognised() {
     assert_eq!((map.layout, map.pooling), (Layout::Tokens, Pooling::Token(0)));
 }
 
+/// Pooled features, normalised with their axes last as ConvNeXt does, and a head.
+fn norm_behind_pooling(middle: Vec<Node>) -> Vec<Node> {
+    let mut nodes = vec![
+        Node::new("GlobalAveragePool", &["map"], &["p"]),
+        Node::new("Transpose", &["p"], &["last"]).with_ints("perm", &[0, 2, 3, 1]),
+        Node::new("LayerNormalization", &["last", "scale"], &["n"]).with_int("axis", -1),
+        Node::new("Flatten", &["n"], &["f"]),
+    ];
+    nodes.extend(middle);
+    nodes
+}
+
+#[test]
+fn channels_behind_a_pooling_are_not_taken_for_places() {
+    let scale = || Tensor::f32("scale", &[6], &[1.0, 2.0, 0.5, 1.5, 1.0, 0.7]);
+    let direct = norm_behind_pooling(vec![Node::new("Gemm", &["f", "w"], &["z"])]);
+    let deep = norm_behind_pooling(vec![
+        Node::new("Gemm", &["f", "v"], &["h"]),
+        Node::new("Gelu", &["h"], &["a"]),
+        Node::new("Gemm", &["a", "w"], &["z"]),
+    ]);
+    for nodes in [direct, deep] {
+        let graph = model(nodes, vec![scale(), weights("v", &[6, 6]), weights("w", &[6, 4])], &["z"]).graph;
+        let m = Model::new("tiny.onnx", graph, 20);
+        let map = tap(&m).unwrap().map.unwrap();
+        assert_eq!((map.value.as_str(), map.grid, map.pooling), ("map", [8, 8], Pooling::Indirect));
+    }
+}
+
+#[test]
+fn tokens_of_a_wide_picture_have_its_grid() {
+    // 4 × 16 = 64 tokens are not 8 × 8.
+    let nodes = vec![
+        Node::new("Conv", &["x", "k"], &["c"]).with_ints("strides", &[2, 2]),
+        Node::new("Relu", &["c"], &["map"]),
+        Node::new("Reshape", &["map", "shape"], &["r"]),
+        Node::new("Transpose", &["r"], &["patches"]).with_ints("perm", &[0, 2, 1]),
+        Node::new("Shape", &["x"], &["s"]).with_int("end", 1),
+        Node::new("Concat", &["s", "rest"], &["target"]).with_int("axis", 0),
+        Node::new("Expand", &["class", "target"], &["classes"]),
+        Node::new("Concat", &["classes", "patches"], &["tokens"]).with_int("axis", 1),
+        Node::new("Transpose", &["tokens"], &["channels"]).with_ints("perm", &[0, 2, 1]),
+        Node::new("ReduceMean", &["channels"], &["f"]).with_ints("axes", &[2]).with_int("keepdims", 0),
+        Node::new("Gemm", &["f", "w"], &["z"]),
+    ];
+    let constants = vec![
+        weights("k", &[6, 3, 2, 2]),
+        Tensor::i64("shape", &[3], &[0, 6, 64]),
+        Tensor::i64("rest", &[2], &[1, 6]),
+        weights("class", &[1, 1, 6]),
+        weights("w", &[6, 4]),
+    ];
+    let input = Value::tensor("x", ElementType::F32, &[None, Some(3), Some(8), Some(32)]);
+    let t = tap(&Model::new("wide.onnx", Graph::new(vec![input], nodes, constants, &["z"]).unwrap(), 17)).unwrap();
+    let map = t.map.unwrap();
+    assert_eq!((map.value.as_str(), map.grid, map.first, map.pooling), ("tokens", [4, 16], 1, Pooling::Mean));
+    // Token 1 + 16 row + column lies at (row, column).
+    let values = ArrayD::from_shape_fn(IxDyn(&[1, 65, 6]), |i| i[1] as f32);
+    assert_eq!(map.neuron(&values, 2).unwrap()[[0, 3, 5]], 1.0 + 16.0 * 3.0 + 5.0);
+}
+
+#[test]
+fn a_head_that_reads_the_class_token_gets_the_last_tokens_that_reach_it() {
+    // One layer of attention without softmax, then a norm of every token: the patches beside the class token say nothing more.
+    let nodes = vec![
+        Node::new("Reshape", &["map", "shape"], &["r"]),
+        Node::new("Transpose", &["r"], &["patches"]).with_ints("perm", &[0, 2, 1]),
+        Node::new("Shape", &["x"], &["s"]).with_int("end", 1),
+        Node::new("Concat", &["s", "rest"], &["target"]).with_int("axis", 0),
+        Node::new("Expand", &["class", "target"], &["classes"]),
+        Node::new("Concat", &["classes", "patches"], &["tokens"]).with_int("axis", 1),
+        Node::new("MatMul", &["tokens", "q"], &["queries"]),
+        Node::new("Transpose", &["tokens"], &["keys"]).with_ints("perm", &[0, 2, 1]),
+        Node::new("MatMul", &["queries", "keys"], &["scores"]),
+        Node::new("Softmax", &["scores"], &["attention"]).with_int("axis", -1),
+        Node::new("MatMul", &["attention", "tokens"], &["mixed"]),
+        Node::new("Add", &["tokens", "mixed"], &["out"]),
+        Node::new("LayerNormalization", &["out", "scale"], &["normed"]).with_int("axis", -1),
+        Node::new("Gather", &["normed", "zero"], &["f"]).with_int("axis", 1),
+        Node::new("Gemm", &["f", "w"], &["z"]),
+    ];
+    let constants = vec![
+        Tensor::i64("shape", &[3], &[0, 6, 64]),
+        Tensor::i64("rest", &[2], &[1, 6]),
+        Tensor::i64("zero", &[], &[0]),
+        weights("class", &[1, 1, 6]),
+        weights("q", &[6, 6]),
+        Tensor::f32("scale", &[6], &[1.0; 6]),
+        weights("w", &[6, 4]),
+    ];
+    let map = tap(&model(nodes, constants, &["z"])).unwrap().map.unwrap();
+    assert_eq!((map.value.as_str(), map.grid, map.first, map.pooling), ("tokens", [8, 8], 1, Pooling::Indirect));
+}
+
+#[test]
+fn a_map_whose_places_cannot_be_traced_is_none_and_the_reason_is_said() {
+    let nodes = vec![
+        Node::new("Reshape", &["map", "shape"], &["r"]),
+        Node::new("Transpose", &["r"], &["ordered"]).with_ints("perm", &[0, 2, 1]),
+        // The places in another order: which is which, no rule says.
+        Node::new("Gather", &["ordered", "order"], &["tokens"]).with_int("axis", 1),
+        Node::new("Relu", &["tokens"], &["a"]),
+        Node::new("ReduceMean", &["a"], &["f"]).with_ints("axes", &[1]).with_int("keepdims", 0),
+        Node::new("Gemm", &["f", "w"], &["z"]),
+    ];
+    let order: Vec<i64> = (0..64).map(|i| (i * 37) % 64).collect();
+    let constants = vec![Tensor::i64("shape", &[3], &[0, 6, 64]), Tensor::i64("order", &[64], &order), weights("w", &[6, 4])];
+    let m = model(nodes, constants, &["z"]);
+    let names = TapNames { feature_map: Some("tokens".into()), ..TapNames::default() };
+    let t = verify_taps(&runtime(), &m, &names, None, None, &SessionOptions::default()).unwrap();
+    assert!(t.map.is_none());
+    assert!(t.no_map.as_ref().unwrap().contains("Gather"), "{:?}", t.no_map);
+    // Unasked, the last values whose places are known serve: those in front of it.
+    assert_eq!(tap(&m).unwrap().map.unwrap().value, "ordered");
+}
+
+#[test]
+fn a_coarse_map_says_so() {
+    let mut nodes = vec![Node::new("MaxPool", &["map"], &["small"]).with_ints("kernel_shape", &[4, 4]).with_ints("strides", &[4, 4])];
+    nodes.push(Node::new("GlobalAveragePool", &["small"], &["p"]));
+    nodes.push(Node::new("Flatten", &["p"], &["f"]));
+    nodes.push(Node::new("Gemm", &["f", "w"], &["z"]));
+    let map = tap(&model(nodes, vec![weights("w", &[6, 4])], &["z"])).unwrap().map.unwrap();
+    assert!(map.coarse().unwrap().contains("2×2"));
+    let mut nodes = pooled();
+    nodes.push(Node::new("Gemm", &["f", "w"], &["z"]));
+    assert_eq!(tap(&model(nodes, vec![weights("w", &[6, 4])], &["z"])).unwrap().map.unwrap().coarse(), None);
+}
+
 #[test]
 fn layers_between_pooling_and_head_make_the_map_indirect() {
     let mut nodes = pooled();
@@ -137,9 +269,195 @@ fn layers_between_pooling_and_head_make_the_map_indirect() {
 }
 
 #[test]
-fn a_model_without_a_linear_head_is_refused() {
-    let error = tap(&model(vec![Node::new("GlobalAveragePool", &["map"], &["z"])], vec![], &["z"])).unwrap_err();
-    assert!(error.to_string().contains("no linear head found"), "{error}");
+fn without_a_linear_head_the_logits_stand_for_features_and_the_reason_is_kept() {
+    let t = tap(&model(vec![Node::new("GlobalAveragePool", &["map"], &["z"])], vec![], &["z"])).unwrap();
+    let reason = t.no_head.clone().unwrap();
+    assert!(reason.contains("no linear head found"), "{reason}");
+    assert_eq!((t.taps.layer.kind, t.features(), t.classes()), (HeadKind::Absent, 6, 6));
+}
+
+#[test]
+fn a_map_of_answers_is_called_one() {
+    let nodes = vec![Node::new("Conv", &["map", "w"], &["z"])];
+    let error = tap(&model(nodes, vec![weights("w", &[4, 6, 1, 1])], &["z"])).unwrap_err();
+    let message = error.to_string();
+    assert!(message.contains("1×4×8×8") && message.contains("segmentation"), "{message}");
+}
+
+/// W of the Gemm that the affine heads below begin with, C × d, and its b.
+fn gemm_layer() -> (ndarray::Array2<f32>, Vec<f32>) {
+    let w = ndarray::Array2::from_shape_vec((4, 6), weights("w", &[4, 6]).to_f32().unwrap()).unwrap();
+    (w, weights("b1", &[4]).to_f32().unwrap())
+}
+
+/// The taps of pooled features, a Gemm, and `tail` from `g` to `z`.
+fn with_tail(tail: Vec<Node>, constants: Vec<Tensor>) -> TappedModel {
+    let mut nodes = pooled();
+    nodes.push(Node::new("Gemm", &["f", "w", "b1"], &["g"]).with_int("transB", 1));
+    nodes.extend(tail);
+    let mut all = vec![weights("w", &[4, 6]), weights("b1", &[4])];
+    all.extend(constants);
+    tap(&model(nodes, all, &["z"])).unwrap()
+}
+
+fn close(found: f32, expected: f32) -> bool {
+    (found - expected).abs() <= 1e-5 * (1.0 + expected.abs())
+}
+
+#[test]
+fn affine_operators_behind_the_layer_are_folded_into_its_weights() {
+    let (w, b) = gemm_layer();
+    let scalar = |v: f32| Tensor::f32("t", &[], &[v]);
+    type Row = (Vec<Node>, Vec<Tensor>, fn(f32, usize) -> f32, fn(f32, usize) -> f32);
+    let rows: Vec<Row> = vec![
+        // A temperature.
+        (vec![Node::new("Div", &["g", "t"], &["z"])], vec![scalar(1.7)], |w, _| w / 1.7, |b, _| b / 1.7),
+        // A prior.
+        (
+            vec![Node::new("Sub", &["g", "p"], &["z"])],
+            vec![Tensor::f32("p", &[4], &[0.1, 0.2, 0.3, 0.4])],
+            |w, _| w,
+            |b, c| b - [0.1, 0.2, 0.3, 0.4][c],
+        ),
+        // Batch normalisation: (g − 1) / 2 · 3 + 4.
+        (
+            vec![Node::new("BatchNormalization", &["g", "s", "o", "m", "v"], &["z"]).with_float("epsilon", 0.0)],
+            vec![
+                Tensor::f32("s", &[4], &[3.0; 4]),
+                Tensor::f32("o", &[4], &[4.0; 4]),
+                Tensor::f32("m", &[4], &[1.0; 4]),
+                Tensor::f32("v", &[4], &[4.0; 4]),
+            ],
+            |w, _| 1.5 * w,
+            |b, _| 1.5 * (b - 1.0) + 4.0,
+        ),
+    ];
+    for (tail, constants, weight, bias) in rows {
+        let op = tail[0].op().to_owned();
+        let t = with_tail(tail, constants);
+        assert_eq!((t.taps.layer.kind, t.taps.features.as_str(), t.features()), (HeadKind::Folded, "f", 6), "{op}");
+        for c in 0..4 {
+            assert!(close(t.bias[c], bias(b[c], c)), "{op}: b[{c}] is {}", t.bias[c]);
+            (0..6).for_each(|j| assert!(close(t.weight[[c, j]], weight(w[[c, j]], c)), "{op}: W[{c},{j}]"));
+        }
+        assert!(t.map.unwrap().is_direct());
+    }
+}
+
+#[test]
+fn logits_in_another_order_have_their_rows_in_that_order() {
+    let (w, b) = gemm_layer();
+    let t = with_tail(
+        vec![Node::new("Gather", &["g", "i"], &["z"]).with_int("axis", 1)],
+        vec![Tensor::i64("i", &[4], &[2, 0, 3, 1])],
+    );
+    for (row, from) in [2, 0, 3, 1].into_iter().enumerate() {
+        assert!(close(t.bias[row], b[from]) && close(t.weight[[row, 5]], w[[from, 5]]));
+    }
+}
+
+#[test]
+fn an_einsum_is_a_layer() {
+    let mut nodes = pooled();
+    nodes.push(Node::new("Einsum", &["f", "w"], &["z"]).with_string("equation", "nd,cd->nc"));
+    let t = tap(&model(nodes, vec![weights("w", &[4, 6])], &["z"])).unwrap();
+    assert!(close(t.weight[[3, 4]], gemm_layer().0[[3, 4]]));
+}
+
+#[test]
+fn the_mean_of_two_heads_on_one_feature_is_the_mean_layer() {
+    let (w, b) = gemm_layer();
+    let other = weights("other", &[4, 6]).to_f32().unwrap();
+    let t = with_tail(
+        vec![
+            Node::new("Gemm", &["f", "other"], &["h"]).with_int("transB", 1),
+            Node::new("Add", &["g", "h"], &["sum"]),
+            Node::new("Div", &["sum", "two"], &["z"]),
+        ],
+        vec![weights("other", &[4, 6]), Tensor::f32("two", &[], &[2.0])],
+    );
+    assert_eq!(t.features(), 6);
+    assert!(close(t.weight[[1, 2]], 0.5 * (w[[1, 2]] + other[8])));
+    assert!(close(t.bias[3], 0.5 * b[3]));
+}
+
+#[test]
+fn the_mean_of_two_heads_on_two_features_is_one_layer_on_both() {
+    let (w, _) = gemm_layer();
+    let other = weights("other", &[4, 6]).to_f32().unwrap();
+    let t = with_tail(
+        vec![
+            Node::new("GlobalMaxPool", &["map"], &["most"]),
+            Node::new("Flatten", &["most"], &["f2"]),
+            Node::new("Gemm", &["f2", "other"], &["h"]).with_int("transB", 1),
+            Node::new("Mean", &["g", "h"], &["z"]),
+        ],
+        vec![weights("other", &[4, 6])],
+    );
+    assert_eq!(t.weight.dim(), (4, 12));
+    assert!(close(t.weight[[1, 2]], 0.5 * w[[1, 2]]) && close(t.weight[[1, 8]], 0.5 * other[8]));
+    assert_eq!(t.map.unwrap().value, "map");
+}
+
+#[test]
+fn a_mean_over_tokens_of_a_layer_has_the_mean_tokens_as_features() {
+    let nodes = vec![
+        Node::new("Reshape", &["map", "shape"], &["r"]),
+        Node::new("Transpose", &["r"], &["tokens"]).with_ints("perm", &[0, 2, 1]),
+        Node::new("MatMul", &["tokens", "w"], &["scores"]),
+        Node::new("ReduceMean", &["scores"], &["z"]).with_ints("axes", &[1]).with_int("keepdims", 0),
+    ];
+    let t = tap(&model(nodes, vec![Tensor::i64("shape", &[3], &[0, 6, 64]), weights("w", &[6, 4])], &["z"])).unwrap();
+    let map = t.map.unwrap();
+    assert_eq!((map.value.as_str(), map.grid, map.layout, map.pooling), ("tokens", [8, 8], Layout::Tokens, Pooling::Mean));
+    assert!(close(t.weight[[1, 0]], weights("w", &[6, 4]).to_f32().unwrap()[1]));
+}
+
+#[test]
+fn features_of_a_normalised_head_are_those_behind_the_normalisation() {
+    let mut nodes = pooled();
+    nodes.push(Node::new("LpNormalization", &["f"], &["n"]).with_int("axis", 1));
+    nodes.push(Node::new("MatMul", &["n", "w"], &["cosine"]));
+    nodes.push(Node::new("Mul", &["cosine", "s"], &["z"]));
+    let t = tap(&model(nodes, vec![weights("w", &[6, 4]), Tensor::f32("s", &[], &[16.0])], &["z"])).unwrap();
+    assert_eq!((t.taps.features.as_str(), t.map.unwrap().pooling), ("n", Pooling::Indirect));
+    assert!(close(t.weight[[0, 0]], 16.0 * weights("w", &[6, 4]).to_f32().unwrap()[0]));
+}
+
+#[test]
+fn small_logits_do_not_pass_for_linear_because_they_are_small() {
+    // The pooling leaves the last row and column out, so the mean of all places is not what the head reads.
+    for scale in [1.0, 1e-3, 1e-6] {
+        let nodes = vec![
+            Node::new("Conv", &["map", "w"], &["scores"]),
+            Node::new("AveragePool", &["scores"], &["z"]).with_ints("kernel_shape", &[7, 7]),
+        ];
+        let small: Vec<f32> = weights("w", &[4, 6, 1, 1]).to_f32().unwrap().iter().map(|w| w * scale).collect();
+        let t = tap(&model(nodes.clone(), vec![Tensor::f32("w", &[4, 6, 1, 1], &small)], &["z"])).unwrap();
+        assert_eq!((t.no_head.clone(), t.map.as_ref().unwrap().pooling), (None, Pooling::Indirect), "{scale}");
+        assert!(t.linear_error <= 1e-5 * scale, "{scale}: {}", t.linear_error);
+        let names = TapNames { features: Some("all".into()), ..TapNames::default() };
+        let mut wrong = nodes;
+        wrong.push(Node::new("GlobalAveragePool", &["map"], &["all"]));
+        wrong.push(Node::new("Identity", &["all"], &["unused"]));
+        let m = model(wrong, vec![Tensor::f32("w", &[4, 6, 1, 1], &small)], &["z", "unused"]);
+        let error = verify_taps(&runtime(), &m, &TapNames { logits: Some("z".into()), ..names }, None, None, &SessionOptions::default());
+        assert!(matches!(error, Err(TapsError::NotLinear { .. })), "{scale}: {error:?}");
+    }
+}
+
+#[test]
+fn logits_that_are_not_the_models_output_are_told_apart() {
+    let mut nodes = pooled();
+    nodes.push(Node::new("Gemm", &["f", "w"], &["g"]));
+    nodes.push(Node::new("Div", &["g", "t"], &["y"]));
+    nodes.push(Node::new("Softmax", &["y"], &["z"]));
+    let m = model(nodes, vec![weights("w", &[6, 4]), Tensor::f32("t", &[], &[1.7])], &["z"]);
+    let named = |logits: &str| {
+        let names = TapNames { logits: Some(logits.into()), ..TapNames::default() };
+        verify_taps(&runtime(), &m, &names, None, None, &SessionOptions::default()).unwrap().apart
+    };
+    assert_eq!((named("g"), named("y"), named("z")), (true, false, false));
 }
 
 #[test]
@@ -214,7 +532,7 @@ fn a_half_precision_model_is_fed_and_read_as_float32() {
     let input = Value::tensor("x", ElementType::F16, &[None, Some(3), Some(8), Some(8)]);
     let graph = Graph::new(vec![input], nodes, vec![half("k", &[6, 3, 1, 1]), half("w", &[6, 4])], &["z"]).unwrap();
     let t = tap(&Model::new("half.onnx", graph, 17)).unwrap();
-    assert_eq!(t.weight[[0, 0]], 1.0);
+    assert_eq!((t.weight[[0, 0]], t.widened), (1.0, true));
 }
 
 #[test]

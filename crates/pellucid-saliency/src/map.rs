@@ -91,10 +91,10 @@ impl SaliencyMap {
         self
     }
 
-    /// The same with another doubt.
+    /// The same with further doubts.
     #[must_use]
-    pub fn with_doubt(mut self, doubt: impl Into<String>) -> Self {
-        self.doubts.push(doubt.into());
+    pub fn with_doubts(mut self, doubts: impl IntoIterator<Item = String>) -> Self {
+        self.doubts.extend(doubts);
         self
     }
 

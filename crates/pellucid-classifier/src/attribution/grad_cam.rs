@@ -2,8 +2,7 @@
 
 use super::{Asking, AttributionError, Method};
 use crate::network::Offer;
-use ndarray::{Array2, Array3, ArrayD, Axis, Slice};
-use pellucid_runtime::Layout;
+use ndarray::{Array2, Axis};
 use pellucid_saliency::render::upsample;
 use pellucid_saliency::{Alignment, Grid, SaliencyMap};
 
@@ -30,10 +29,12 @@ impl Method for GradCam {
 
     fn map(&self, asking: &Asking<'_>) -> Result<SaliencyMap, AttributionError> {
         let (height, width) = asking.size();
-        let layout = asking.network.feature_map().map(|m| m.layout);
         let both = asking.gradient(asking.input)?.map;
-        let grids =
-            both.zip(layout).and_then(|([map, by_map], layout)| places(&map, layout).zip(places(&by_map, layout)));
+        let places = asking.network.feature_map();
+        let grids = both.zip(places).and_then(|([map, by_map], on)| {
+            let one = |values| Some(on.places(values)?.index_axis_move(Axis(0), 0));
+            one(&map).zip(one(&by_map))
+        });
         let values = match grids {
             None => Array2::zeros((height, width)),
             Some((map, by_map)) => {
@@ -46,25 +47,7 @@ impl Method for GradCam {
                 upsample(sum.view(), width, height, Alignment::Centres)
             }
         };
-        Ok(SaliencyMap::new(self.id(), self.title(), values, Grid::Input))
-    }
-}
-
-/// A feature map of one sample as channels × height × width; tokens as their square grid.
-fn places(map: &ArrayD<f32>, layout: Layout) -> Option<Array3<f32>> {
-    let one = map.index_axis(Axis(0), 0);
-    match layout {
-        Layout::ChannelsFirst => one.to_owned().into_dimensionality().ok(),
-        Layout::ChannelsLast => one.to_owned().permuted_axes(vec![2, 0, 1]).into_dimensionality().ok(),
-        Layout::Tokens => {
-            let tokens = one.len_of(Axis(0));
-            let (skip, side) = [0usize, 1, 2, 5].into_iter().find_map(|skip| {
-                let side = tokens.checked_sub(skip)?.isqrt();
-                (side * side == tokens - skip).then_some((skip, side))
-            })?;
-            let grid = one.slice_axis(Axis(0), Slice::from(skip..)).t().as_standard_layout().into_owned();
-            let channels = grid.len_of(Axis(0));
-            grid.into_shape_with_order((channels, side, side)).ok()
-        }
+        let note = asking.network.feature_map().and_then(pellucid_runtime::VerifiedMap::coarse);
+        Ok(SaliencyMap::new(self.id(), self.title(), values, Grid::Input).with_note(note))
     }
 }

@@ -117,8 +117,16 @@ pub enum AttributionError {
         /// What there is.
         known: String,
     },
+    /// A neuron of a network without a decision layer.
+    #[error("{network} has no neurons in front of a decision layer: {reason}; ask for a class")]
+    NoNeurons {
+        /// The network.
+        network: String,
+        /// Why there is no decision layer.
+        reason: String,
+    },
     /// A method needs what the network does not offer.
-    #[error("{network} offers no {what}, which {method} needs; there are: {others}")]
+    #[error("{network} offers no {what}, which {method} needs{}; there are: {others}", why.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
     Needs {
         /// The network.
         network: String,
@@ -126,6 +134,8 @@ pub enum AttributionError {
         what: Offer,
         /// The method.
         method: &'static str,
+        /// Why it does not, where that is known.
+        why: Option<String>,
         /// Methods that go without.
         others: String,
     },
@@ -258,9 +268,12 @@ fn check(
 ) -> Result<(), AttributionError> {
     let layer = network.layer();
     let (what, index, count) = match subject {
-        Subject::Class(c) => ("class", c, layer.classes()),
+        Subject::Class(c) | Subject::Against(c) => ("class", c, layer.classes()),
         Subject::Neuron(j) => ("neuron", j, layer.features()),
     };
+    if let (Subject::Neuron(_), Some(reason)) = (subject, network.no_decision_layer()) {
+        return Err(AttributionError::NoNeurons { network: network.name(), reason: reason.to_owned() });
+    }
     if index >= count {
         return Err(AttributionError::Subject { what, index, count });
     }
@@ -268,7 +281,8 @@ fn check(
     if let Some((method, what)) = methods.iter().find_map(|m| Some((m, missing(m)?))) {
         let without: Vec<&str> = METHODS.iter().filter(|m| missing(m).is_none()).map(|m| m.id()).collect();
         let others = if without.is_empty() { "none".to_owned() } else { without.join(", ") };
-        return Err(AttributionError::Needs { network: network.name(), what, method: method.id(), others });
+        let why = network.no_feature_map().filter(|_| what == Offer::FeatureMap).map(str::to_owned);
+        return Err(AttributionError::Needs { network: network.name(), what, method: method.id(), why, others });
     }
     match (settings.steps, settings.copies) {
         (0, _) => Err(AttributionError::Nothing(Setting::Points)),

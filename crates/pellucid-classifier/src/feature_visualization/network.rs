@@ -5,7 +5,7 @@ use ndarray::{Array1, Array2, ArrayD, Axis, IxDyn};
 use pellucid_graph::grad::{self, GradientError, Index, Objective, Unary};
 use pellucid_graph::{ElementType, Graph, Model, Node, Tensor, Value};
 use pellucid_runtime::{
-    Array, GradientOptions, GradientSession, Layout as Channels, Pooling, Runtime, TappedModel, VerifiedMap,
+    Array, GradientOptions, GradientSession, Layout as Channels, Runtime, TappedModel, VerifiedMap,
 };
 use pellucid_vision::preprocess::{ChannelOrder, Layout, Preprocessing};
 use std::collections::BTreeMap;
@@ -298,10 +298,10 @@ fn layer(studied: &Studied) -> Result<Layer, IllusionError> {
         (3, _) => (2, Channels::Tokens),
         _ => return Err(IllusionError::NotAMap { layer: name.to_owned(), shape }),
     };
-    let map = VerifiedMap { value: name.to_owned(), shape: shape.clone(), layout, pooling: Pooling::Mean };
+    let map = studied.model.layer_map(name, layout);
     let before = before_activation(studied, name, layout);
     let (name, value, channels) = (name.to_owned(), format!("{STUDIED}{name}"), shape[axis]);
-    Ok(Layer { name, value, axis, channels, is_features: false, map: Some(map), before })
+    Ok(Layer { name, value, axis, channels, is_features: false, map, before })
 }
 
 /// The input of the Relu or Clip that gives `map`, and its channels' axis.

@@ -32,6 +32,14 @@ pub enum GuideError {
          model.onnx; with tokenizer.json and preprocessor_config.json)"
     )]
     NotAGuide(PathBuf),
+    /// The network has no features in front of a decision layer.
+    #[error("{path}: a guide needs features in front of a decision layer: {reason}")]
+    NoFeatures {
+        /// The network.
+        path: PathBuf,
+        /// Why there are none.
+        reason: String,
+    },
     /// A file of the guide.
     #[error("{path}: {reason}")]
     File {

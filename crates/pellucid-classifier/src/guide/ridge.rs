@@ -116,6 +116,9 @@ fn encoder(runtime: &Runtime, path: &Path, budget: &Budget, options: &GuideOptio
     let preprocessing = PreprocessingOverrides::default().apply(found)?;
     let shape = preprocessing.shape();
     let tapped = verify_taps(runtime, &model, &TapNames::default(), Some(&shape), None, &options.session)?;
+    if let Some(reason) = tapped.no_head {
+        return Err(GuideError::NoFeatures { path: path.to_owned(), reason });
+    }
     let width = tapped.features();
     let mut encoder = tapped.model;
     encoder.graph.nodes.push(Node::new("Flatten", &[&tapped.taps.features], &[EMBEDDING]).with_int("axis", 1));

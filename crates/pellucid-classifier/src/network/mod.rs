@@ -12,6 +12,7 @@ pub(crate) use onnx::row;
 use crate::layer::DecisionLayer;
 use ndarray::{Array1, Array2, ArrayD};
 use pellucid_graph::ModelError;
+pub use pellucid_runtime::VerifiedMap as FeatureMap;
 use pellucid_runtime::{GradientsError, RuntimeError, VerifiedMap};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -109,6 +110,8 @@ pub struct Forward {
 pub enum Subject {
     /// A class logit.
     Class(usize),
+    /// A class logit, negated: the other answer of a head of one logit.
+    Against(usize),
     /// A component of the features.
     Neuron(usize),
 }
@@ -129,6 +132,7 @@ impl Score {
         let mut score = Self { classes: Array1::zeros(classes), neurons: Array1::zeros(features) };
         match subject {
             Subject::Class(c) => score.classes.iter_mut().skip(c).take(1).for_each(|v| *v = 1.0),
+            Subject::Against(c) => score.classes.iter_mut().skip(c).take(1).for_each(|v| *v = -1.0),
             Subject::Neuron(j) => score.neurons.iter_mut().skip(j).take(1).for_each(|v| *v = 1.0),
         }
         score
@@ -169,6 +173,11 @@ pub trait Network: fmt::Debug + Send + Sync {
     /// The decision layer, z = W f + b, with one row a logit.
     fn layer(&self) -> &DecisionLayer;
 
+    /// Why there is no decision layer, if there is none: the logits then stand for the features, and W is the identity.
+    fn no_decision_layer(&self) -> Option<&str> {
+        None
+    }
+
     /// Shape of one input, without the batch.
     fn input_shape(&self) -> Vec<usize>;
 
@@ -179,6 +188,11 @@ pub trait Network: fmt::Debug + Send + Sync {
 
     /// Where channels stand in the feature map and how it becomes the features; `None` where it is not offered.
     fn feature_map(&self) -> Option<&VerifiedMap> {
+        None
+    }
+
+    /// Why there is no feature map, where that is known.
+    fn no_feature_map(&self) -> Option<&str> {
         None
     }
 

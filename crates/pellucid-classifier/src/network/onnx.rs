@@ -164,6 +164,14 @@ impl Network for OnnxNetwork {
         self.tapped.map.as_ref()
     }
 
+    fn no_decision_layer(&self) -> Option<&str> {
+        self.tapped.no_head.as_deref()
+    }
+
+    fn no_feature_map(&self) -> Option<&str> {
+        self.tapped.no_map.as_deref()
+    }
+
     fn offers(&self, what: Offer) -> bool {
         match what {
             Offer::FeatureMap => self.tapped.map.is_some(),

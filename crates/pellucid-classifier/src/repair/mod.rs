@@ -610,6 +610,11 @@ impl<'a> Bench<'a> {
             Edit::GroupBalanced | Edit::Dfr if self.splits.validation.groups.iter().all(Option::is_none) => {
                 "the data set has no groups"
             }
+            Edit::GroupBalanced
+                if self.splits.train.groups.iter().all(Option::is_none) && self.held_out_groups().is_some() =>
+            {
+                "the pictures of the training split have no groups; dfr needs them on the validation split only"
+            }
             Edit::GroupBalanced => "some pictures of the training and of the validation split have no group",
             Edit::Dfr => "some pictures of the validation split have no group",
             _ if self.neurons.is_empty() => "no neuron is suspected",
