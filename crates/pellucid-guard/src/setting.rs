@@ -67,6 +67,18 @@ settings! {
     Data = "data",
     /// The split of the data set.
     Split = "split",
+    /// The column of a table that holds file names.
+    FileColumn = "file_column",
+    /// The column of a table that holds labels.
+    LabelColumn = "label_column",
+    /// The columns of a table that make groups.
+    GroupColumns = "group_columns",
+    /// Whether groups are divided by class.
+    Groups = "groups",
+    /// The folder that file names of a table are relative to.
+    Root = "root",
+    /// The order of class folders that are named by number.
+    FolderOrder = "folder_order",
     /// The name of the run.
     Name = "name",
     /// Whether a run of that name is replaced.

@@ -32,7 +32,7 @@ use self::fence::{Fence, Place};
 use crate::picture::{Picture, PictureError, read_bounded};
 use crate::preprocess::Preprocessing;
 use crate::text::{said, shown};
-use pellucid_guard::{Budget, OverBudget};
+use pellucid_guard::{Budget, OverBudget, Setting};
 
 /// Why a data set could not be opened or read.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +69,18 @@ pub enum DatasetError {
         found: String,
         /// Accepted names.
         expected: String,
+    },
+    /// A column that was named and is not there.
+    #[error("{}: there is no column `{}` ({setting}); found {}", shown(.path), said(.name), said(.found))]
+    NoSuchColumn {
+        /// The table.
+        path: PathBuf,
+        /// What named it.
+        setting: Setting,
+        /// The name.
+        name: String,
+        /// The columns there are.
+        found: String,
     },
     /// A line or row that makes no sense.
     #[error("{}, {place}: {}", shown(.path), said(.detail))]
@@ -225,6 +237,34 @@ pub enum Format {
     Memory,
 }
 
+/// The order in which class folders named by number are classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FolderOrder {
+    /// As text: 0, 1, 10, 11, 2, …, as torchvision's `ImageFolder`.
+    Sorted,
+    /// As numbers.
+    Number,
+}
+
+/// How a table and folders are read, where their own names do not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reading {
+    /// The column of file names.
+    pub file_column: Option<String>,
+    /// The column of labels.
+    pub label_column: Option<String>,
+    /// The columns that make groups, together.
+    pub group_columns: Vec<String>,
+    /// Whether groups are divided by class.
+    pub crossed: Option<bool>,
+    /// The folder that file names are relative to, and that absolute ones must lie in; the table's own where `None`.
+    pub root: Option<PathBuf>,
+    /// The order of class folders named by number.
+    pub folder_order: Option<FolderOrder>,
+}
+
 /// What a user says about a data set.
 #[derive(Debug, Clone, Default)]
 pub struct DatasetOptions {
@@ -234,6 +274,8 @@ pub struct DatasetOptions {
     pub class_names: Option<Vec<String>>,
     /// How the data set is kept, where it should not be guessed.
     pub format: Option<Format>,
+    /// How its table and its folders are read.
+    pub reading: Reading,
     /// Bounds on what its files may take in memory.
     pub budget: Budget,
 }
@@ -253,6 +295,9 @@ pub struct Dataset {
     pub groups: Vec<String>,
     /// What a user should know: missing files, empty classes, ignored files.
     pub warnings: Vec<DatasetWarning>,
+    /// Of class folders named by number, and where nobody said which order counts: the other order, and which class each class
+    /// would be in it.
+    pub other_order: Option<(FolderOrder, Vec<usize>)>,
     origin: Origin,
 }
 
@@ -450,6 +495,23 @@ fn as_file(path: &Path, options: &DatasetOptions) -> Result<Source, DatasetError
     }
 }
 
+/// The path of `name` below `root`, or why it is refused. An absolute name may lie in it, and parts may stand between `\`.
+fn located(root: &Path, name: &str) -> Result<PathBuf, &'static str> {
+    let path = Path::new(name);
+    if path.is_absolute() && !name.split('/').any(|part| part == "..") {
+        let roots = [Some(root.to_path_buf()), root.canonicalize().ok()];
+        let inside = roots.iter().flatten().find_map(|root| path.strip_prefix(root).ok());
+        if let Some(inside) = inside.and_then(Path::to_str) {
+            return contained(inside);
+        }
+    }
+    let found = contained(name)?;
+    if name.contains('\\') && root.join(&found).symlink_metadata().is_err() {
+        return contained(&name.replace('\\', "/"));
+    }
+    Ok(found)
+}
+
 /// The path of `name` below a root, or why it is refused.
 fn contained(name: &str) -> Result<PathBuf, &'static str> {
     let path = Path::new(name);
@@ -462,7 +524,7 @@ fn contained(name: &str) -> Result<PathBuf, &'static str> {
     // The rules of both worlds, so that a table means the same on every machine.
     let windows = name.starts_with('\\') || name.get(1..2) == Some(":");
     if path.is_absolute() || windows {
-        return Err("the file name is absolute; give it relative to the table's folder");
+        return Err("the file name is absolute and does not lie in the data set's folder; give the folder that it lies in as the root");
     }
     if name.split(['/', '\\']).any(|part| part == "..") {
         return Err("the file name leaves the data set's folder by `..`; give it relative to the table's folder");

@@ -20,7 +20,7 @@ pub enum NamesError {
     },
     /// The file is read and makes no sense.
     #[error(
-        "{}: {}; expected one name a line, a JSON list of names, or a JSON object from index to name",
+        "{}: {}; expected one name a line, a JSON or Python list of names, or a JSON or Python object from index to name",
         shown(.path),
         said(.detail)
     )]
@@ -33,14 +33,17 @@ pub enum NamesError {
 }
 
 /// Class names in order of their index, from a file with one name a line, a JSON list
-/// `["a", "b"]`, a JSON object `{"0": "a"}` or `{"a": 0}`, or a model's `config.json`.
+/// `["a", "b"]`, a JSON object `{"0": "a"}`, `{"0": ["n01440764", "a"]}` (Keras' `imagenet_class_index.json`) or `{"a": 0}`, the
+/// same as Python writes it (`{0: 'a'}`), or a model's `config.json`.
 pub fn from_file(path: impl AsRef<Path>) -> Result<Vec<String>, NamesError> {
     let path = path.as_ref();
     let text = text::read(path).map_err(|source| NamesError::Io { path: path.into(), source })?;
     let text = text.trim_start_matches('\u{feff}');
     let malformed = |detail: String| NamesError::Malformed { path: path.into(), detail };
     if text.trim_start().starts_with(['{', '[']) {
-        let json: Value = serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
+        let json: Value = serde_json::from_str(text)
+            .or_else(|error| python(text).ok_or(error))
+            .map_err(|error| malformed(error.to_string()))?;
         return from_json(&json).ok_or_else(|| malformed("the JSON holds no complete list of class names".into()));
     }
     let names: Vec<String> = text.lines().map(|line| line.trim().to_string()).collect();
@@ -67,6 +70,86 @@ pub fn beside(model: impl AsRef<Path>) -> Option<Vec<String>> {
     })
 }
 
+/// Class names that a model's own notes hold: under `names` (Ultralytics), `id2label`, `classes`, `class_names` or `labels`, as JSON,
+/// as Python writes it, or one a line or between commas. `entry` gives the note of a name.
+pub fn from_notes(entry: impl Fn(&str) -> Option<String>) -> Option<Vec<String>> {
+    ["names", "id2label", "class_names", "classes", "labels"].iter().find_map(|key| {
+        let text = entry(key)?;
+        let text = text.trim();
+        if text.starts_with(['{', '[', '(']) {
+            return from_json(&serde_json::from_str(text).ok().or_else(|| python(text))?);
+        }
+        let between = if text.contains('\n') { '\n' } else { ',' };
+        let names: Vec<String> = text.split(between).map(|name| name.trim().to_owned()).collect();
+        (names.len() > 1 && names.iter().all(|name| !name.is_empty())).then_some(names)
+    })
+}
+
+/// What `name` is also called: a synset line `n01440764 tench, Tinca tinca` is `n01440764`, `tench, Tinca tinca`, `tench` and
+/// `Tinca tinca`; `tench, Tinca tinca` is its parts.
+pub fn aliases(name: &str) -> Vec<&str> {
+    let is_synset = |word: &str| {
+        word.len() == 9 && word.starts_with('n') && word.bytes().skip(1).all(|digit| digit.is_ascii_digit())
+    };
+    let mut called = Vec::new();
+    let mut rest = name.trim();
+    if let Some((first, after)) = rest.split_once([' ', '\t']).filter(|(first, _)| is_synset(first)) {
+        called.push(first);
+        rest = after.trim();
+        called.push(rest);
+    }
+    if rest.contains(',') {
+        called.extend(rest.split(',').map(str::trim).filter(|part| !part.is_empty()));
+    }
+    called
+}
+
+/// A Python literal of dictionaries, lists, tuples, strings and numbers as JSON.
+fn python(text: &str) -> Option<Value> {
+    let mut json = String::with_capacity(text.len() + 16);
+    let mut rest = text.trim().chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '\'' | '"' => {
+                let mut word = String::new();
+                loop {
+                    match rest.next()? {
+                        end if end == c => break,
+                        '\\' => match rest.next()? {
+                            'n' => word.push('\n'),
+                            't' => word.push('\t'),
+                            other => word.push(other),
+                        },
+                        other => word.push(other),
+                    }
+                }
+                json.push_str(&Value::String(word).to_string());
+            }
+            '(' => json.push('['),
+            ')' => json.push(']'),
+            // A comma before the end.
+            ']' | '}' => {
+                let kept = json.trim_end().trim_end_matches(',').len();
+                json.truncate(kept);
+                json.push(c);
+            }
+            digit if digit.is_ascii_digit() => {
+                let mut number = String::from(digit);
+                while let Some(more) = rest.next_if(|c| c.is_ascii_alphanumeric() || *c == '.') {
+                    number.push(more);
+                }
+                while rest.next_if(|c| c.is_whitespace()).is_some() {}
+                // Keys of JSON are text.
+                let is_key = rest.peek() == Some(&':');
+                json.push_str(&if is_key { format!("\"{number}\"") } else { number });
+            }
+            other => json.push(other),
+        }
+    }
+    let json = json.replace(",]", "]");
+    serde_json::from_str(&json).ok()
+}
+
 /// Class names from parsed JSON of any of the forms that [`from_file`] lists.
 pub fn from_json(json: &Value) -> Option<Vec<String>> {
     match json {
@@ -89,7 +172,12 @@ pub fn from_json(json: &Value) -> Option<Vec<String>> {
 /// `{"0": "a", "1": "b"}`, complete from 0.
 fn from_index_object(json: &Value) -> Option<Vec<String>> {
     let object = json.as_object().filter(|object| !object.is_empty())?;
-    (0..object.len()).map(|index| Some(object.get(&index.to_string())?.as_str()?.to_string())).collect()
+    let name = |value: &Value| match value {
+        // A synset and its word.
+        Value::Array(parts) => Some(parts.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?.join(" ")),
+        value => value.as_str().map(str::to_owned),
+    };
+    (0..object.len()).map(|index| name(object.get(&index.to_string())?)).collect()
 }
 
 /// `{"a": 0, "b": 1}`, each index once.
@@ -105,4 +193,46 @@ fn from_name_object(json: &Value) -> Option<Vec<String>> {
 
 fn placeholders(names: &[String]) -> bool {
     names.iter().enumerate().all(|(index, name)| *name == format!("LABEL_{index}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(text: &str) -> Option<Vec<String>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("names.txt");
+        std::fs::write(&path, text).unwrap();
+        from_file(&path).ok()
+    }
+
+    #[test]
+    fn a_python_dictionary_is_read_like_json() {
+        let names = named("{0: 'a cat, \\'tom\\'',\n 1: \"dog's\",\n 2: 'x: 3',\n}").unwrap();
+        assert_eq!(names, ["a cat, 'tom'", "dog's", "x: 3"]);
+        assert_eq!(named("['a', 'b',]").unwrap(), ["a", "b"]);
+        assert_eq!(named("{'a': 1, 'b': 0}").unwrap(), ["b", "a"]);
+        assert_eq!(named("{0: 'a', 2: 'b'}"), None);
+    }
+
+    #[test]
+    fn keras_class_index_has_a_synset_and_a_word_for_each_class() {
+        let names = named(r#"{"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"]}"#).unwrap();
+        assert_eq!(names, ["n01440764 tench", "n01443537 goldfish"]);
+    }
+
+    #[test]
+    fn a_synset_line_is_called_by_its_number_and_by_each_of_its_words() {
+        let called = aliases("n01440764 tench, Tinca tinca");
+        assert_eq!(called, ["n01440764", "tench, Tinca tinca", "tench", "Tinca tinca"]);
+        assert_eq!(aliases("nothing at all"), [""; 0]);
+    }
+
+    #[test]
+    fn a_models_notes_may_hold_names() {
+        let note = |text: &'static str| from_notes(move |key| (key == "names").then(|| text.to_owned()));
+        assert_eq!(note("{0: 'circle', 1: 'cross'}").unwrap(), ["circle", "cross"]);
+        assert_eq!(note("circle,cross").unwrap(), ["circle", "cross"]);
+        assert_eq!(note("a note"), None);
+    }
 }

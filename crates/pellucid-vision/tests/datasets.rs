@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pellucid_guard::Budget;
-use pellucid_vision::dataset::{Dataset, DatasetOptions, Format, Sample};
+use pellucid_vision::dataset::{Dataset, DatasetOptions, DatasetWarning, FolderOrder, Format, Reading, Sample};
 use pellucid_vision::picture::Picture;
 
 /// A folder of files: names and contents. `*.png` gets a small picture whatever the content.
@@ -316,4 +316,115 @@ fn a_sample_that_is_not_there_is_an_error() {
     assert!(dataset.read(2, &Budget::default()).unwrap_err().to_string().contains("the data set has 2"));
     fs::remove_file(root.path().join("a/1.png")).unwrap();
     assert!(dataset.read(0, &Budget::default()).unwrap_err().to_string().contains("a/1.png: no such file"));
+}
+
+fn with(reading: Reading) -> DatasetOptions {
+    DatasetOptions { reading, ..DatasetOptions::default() }
+}
+
+#[test]
+fn headers_are_read_whatever_their_case_and_whatever_stands_between_their_words() {
+    let (_folder, path) = table("t.csv", "FileName,Label\na.png,cat\nb.png,dog\n");
+    assert_eq!(files(&open(path)), [("a.png", 0), ("b.png", 1)]);
+}
+
+#[test]
+fn backslashes_part_folders_where_no_file_is_called_so() {
+    let folder = folder(&[("t.csv", "file_name,label\npics\\\\a.png,cat\npics\\\\b.png,dog\n"), ("pics/a.png", ""), ("pics/b.png", "")]);
+    assert_eq!(files(&open(folder.path().join("t.csv"))), [("pics/a.png", 0), ("pics/b.png", 1)]);
+}
+
+#[test]
+fn absolute_names_may_lie_in_the_data_sets_folder_or_in_the_root_that_is_given() {
+    let pictures = folder(&[("a.png", ""), ("deep/b.png", "")]);
+    let root = pictures.path().to_path_buf();
+    let rows = format!("file_name,label\n{0}/a.png,cat\n{0}/deep/b.png,dog\n", root.display());
+    fs::write(root.join("t.csv"), &rows).unwrap();
+    assert_eq!(files(&open(root.join("t.csv"))), [("a.png", 0), ("deep/b.png", 1)]);
+    let elsewhere = folder(&[("t.csv", rows.as_str())]);
+    let refused = error(elsewhere.path().join("t.csv"), &DatasetOptions::default());
+    assert!(refused.contains("absolute"), "{refused}");
+    let options = with(Reading { root: Some(root), ..Reading::default() });
+    let found = Dataset::open(elsewhere.path().join("t.csv"), &options).unwrap();
+    assert_eq!(files(&found), [("a.png", 0), ("deep/b.png", 1)]);
+    assert!(found.read(1, &Budget::default()).is_ok());
+}
+
+#[test]
+fn celebas_columns_are_read_by_their_names_and_signs_are_no_and_yes() {
+    let (_folder, path) = table("t.csv", "image_id,Blond_Hair,Male,partition\na.png,-1,-1,0\nb.png,1,1,2\n");
+    let reading = Reading {
+        label_column: Some("Blond_Hair".into()),
+        group_columns: vec!["Male".into()],
+        ..Reading::default()
+    };
+    let found = Dataset::open(&path, &with(reading)).unwrap();
+    assert_eq!(files(&found), [("a.png", 0), ("b.png", 1)]);
+    let splits: Vec<_> = found.samples.iter().map(|s| s.split.as_deref().unwrap()).collect();
+    assert_eq!(splits, ["train", "test"]);
+    assert!(found.samples.iter().all(|s| s.group.is_some()));
+    assert!(found.warnings.contains(&DatasetWarning::Signs));
+    let missing = error(&path, &with(Reading { label_column: Some("Hat".into()), ..Reading::default() }));
+    assert!(missing.contains("no column `Hat`") && missing.contains("Blond_Hair"), "{missing}");
+}
+
+#[test]
+fn a_column_a_class_holds_one_in_that_of_the_picture() {
+    let content = "image,cat,dog\na.png,1.0,0.0\nb.png,0,1\n";
+    let (_folder, path) = table("t.csv", content);
+    let found = Dataset::open(&path, &names(&["dog", "cat"])).unwrap();
+    assert_eq!(files(&found), [("a.png", 1), ("b.png", 0)]);
+    let both = csv_error("image,cat,dog\na.png,1,1\n");
+    assert!(both.contains("line 2") && both.contains("expected 1 in one of them"), "{both}");
+}
+
+#[test]
+fn groups_that_span_classes_are_told_and_divided_where_that_is_asked_for() {
+    let content = "file_name,label,group\na.png,cat,0\nb.png,dog,0\n\"c, d.png\",dog,1\n";
+    let (_folder, path) = table("t.csv", content);
+    let plain = open(&path);
+    assert_eq!(plain.groups, ["group 0", "group 1"]);
+    assert!(plain.warnings.contains(&DatasetWarning::GroupsSpanClasses { count: 1, all: 2, crossed: false }));
+    let crossed = Dataset::open(&path, &with(Reading { crossed: Some(true), ..Reading::default() })).unwrap();
+    let groups: Vec<&str> = crossed.samples.iter().map(|s| crossed.groups[s.group.unwrap()].as_str()).collect();
+    assert_eq!(groups, ["cat · group 0", "dog · group 0", "dog · group 1"]);
+    let quiet = Dataset::open(&path, &with(Reading { crossed: Some(false), ..Reading::default() })).unwrap();
+    assert!(!quiet.warnings.iter().any(|w| matches!(w, DatasetWarning::GroupsSpanClasses { .. })));
+}
+
+#[test]
+fn folders_named_by_synset_are_found_in_a_synset_list() {
+    let folder = folder(&[("n01484850/a.png", ""), ("n01440764/b.png", "")]);
+    let lines = ["n01440764 circle, extra name", "n01443537 cross", "n01484850 square"];
+    let found = Dataset::open(folder.path(), &names(&lines)).unwrap();
+    assert_eq!(files(&found), [("n01440764/b.png", 0), ("n01484850/a.png", 2)]);
+}
+
+#[test]
+fn a_folder_that_two_classes_are_called_by_is_refused() {
+    let folder = folder(&[("crane/a.png", ""), ("dog/b.png", "")]);
+    let refused = error(folder.path(), &names(&["crane", "dog", "crane"]));
+    assert!(refused.contains("`crane`") && refused.contains("0: crane, 2: crane"), "{refused}");
+}
+
+#[test]
+fn folders_named_by_number_have_a_second_order_where_there_are_more_than_ten() {
+    let listed: Vec<String> = (0..12).map(|i| format!("{i}/a.png")).collect();
+    let content: Vec<(&str, &str)> = listed.iter().map(|name| (name.as_str(), "")).collect();
+    let folder = folder(&content);
+    let called: Vec<String> = (0..12).map(|i| format!("name {i}")).collect();
+    let called: Vec<&str> = called.iter().map(String::as_str).collect();
+    let label = |found: &Dataset, folder: &str| {
+        found.samples.iter().find(|s| s.file == format!("{folder}/a.png")).unwrap().label
+    };
+    let by_number = Dataset::open(folder.path(), &names(&called)).unwrap();
+    assert_eq!((label(&by_number, "10"), label(&by_number, "2")), (10, 2));
+    let (other, map) = by_number.other_order.clone().unwrap();
+    // torchvision sorts them as text: 0, 1, 10, 11, 2.
+    assert_eq!((other, map[10], map[2]), (FolderOrder::Sorted, 2, 4));
+    let reading = Reading { folder_order: Some(FolderOrder::Sorted), ..Reading::default() };
+    let sorted = Dataset::open(folder.path(), &DatasetOptions { reading, ..names(&called) }).unwrap();
+    assert_eq!((label(&sorted, "10"), label(&sorted, "2"), sorted.other_order.clone()), (2, 4, None));
+    let few = self::folder(&[("0/a.png", ""), ("1/a.png", "")]);
+    assert_eq!(Dataset::open(few.path(), &names(&["a", "b"])).unwrap().other_order, None);
 }

@@ -53,8 +53,13 @@ pub(super) fn open(root: &Path, options: &DatasetOptions) -> Result<Dataset, Dat
     walk.report(&mut warnings);
     // Before the split is chosen, so that every split numbers its classes alike.
     let folders: Vec<String> = std::mem::take(&mut walk.classes).into_iter().collect();
-    let named = labels::resolve_folders(&folders, options.class_names.as_deref(), &mut warnings);
+    let order = options.reading.folder_order;
+    let named = labels::resolve_folders(&folders, options.class_names.as_deref(), order, &mut warnings);
     let (indices, classes) = named.map_err(|detail| DatasetError::Labels { path: root.into(), detail })?;
+    let other_order = match order {
+        None => labels::in_other_order(&folders, &indices, classes.len()),
+        Some(_) => None,
+    };
     if walk.found.is_empty() {
         let mut detail =
             format!("{} folders, none with a file named .jpg, .png, .webp, .gif, .bmp or .tif", folders.len());
@@ -79,6 +84,7 @@ pub(super) fn open(root: &Path, options: &DatasetOptions) -> Result<Dataset, Dat
         classes,
         groups: Vec::new(),
         warnings,
+        other_order,
         origin: Origin::Files,
     })
 }

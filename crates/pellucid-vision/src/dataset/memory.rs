@@ -163,6 +163,7 @@ impl Dataset {
             classes: resolved.classes,
             groups: resolved.groups,
             warnings: resolved.warnings,
+            other_order: None,
             origin: Origin::Memory(Remembered { samples, rows: resolved.rows }),
         };
         dataset.warn_of_sparse_classes();

@@ -19,9 +19,9 @@ use parquet::arrow::arrow_reader::{
 use self::bounds::{Pages, Refused};
 use super::fence::{Fence, Place};
 use super::rows::{self, GROUP, LABEL, LABEL_NAME, Meter, Row, SPLIT, UNIT};
-use super::{Dataset, DatasetError, DatasetOptions, Format, Origin, canonical_split, over_budget, some_of};
+use super::{Dataset, DatasetError, DatasetOptions, Format, Origin, Reading, canonical_split, over_budget, some_of};
 use crate::picture::PictureError;
-use pellucid_guard::{Budget, Limit, parse};
+use pellucid_guard::{Budget, Limit, Setting, parse};
 
 /// Rows decoded at a time: few, since each holds a whole picture. Fewer where pages are large.
 const CHUNK_ROWS: usize = 16;
@@ -111,10 +111,10 @@ pub(super) fn open(root: &Path, files: &[PathBuf], options: &DatasetOptions) -> 
     let mut meter = Meter::new(table, options.budget);
     for (index, path) in files.iter().enumerate() {
         let file = PackedFile::open(path, &options.budget)?;
-        let found = file.rows(&options.budget, &mut meter)?;
+        let found = file.rows(options, &mut meter)?;
         addresses.extend((0..found.len()).map(|row| Address { file: index, row }));
         rows.extend(found);
-        declared = declared.or_else(|| class_names(file.metadata.schema(), &file.label_column()));
+        declared = declared.or_else(|| class_names(file.metadata.schema(), &file.label_column(&options.reading)));
         packed.push(file);
     }
     let resolved = rows::resolve(table, &rows, declared, options)?;
@@ -126,6 +126,7 @@ pub(super) fn open(root: &Path, files: &[PathBuf], options: &DatasetOptions) -> 
         classes: resolved.classes,
         groups: resolved.groups,
         warnings: resolved.warnings,
+        other_order: None,
         origin: Origin::Packed(PackedPictures { files: packed, addresses, recent: Mutex::default() }),
     })
 }
@@ -194,20 +195,30 @@ impl PackedFile {
         names.iter().find_map(|name| fields.iter().position(|field| field.name() == name))
     }
 
-    fn label_column(&self) -> String {
-        self.column(LABEL).map_or(String::new(), |column| self.schema().field(column).name().clone())
+    fn label_column(&self, reading: &Reading) -> String {
+        self.named(&reading.label_column, LABEL).map_or(String::new(), |column| self.schema().field(column).name().clone())
+    }
+
+    /// The column that the user names, or one of the usual names.
+    fn named(&self, column: &Option<String>, usual: &[&str]) -> Option<usize> {
+        match column {
+            Some(name) => self.column(&[name.as_str()]),
+            None => self.column(usual),
+        }
     }
 
     /// Reads everything but the pictures.
-    fn rows(&self, budget: &Budget, meter: &mut Meter<'_>) -> Result<Vec<Row>, DatasetError> {
+    fn rows(&self, options: &DatasetOptions, meter: &mut Meter<'_>) -> Result<Vec<Row>, DatasetError> {
+        let (budget, reading) = (&options.budget, &options.reading);
         let fields = self.schema().fields();
-        let label = self.column(LABEL).ok_or_else(|| DatasetError::MissingColumn {
+        let label = self.named(&reading.label_column, LABEL).ok_or_else(|| DatasetError::MissingColumn {
             path: self.path.clone(),
             wanted: "label",
             found: some_of(&fields.iter().map(|field| field.name()).collect::<Vec<_>>()),
-            expected: LABEL.join(", "),
+            expected: format!("{}, or say which it is with {:#}", LABEL.join(", "), Setting::LabelColumn),
         })?;
-        let columns = [Some(label), self.column(LABEL_NAME), self.column(GROUP), self.column(SPLIT), self.column(UNIT)];
+        let group = self.named(&reading.group_columns.first().cloned(), GROUP);
+        let columns = [Some(label), self.column(LABEL_NAME), group, self.column(SPLIT), self.column(UNIT)];
         let mut wanted: Vec<usize> = columns.iter().flatten().copied().collect();
         wanted.sort_unstable();
         wanted.dedup();

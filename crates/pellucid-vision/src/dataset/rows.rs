@@ -7,7 +7,7 @@ use std::path::Path;
 use super::fence::{Fence, Place, leading_out};
 use super::labels::{self, BadLabel, is_absent};
 use super::{
-    DatasetError, DatasetOptions, DatasetWarning, Sample, canonical_split, contained, keep_split, over_budget, some_of,
+    DatasetError, DatasetOptions, DatasetWarning, Sample, canonical_split, keep_split, located, over_budget, some_of,
 };
 use pellucid_guard::{Budget, Limit};
 
@@ -70,7 +70,8 @@ impl<'a> Meter<'a> {
 }
 
 /// The columns that are understood, by what they are for.
-pub(super) const FILE: &[&str] = &["file_name", "filename", "img_filename", "path", "image", "file"];
+pub(super) const FILE: &[&str] =
+    &["file_name", "filename", "img_filename", "path", "image", "file", "image_id", "image_path", "file_path", "img_path", "image_name"];
 /// Label columns.
 pub(super) const LABEL: &[&str] = &["label", "y", "class", "target", "labels"];
 /// Class names beside a numeric label.
@@ -78,7 +79,7 @@ pub(super) const LABEL_NAME: &[&str] = &["y_name", "label_name", "class_name"];
 /// Group columns.
 pub(super) const GROUP: &[&str] = &["group"];
 /// Split columns.
-pub(super) const SPLIT: &[&str] = &["split"];
+pub(super) const SPLIT: &[&str] = &["split", "partition"];
 /// Columns of what a picture is of: a patient, a video, a sprite.
 pub(super) const UNIT: &[&str] = &["unit"];
 
@@ -111,17 +112,32 @@ pub(super) fn resolve(
         Ok(named) => named,
         Err(error) => return Err(bad(error)),
     };
-    let names = options.class_names.clone().or(declared).or(named);
+    let own = declared.or(named);
     let words: Vec<&str> = rows.iter().map(|row| row.label.as_str()).collect();
-    let (found, classes) = labels::resolve(&words, names.as_deref()).map_err(bad)?;
+    let mut warnings = Vec::new();
+    // Numbers that the data set itself names mean those names, whatever their place among the model's.
+    let renamed = match (&options.class_names, &own) {
+        (Some(names), Some(own)) if words.iter().all(|w| labels::is_number(w)) => {
+            labels::by_declared_name(&words, own, names, &mut warnings).map_err(bad)?.map(|found| (found, names.clone()))
+        }
+        _ => None,
+    };
+    let names = options.class_names.clone().or(own);
+    let (found, classes) = match renamed {
+        Some(renamed) => renamed,
+        None => labels::resolve(&words, names.as_deref()).map_err(bad)?,
+    };
+    if labels::are_signs(&words) {
+        warnings.push(DatasetWarning::Signs);
+    }
     let (groups, group_names) = match rows.iter().any(|row| row.place_value.is_some()) {
         true => by_place(rows, &found, &classes).map_err(bad)?,
         false => {
             let cells: Vec<Option<&str>> = rows.iter().map(|row| row.group.as_deref()).collect();
-            labels::resolve_groups(&cells).map_err(bad)?
+            let (groups, names) = labels::resolve_groups(&cells).map_err(bad)?;
+            crossed(groups, names, &found, &classes, options, &mut warnings)
         }
     };
-    let mut warnings = Vec::new();
     let all: Vec<(usize, Sample)> = (0..rows.len())
         .map(|row| {
             let split = rows[row].split.as_deref().filter(|split| !is_absent(split)).map(canonical_split);
@@ -137,6 +153,37 @@ pub(super) fn resolve(
     }
     let (rows, samples) = kept.into_iter().unzip();
     Ok(Resolved { samples, rows, classes, groups: group_names, warnings })
+}
+
+/// Groups divided by class, where that is asked for; where groups span classes, what was done is said.
+fn crossed(
+    groups: Vec<Option<usize>>,
+    names: Vec<String>,
+    labels: &[usize],
+    classes: &[String],
+    options: &DatasetOptions,
+    warnings: &mut Vec<DatasetWarning>,
+) -> (Vec<Option<usize>>, Vec<String>) {
+    let mut first: Vec<Option<usize>> = vec![None; names.len()];
+    let mut spans = vec![false; names.len()];
+    for (group, label) in groups.iter().zip(labels) {
+        let Some(group) = *group else { continue };
+        spans[group] |= first[group].is_some_and(|other| other != *label);
+        first[group] = first[group].or(Some(*label));
+    }
+    let count = spans.iter().filter(|spans| **spans).count();
+    // Columns that are named for it are attributes.
+    let is_crossed = options.reading.crossed.unwrap_or(!options.reading.group_columns.is_empty());
+    if count > 0 && (options.reading.crossed.is_none() || is_crossed) {
+        warnings.push(DatasetWarning::GroupsSpanClasses { count, all: names.len(), crossed: is_crossed });
+    }
+    if !is_crossed || count == 0 {
+        return (groups, names);
+    }
+    let all = names.len();
+    let divided = groups.iter().zip(labels).map(|(group, label)| group.map(|group| label * all + group)).collect();
+    let both = classes.iter().flat_map(|class| names.iter().map(move |name| format!("{class} · {name}")));
+    (divided, both.collect())
 }
 
 /// Class names from a name column beside numeric labels, complete from 0, each number with one name.
@@ -210,7 +257,7 @@ pub(super) fn check_files(
             addresses.push(sample.file);
             continue;
         }
-        let path = contained(&sample.file).map_err(|reason| DatasetError::Row {
+        let path = located(root, &sample.file).map_err(|reason| DatasetError::Row {
             path: table.into(),
             place: rows.0[*row].place.clone(),
             detail: format!("{reason} (found `{}`)", sample.file),

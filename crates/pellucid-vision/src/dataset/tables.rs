@@ -9,7 +9,8 @@ use std::rc::Rc;
 use serde_json::{Map, Value};
 
 use super::rows::{self, FILE, GROUP, LABEL, LABEL_NAME, Meter, Row, SPLIT, UNIT};
-use super::{Dataset, DatasetError, DatasetOptions, Format, Origin};
+use super::{Dataset, DatasetError, DatasetOptions, Format, Origin, Reading};
+use pellucid_guard::Setting;
 
 /// Bytes of the longest row: what describes one picture.
 const LONGEST_ROW: u64 = 1 << 20;
@@ -27,72 +28,161 @@ pub(super) fn open(table: &Path, format: Format, options: &DatasetOptions) -> Re
     }
     let meter = Meter::new(table, options.budget);
     let (rows, format) = match format {
-        Format::JsonLines => (json_rows(table, file, meter)?, Format::JsonLines),
-        asked => csv_rows(table, file, asked == Format::Wilds, meter)?,
+        Format::JsonLines => (json_rows(table, file, &options.reading, meter)?, Format::JsonLines),
+        asked => csv_rows(table, file, asked == Format::Wilds, options, meter)?,
     };
-    let root = table.parent().unwrap_or(Path::new("")).to_path_buf();
+    let beside = || table.parent().unwrap_or(Path::new("")).to_path_buf();
+    let root = options.reading.root.clone().unwrap_or_else(beside);
     let resolved = rows::resolve(table, &rows, None, options)?;
     let mut warnings = resolved.warnings;
     let samples = rows::check_files(table, &root, resolved.samples, (&rows, &resolved.rows), &mut warnings)?;
     let (classes, groups) = (resolved.classes, resolved.groups);
-    Ok(Dataset { root, format, samples, classes, groups, warnings, origin: Origin::Files })
+    Ok(Dataset { root, format, samples, classes, groups, warnings, other_order: None, origin: Origin::Files })
 }
 
 /// Where in a record each value is.
 struct Columns {
     file: usize,
-    label: usize,
+    label: Label,
     label_name: Option<usize>,
-    group: Option<usize>,
+    groups: Vec<usize>,
     split: Option<usize>,
     unit: Option<usize>,
     place: Option<usize>,
     place_name: Option<usize>,
     wilds: bool,
+    /// Whether splits are 0, 1 and 2.
+    numbers_splits: bool,
+}
+
+/// Where a record's label is.
+enum Label {
+    /// In one column.
+    Column(usize),
+    /// A column a class, 1 in that of the picture's.
+    OneHot(Vec<(usize, String)>),
+}
+
+/// A column's name without case and what stands between words.
+fn plain(name: &str) -> String {
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
 impl Columns {
-    fn of(table: &Path, header: &[String], wilds: bool) -> Result<Columns, DatasetError> {
-        let place = |names: &[&str]| names.iter().find_map(|name| header.iter().position(|h| h == name));
-        let needed = |names: &[&str], wanted: &'static str| {
-            place(names).ok_or_else(|| DatasetError::MissingColumn {
+    fn of(table: &Path, header: &[String], wilds: bool, options: &DatasetOptions) -> Result<Columns, DatasetError> {
+        let place = |names: &[&str]| {
+            let exact = names.iter().find_map(|name| header.iter().position(|h| h == name));
+            exact.or_else(|| names.iter().find_map(|name| header.iter().position(|h| plain(h) == plain(name))))
+        };
+        let missing = |names: &[&str], wanted: &'static str, setting: Setting| DatasetError::MissingColumn {
+            path: table.into(),
+            wanted,
+            found: super::some_of(header),
+            expected: format!("{}, or say which it is with {setting:#}", names.join(", ")),
+        };
+        let needed =
+            |names: &[&str], wanted, setting| place(names).ok_or_else(|| missing(names, wanted, setting));
+        let named = |name: &str, setting: Setting| {
+            let found = header.iter().position(|h| h == name).or_else(|| place(&[name]));
+            found.ok_or_else(|| DatasetError::NoSuchColumn {
                 path: table.into(),
-                wanted,
+                setting,
+                name: name.to_owned(),
                 found: super::some_of(header),
-                expected: names.join(", "),
             })
         };
+        let reading = &options.reading;
         let wilds = wilds || (place(&["img_filename"]).is_some() && place(&["y"]).is_some());
-        let (file, label) = match wilds {
-            true => (needed(&["img_filename"], "file name")?, needed(&["y"], "label")?),
-            false => (needed(FILE, "file name")?, needed(LABEL, "label")?),
+        let file = match (&reading.file_column, wilds) {
+            (Some(name), _) => named(name, Setting::FileColumn)?,
+            (None, true) => needed(&["img_filename"], "file name", Setting::FileColumn)?,
+            (None, false) => needed(FILE, "file name", Setting::FileColumn)?,
+        };
+        let (label_name, split, unit) = (place(LABEL_NAME), place(SPLIT), place(UNIT));
+        let groups = match reading.group_columns.as_slice() {
+            [] => place(GROUP).into_iter().collect(),
+            names => names.iter().map(|name| named(name, Setting::GroupColumns)).collect::<Result<Vec<_>, _>>()?,
+        };
+        let label = match (&reading.label_column, wilds) {
+            (Some(name), _) => Label::Column(named(name, Setting::LabelColumn)?),
+            (None, true) => Label::Column(needed(&["y"], "label", Setting::LabelColumn)?),
+            (None, false) => match place(LABEL) {
+                Some(column) => Label::Column(column),
+                None => {
+                    let taken = [Some(file), label_name, split, unit];
+                    let free = |at: &usize| !taken.contains(&Some(*at)) && !groups.contains(at);
+                    let is_class = |at: &usize| {
+                        let called = |name: &String| super::labels::loosely(name) == super::labels::loosely(&header[*at]);
+                        options.class_names.as_ref().is_none_or(|names| names.iter().any(called))
+                    };
+                    let classes: Vec<(usize, String)> =
+                        (0..header.len()).filter(free).filter(is_class).map(|at| (at, header[at].clone())).collect();
+                    if classes.len() < 2 {
+                        return Err(missing(LABEL, "label", Setting::LabelColumn));
+                    }
+                    Label::OneHot(classes)
+                }
+            },
         };
         Ok(Columns {
             file,
             label,
-            label_name: place(LABEL_NAME),
-            group: place(GROUP),
-            split: place(SPLIT),
-            unit: place(UNIT),
+            label_name,
+            groups,
+            split,
+            unit,
             place: place(&["place"]).filter(|_| wilds),
             place_name: place(&["place_name"]).filter(|_| wilds),
             wilds,
+            numbers_splits: wilds || split.is_some_and(|at| plain(&header[at]) == "partition"),
         })
     }
 
-    fn row(&self, line: u64, cells: &csv::StringRecord) -> Row {
+    fn row(&self, line: u64, cells: &csv::StringRecord) -> Result<Row, String> {
         let cell = |at: Option<usize>| at.and_then(|at| cells.get(at)).map(String::from);
-        let split = cell(self.split).map(|split| if self.wilds { wilds_split(&split) } else { split });
-        Row {
+        let split = cell(self.split).map(|split| if self.numbers_splits { wilds_split(&split) } else { split });
+        let label = match &self.label {
+            Label::Column(at) => cells.get(*at).unwrap_or_default().to_string(),
+            Label::OneHot(classes) => one_hot(classes, cells)?,
+        };
+        let group = match self.groups.as_slice() {
+            [] => None,
+            [only] => cell(Some(*only)),
+            several => {
+                let parts: Vec<&str> = several.iter().map(|at| cells.get(*at).unwrap_or_default().trim()).collect();
+                // What is unknown in part is unknown.
+                Some(if parts.iter().any(|p| super::labels::is_absent(p)) { String::new() } else { parts.join(" · ") })
+            }
+        };
+        Ok(Row {
             place: format!("line {line}"),
             file: cells.get(self.file).unwrap_or_default().to_string(),
-            label: cells.get(self.label).unwrap_or_default().to_string(),
+            label,
             label_name: cell(self.label_name),
-            group: cell(self.group),
+            group,
             split,
             unit: cell(self.unit),
             place_value: cell(self.place),
             place_name: cell(self.place_name),
+        })
+    }
+}
+
+/// The class whose column holds 1.
+fn one_hot(classes: &[(usize, String)], cells: &csv::StringRecord) -> Result<String, String> {
+    let value = |at: usize| cells.get(at).and_then(|cell| cell.trim().parse::<f64>().ok());
+    let chosen: Vec<&String> = classes.iter().filter(|(at, _)| value(*at) == Some(1.0)).map(|(_, name)| name).collect();
+    let others = classes.iter().all(|(at, _)| matches!(value(*at), Some(v) if v == 0.0 || v == 1.0));
+    match chosen.as_slice() {
+        [only] if others => Ok((*only).clone()),
+        _ => {
+            let names: Vec<&String> = classes.iter().map(|(_, name)| name).collect();
+            Err(format!(
+                "the table has no label column, so its class is looked for among {}: expected 1 in one of them and 0 in the others; \
+                 say which column holds labels with {:#}",
+                super::some_of(&names),
+                Setting::LabelColumn
+            ))
         }
     }
 }
@@ -132,6 +222,7 @@ fn csv_rows(
     table: &Path,
     mut file: impl BufRead,
     wilds: bool,
+    options: &DatasetOptions,
     mut meter: Meter<'_>,
 ) -> Result<(Vec<Row>, Format), DatasetError> {
     let head = file.fill_buf().map_err(|source| DatasetError::Io { path: table.into(), source })?;
@@ -145,7 +236,7 @@ fn csv_rows(
     };
     let header: Vec<String> =
         reader.headers().map_err(|error| bad(error, 1))?.iter().map(|name| name.trim().to_string()).collect();
-    let columns = Columns::of(table, &header, wilds)?;
+    let columns = Columns::of(table, &header, wilds, options)?;
     let (mut rows, mut record, mut line) = (Vec::new(), csv::StringRecord::new(), 2);
     loop {
         left.set(LONGEST_ROW);
@@ -153,7 +244,8 @@ fn csv_rows(
             break;
         }
         line = record.position().map_or(0, csv::Position::line);
-        let row = columns.row(line, &record);
+        let unclear = |detail| DatasetError::Row { path: table.into(), place: format!("line {line}"), detail };
+        let row = columns.row(line, &record).map_err(unclear)?;
         meter.push(&mut rows, row)?;
         line += 1;
     }
@@ -180,7 +272,12 @@ fn delimiter(bytes: &[u8]) -> u8 {
 }
 
 /// The rows of a JSON-lines table.
-fn json_rows(table: &Path, mut file: impl BufRead, mut meter: Meter<'_>) -> Result<Vec<Row>, DatasetError> {
+fn json_rows(
+    table: &Path,
+    mut file: impl BufRead,
+    reading: &Reading,
+    mut meter: Meter<'_>,
+) -> Result<Vec<Row>, DatasetError> {
     let (mut rows, mut line) = (Vec::new(), Vec::new());
     for number in 1.. {
         line.clear();
@@ -198,13 +295,18 @@ fn json_rows(table: &Path, mut file: impl BufRead, mut meter: Meter<'_>) -> Resu
         }
         let value: Value = serde_json::from_slice(&line).map_err(|error| bad(format!("not valid JSON: {error}")))?;
         let Value::Object(object) = value else { return Err(bad("expected an object {...}".to_string())) };
-        let row = json_row(table, place.clone(), &object)?;
+        let row = json_row(table, place.clone(), &object, reading)?;
         meter.push(&mut rows, row)?;
     }
     Ok(rows)
 }
 
-fn json_row(table: &Path, place: String, object: &Map<String, Value>) -> Result<Row, DatasetError> {
+fn json_row(
+    table: &Path,
+    place: String,
+    object: &Map<String, Value>,
+    reading: &Reading,
+) -> Result<Row, DatasetError> {
     let bad = |detail: String| DatasetError::Row { path: table.into(), place: place.clone(), detail };
     let cell = |names: &[&str]| -> Result<Option<String>, DatasetError> {
         let Some((name, value)) = names.iter().find_map(|name| Some((name, object.get(*name)?))) else {
@@ -225,11 +327,24 @@ fn json_row(table: &Path, place: String, object: &Map<String, Value>) -> Result<
             bad(format!("no {wanted}; found {found}; name it {}", names.join(", ")))
         })
     };
+    let named = |column: &Option<String>, usual: &[&str], wanted| match column {
+        Some(name) => needed(&[name.as_str()], wanted),
+        None => needed(usual, wanted),
+    };
+    let group = match reading.group_columns.as_slice() {
+        [] => cell(GROUP)?,
+        columns => {
+            let parts: Vec<String> =
+                columns.iter().map(|name| needed(&[name.as_str()], "group")).collect::<Result<_, _>>()?;
+            let unknown = parts.iter().any(|part| super::labels::is_absent(part));
+            Some(if unknown { String::new() } else { parts.join(" · ") })
+        }
+    };
     Ok(Row {
-        file: needed(FILE, "file name")?,
-        label: needed(LABEL, "label")?,
+        file: named(&reading.file_column, FILE, "file name")?,
+        label: named(&reading.label_column, LABEL, "label")?,
         label_name: cell(LABEL_NAME)?,
-        group: cell(GROUP)?,
+        group,
         split: cell(SPLIT)?,
         unit: cell(UNIT)?,
         place_value: None,

@@ -94,8 +94,28 @@ pub enum DatasetWarning {
         /// Their names.
         names: String,
     },
-    /// Class folders named by number.
+    /// Class folders named by number, which stands at two places in the two orders.
     FoldersAreNumbers,
+    /// Labels are −1 and 1.
+    Signs,
+    /// The data set's own class names are none of the model's, and as many.
+    NamesDiffer {
+        /// How many.
+        count: usize,
+        /// The data set's first name.
+        own: String,
+        /// The class that it is taken as.
+        class: String,
+    },
+    /// Groups of several classes each, and what was made of them.
+    GroupsSpanClasses {
+        /// Groups with pictures of several classes.
+        count: usize,
+        /// Groups in all.
+        all: usize,
+        /// Whether each was divided by class.
+        crossed: bool,
+    },
     /// Class folders taken in the order of their names.
     FoldersInOrder {
         /// How many.
@@ -139,6 +159,22 @@ impl DatasetWarning {
             }
             Self::Twice { count, names } => format!("{count} pictures are listed more than once: {names}"),
             Self::FoldersAreNumbers => "the folders are named by number, taken as class indices".to_owned(),
+            Self::Signs => "the labels are -1 and 1: -1 is taken as class 0, 1 as class 1".to_owned(),
+            Self::NamesDiffer { count, own, class } => format!(
+                "none of the data set's own class names is one of the model's; in their order they are taken as classes 0 to {}: \
+                 {own} is {class}",
+                count.saturating_sub(1)
+            ),
+            Self::GroupsSpanClasses { count, all, crossed: true } => format!(
+                "{count} of {all} groups hold pictures of several classes, so each group was divided by class, as worst-group accuracy is \
+                 usually counted; {} takes them as they are",
+                Setting::Groups.with("as-given")
+            ),
+            Self::GroupsSpanClasses { count, all, crossed: false } => format!(
+                "{count} of {all} groups hold pictures of several classes and were taken as they are; {} divides each by class, as \
+                 worst-group accuracy is usually counted",
+                Setting::Groups.with("crossed")
+            ),
             Self::FoldersInOrder { count, folder, class } => format!(
                 "no folder has the name of a class; in sorted order they are taken as classes 0 to {}: {folder} is {class}",
                 count.saturating_sub(1)
