@@ -13,6 +13,8 @@
 mod configs;
 mod geometry;
 
+pub use geometry::ViewBox;
+
 use std::path::{Path, PathBuf};
 
 use ndarray::Array3;
@@ -283,6 +285,11 @@ impl Preprocessing {
         geometry::view(self, picture)
     }
 
+    /// Where the view of a picture of this width and height lies in it.
+    pub fn view_box(&self, width: u32, height: u32) -> ViewBox {
+        geometry::view_box(self, (width, height))
+    }
+
     /// Shape of one input without the batch axis.
     pub fn shape(&self) -> [usize; 3] {
         let (height, width, channels) = (self.height as usize, self.width as usize, self.channels.count());
@@ -330,6 +337,12 @@ impl Preprocessing {
                 out[at * step + channel * offset] = table[usize::from(value)];
             }
         }
+    }
+
+    /// Whether every level becomes a whole number from 0 to 255.
+    pub fn is_whole(&self) -> bool {
+        let table = |channel| self.table(channel);
+        (0..self.channels.count()).all(|c| table(c).iter().all(|v| v.fract() == 0.0 && (0.0..=255.0).contains(v)))
     }
 
     /// What each of the 256 levels becomes in one channel.

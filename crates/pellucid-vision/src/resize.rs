@@ -21,6 +21,9 @@ pub enum Filter {
     Box,
     /// Triangle of radius 1.
     Bilinear,
+    /// The four pixels around a place, however much a picture shrinks: without antialiasing, as `tf.image.resize`, OpenCV's
+    /// `INTER_LINEAR` and PyTorch's `F.interpolate` do it (on whole numbers between the axes, so up to one level apart).
+    BilinearNoAntialias,
     /// Raised cosine of radius 1.
     Hamming,
     /// Keys' cubic with a = −0.5, radius 2.
@@ -34,7 +37,7 @@ impl Filter {
     fn support(self) -> f64 {
         match self {
             Filter::Nearest | Filter::Box => 0.5,
-            Filter::Bilinear | Filter::Hamming => 1.0,
+            Filter::Bilinear | Filter::BilinearNoAntialias | Filter::Hamming => 1.0,
             Filter::Bicubic => 2.0,
             Filter::Lanczos => 3.0,
         }
@@ -45,7 +48,7 @@ impl Filter {
         match self {
             // Half open, so that a sample on an edge counts once.
             Filter::Nearest | Filter::Box => f64::from(u8::from(x > -0.5 && x <= 0.5)),
-            Filter::Bilinear => (1.0 - distance).max(0.0),
+            Filter::Bilinear | Filter::BilinearNoAntialias => (1.0 - distance).max(0.0),
             Filter::Hamming if distance == 0.0 => 1.0,
             Filter::Hamming if distance >= 1.0 => 0.0,
             Filter::Hamming => {
@@ -64,6 +67,7 @@ impl Filter {
             Filter::Nearest => "nearest",
             Filter::Box => "box",
             Filter::Bilinear => "bilinear",
+            Filter::BilinearNoAntialias => "bilinear-no-antialias",
             Filter::Hamming => "hamming",
             Filter::Bicubic => "bicubic",
             Filter::Lanczos => "lanczos",
@@ -76,6 +80,7 @@ impl Filter {
             "nearest" => Some(Filter::Nearest),
             "box" => Some(Filter::Box),
             "bilinear" => Some(Filter::Bilinear),
+            "bilinear-no-antialias" => Some(Filter::BilinearNoAntialias),
             "hamming" => Some(Filter::Hamming),
             "bicubic" => Some(Filter::Bicubic),
             "lanczos" | "antialias" => Some(Filter::Lanczos),
@@ -199,7 +204,7 @@ impl Weights {
 
 fn weights(from: u32, to: u32, first: u32, count: u32, filter: Filter) -> Weights {
     let scale = f64::from(from) / f64::from(to);
-    let stretch = scale.max(1.0);
+    let stretch = if filter == Filter::BilinearNoAntialias { 1.0 } else { scale.max(1.0) };
     let support = filter.support() * stretch;
     let taps = support.ceil() as usize * 2 + 1;
     let mut all = Weights { starts: vec![], counts: vec![], values: vec![], taps };

@@ -99,6 +99,11 @@ impl<'a> Config<'a> {
         ["image_processor_type", "feature_extractor_type"].iter().find_map(|key| self.get(key)?.as_str())
     }
 
+    /// Whether it belongs to a class whose name begins so.
+    fn is(&self, kind: &str) -> bool {
+        self.kind().is_some_and(|own| own.starts_with(kind))
+    }
+
     fn filter_by_name(&self, key: &str) -> Result<Filter> {
         const EXPECTED: &str = "nearest, bilinear, bicubic, lanczos, box or hamming";
         let Some(value) = self.get(key) else { return self.missing(key, EXPECTED, &[Setting::Filter]) };
@@ -245,9 +250,17 @@ fn hugging_face_geometry(config: &Config<'_>) -> Result<(ResizeRule, u32, u32)> 
     if cropped && crop.is_none() && config.get("crop_pct").is_none() {
         return config.missing("crop_size", "the size that do_center_crop crops to", &[Setting::Size]);
     }
-    if let (Some(fraction), Some(Size::Shortest(edge))) = (config.number("crop_pct", &[Setting::Resize])?, &resized) {
+    let fraction = config.number("crop_pct", &[Setting::Resize])?;
+    // ConvNeXt's processor has a fraction of its own where the file leaves it out.
+    let fraction = fraction.or_else(|| config.is("ConvNext").then_some(224.0 / 256.0));
+    if let (Some(fraction), Some(Size::Shortest(edge))) = (fraction, &resized) {
         return crop_fraction(config, fraction, *edge);
     }
+    let resized = match resized {
+        // LeViT's processor enlarges the shorter side by 256 / 224 before it crops.
+        Some(Size::Shortest(edge)) if config.is("Levit") => Some(Size::Shortest((256.0 / 224.0 * f64::from(edge)) as u32)),
+        resized => resized,
+    };
     let rule = match resized {
         None => ResizeRule::None,
         Some(Size::Shortest(edge)) => ResizeRule::ShortestSide(edge),
@@ -277,7 +290,7 @@ fn crop_fraction(config: &Config<'_>, fraction: f64, edge: u32) -> Result<(Resiz
 }
 
 fn hugging_face_scale(config: &Config<'_>, assumed: &mut Vec<&'static str>) -> Result<f64> {
-    if config.get("rescale_offset").is_some_and(|value| value != &Value::Bool(false)) {
+    if config.flag("rescale_offset")? == Some(true) && !config.is("EfficientNet") {
         return config.unsupported("`rescale_offset` is set");
     }
     match (config.flag("do_rescale")?, config.number("rescale_factor", &[Setting::Scale])?) {
@@ -296,14 +309,21 @@ fn hugging_face_statistics(config: &Config<'_>, assumed: &mut Vec<&'static str>)
     let normalised = config.flag("do_normalize")?;
     // MobileViT's processors carry a mean and a standard deviation that they never use.
     let never = normalised.is_none() && config.kind().is_some_and(|kind| kind.starts_with("MobileViT"));
+    // EfficientNet's processor may take 1 off after scaling, and divides by the standard deviation once more.
+    let efficient = config.is("EfficientNet");
+    let offset = if efficient && config.flag("rescale_offset")? == Some(true) { 1.0 } else { 0.0 };
+    let again = match (efficient && config.flag("include_top")?.unwrap_or(true), std) {
+        (true, Some(std)) => std,
+        _ => [1.0; 3],
+    };
     if normalised == Some(false) || never {
-        return Ok(([0.0; 3], [1.0; 3]));
+        return Ok(([offset; 3], again));
     }
     if normalised.is_none() {
         assumed.push("`do_normalize`, taken as true");
     }
     match (mean, std) {
-        (Some(mean), Some(std)) => Ok((mean, std)),
+        (Some(mean), Some(std)) => Ok((mean.map(|m| m + offset), std::array::from_fn(|c| std[c] * again[c]))),
         (None, _) => config.missing("image_mean", "three numbers, or do_normalize: false", &[Setting::Mean]),
         (_, None) => config.missing("image_std", "three numbers, or do_normalize: false", &[Setting::Std]),
     }

@@ -19,6 +19,44 @@ pub(super) fn view(settings: &Preprocessing, picture: &Picture) -> Picture {
     padded(&seen, settings, across.pad, down.pad)
 }
 
+/// Where a view lies in its picture.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct ViewBox {
+    /// Width and height of the picture.
+    pub picture: [u32; 2],
+    /// Width and height of the view.
+    pub view: [u32; 2],
+    /// Left, top, right and bottom edge of the view in pixels of the picture; what lies outside the picture is border.
+    pub edges: [f64; 4],
+}
+
+impl ViewBox {
+    /// The place in the view, in its pixels, of a place in the picture: the centre of its first pixel is (0.5, 0.5) in both.
+    pub fn to_view(&self, x: f64, y: f64) -> (f64, f64) {
+        let [left, top, right, bottom] = self.edges;
+        let [width, height] = self.view.map(f64::from);
+        ((x - left) / (right - left) * width, (y - top) / (bottom - top) * height)
+    }
+}
+
+/// Where the view of a picture of this size lies in it.
+pub(super) fn view_box(settings: &Preprocessing, picture: (u32, u32)) -> ViewBox {
+    let (width, height) = resized_size(settings, picture.0, picture.1);
+    let edges = |resized: u32, wanted: u32, own: u32| {
+        let span = Span::of(resized, wanted, settings.crop);
+        let scale = f64::from(own) / f64::from(resized);
+        let first = f64::from(span.from) - f64::from(span.pad);
+        [first * scale, (first + f64::from(wanted)) * scale]
+    };
+    let [left, right] = edges(width, settings.width, picture.0);
+    let [top, bottom] = edges(height, settings.height, picture.1);
+    ViewBox {
+        picture: [picture.0, picture.1],
+        view: [settings.width, settings.height],
+        edges: [left, top, right, bottom],
+    }
+}
+
 /// Size (width, height) after the resize rule.
 fn resized_size(settings: &Preprocessing, width: u32, height: u32) -> (u32, u32) {
     let target = (settings.width, settings.height);
