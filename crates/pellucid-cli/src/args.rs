@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use pellucid::engine::{Device, SessionOptions, TapNames};
 use pellucid::preprocess::{ChannelOrder, Filter, Layout, PreprocessingOverrides, ResizeRule};
+use pellucid::data::{FolderOrder, Reading};
 use pellucid::settings::ReportOptions;
 use pellucid::{Budget, ByteSize, DebugSettings, Limit, OpenOptions, RunOptions, ScanSettings};
 use std::path::PathBuf;
@@ -71,10 +72,10 @@ pub struct OpenArgs {
     /// Filter of the resize
     #[arg(long, help_heading = "Preprocessing")]
     pub filter: Option<FilterName>,
-    /// Mean to subtract: R,G,B or one number
+    /// Mean to subtract, in the units that --scale gives and the order of --channels: three numbers or one
     #[arg(long, value_name = "R,G,B", help_heading = "Preprocessing", value_parser = three, allow_hyphen_values = true)]
     pub mean: Option<[f64; 3]>,
-    /// Standard deviation to divide by: R,G,B or one number
+    /// Standard deviation to divide by, in the same units and order: three numbers or one
     #[arg(long, value_name = "R,G,B", help_heading = "Preprocessing", value_parser = three)]
     pub std: Option<[f64; 3]>,
     /// Factor on the 8-bit values, before mean and std: a number, or 1/255
@@ -106,12 +107,48 @@ pub struct RunArgs {
     /// Seed of everything random
     #[arg(long, default_value_t = 0, help_heading = "Run")]
     pub seed: u64,
+    /// The column of a table that holds file names
+    #[arg(long, value_name = "NAME", help_heading = "Data set")]
+    pub file_column: Option<String>,
+    /// The column of a table that holds labels
+    #[arg(long, value_name = "NAME", help_heading = "Data set")]
+    pub label_column: Option<String>,
+    /// The columns of a table that make groups together
+    #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Data set")]
+    pub group_columns: Vec<String>,
+    /// Whether groups are divided by class
+    #[arg(long, value_name = "HOW", help_heading = "Data set")]
+    pub groups: Option<GroupsName>,
+    /// The folder that file names of a table are relative to, and absolute ones lie in
+    #[arg(long, value_name = "FOLDER", help_heading = "Data set")]
+    pub root: Option<PathBuf>,
+    /// The order in which class folders named by number are classes
+    #[arg(long, value_name = "ORDER", help_heading = "Data set")]
+    pub folder_order: Option<OrderName>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GroupsName {
+    /// Each group of each class apart
+    Crossed,
+    /// As the table gives them
+    AsGiven,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum OrderName {
+    /// As text: 0, 1, 10, 11, 2
+    Sorted,
+    /// As numbers
+    Number,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum FilterName {
     Nearest,
     Bilinear,
+    /// Without antialiasing: tf.image.resize, OpenCV, F.interpolate
+    BilinearNoAntialias,
     Bicubic,
     Lanczos,
 }
@@ -197,6 +234,7 @@ impl OpenArgs {
                 filter: self.filter.map(|f| match f {
                     FilterName::Nearest => Filter::Nearest,
                     FilterName::Bilinear => Filter::Bilinear,
+                    FilterName::BilinearNoAntialias => Filter::BilinearNoAntialias,
                     FilterName::Bicubic => Filter::Bicubic,
                     FilterName::Lanczos => Filter::Lanczos,
                 }),
@@ -236,7 +274,19 @@ impl RunArgs {
 
     /// What is scanned; rows are kept among the runs.
     pub fn scan(&self) -> ScanSettings {
-        ScanSettings::default().with_split(self.split.clone()).with_cache(self.runs.join(".cache"))
+        let reading = Reading {
+            file_column: self.file_column.clone(),
+            label_column: self.label_column.clone(),
+            group_columns: self.group_columns.clone(),
+            crossed: self.groups.map(|groups| groups == GroupsName::Crossed),
+            root: self.root.clone(),
+            folder_order: self.folder_order.map(|order| match order {
+                OrderName::Sorted => FolderOrder::Sorted,
+                OrderName::Number => FolderOrder::Number,
+            }),
+        };
+        let cache = self.runs.join(".cache");
+        ScanSettings::default().with_split(self.split.clone()).with_cache(cache).with_reading(reading)
     }
 
     /// Validated settings without an examination.

@@ -4,10 +4,13 @@
 //! strangers, and none of them may move the cursor, change colours, reorder a line or begin a new one.
 
 use anyhow::{Context, Result};
-use pellucid::printable;
+use pellucid::preprocess::ViewBox;
+use pellucid::{Array, printable};
 use pellucid::results::{Proportion, Slice, Summary};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::OnceLock;
 
 /// Where this process says things beside its result, if not on descriptor 2.
@@ -73,6 +76,17 @@ pub fn warnings(warnings: &[impl std::fmt::Display]) {
     if warnings.len() > SHOWN {
         note(&format!("warning: … and {} more, which the run's manifest.json holds", warnings.len() - SHOWN));
     }
+}
+
+/// Writes maps as numbers into `maps.npz`, and where the model's view lies in the picture into `view.json`.
+pub fn maps(folder: &Path, arrays: &BTreeMap<String, Array>, view: Option<&ViewBox>) -> Result<()> {
+    pellucid::write_arrays(folder.join("maps.npz"), arrays)?;
+    if let Some(view) = view {
+        let path = folder.join("view.json");
+        let text = serde_json::to_string_pretty(view)? + "\n";
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// `error` with its causes, each said once: many messages quote their cause already.

@@ -2,18 +2,21 @@
 
 use crate::input::{OnePicture, Taken};
 use crate::why::OPACITY;
-use crate::{Classifier, Error};
+use crate::{Classifier, Error, Warning};
 use ndarray::{Array2, ArrayD};
 use pellucid_classifier::attribution::{
     self, Attribution, AttributionError, AttributionSettings, METHODS, Method, Subject,
 };
-use pellucid_classifier::network::{self, Taps};
+use pellucid_classifier::network::{self, Offer, Taps};
 use pellucid_classifier::statistics::quantile;
 use pellucid_saliency::SaliencyMap;
 use pellucid_saliency::render;
 use pellucid_vision::picture::Picture;
 use pellucid_vision::preprocess::Layout;
+use pellucid_runtime::Array;
+use pellucid_vision::preprocess::ViewBox;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// What is explained, as the user names it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,9 +41,16 @@ pub struct Attributions {
     pub title: String,
     /// One map a method, with its scores.
     pub maps: Vec<Attribution>,
+    /// What the user should know.
+    pub warnings: Vec<Warning>,
+    /// Where what the model saw lies in the picture; `None` for an input that was prepared already.
+    pub view: Option<ViewBox>,
     /// What the model saw.
     #[serde(skip)]
     pub seen: Picture,
+    /// The whole picture; `None` for an input that was prepared already.
+    #[serde(skip)]
+    pub picture: Option<Picture>,
 }
 
 impl Attributions {
@@ -52,6 +62,50 @@ impl Attributions {
         }
         render::render(&self.seen, shown(&map.values).view(), map.alignment, OPACITY)
     }
+
+    /// A map on the grid of the whole picture, one value a pixel; 0 where the model saw nothing.
+    pub fn on_picture(&self, map: &SaliencyMap) -> Option<Array2<f32>> {
+        Some(on_picture(&map.values, self.view.as_ref()?))
+    }
+
+    /// A map over the whole picture, drawn as [`Attributions::drawn`] does.
+    pub fn drawn_on_picture(&self, map: &SaliencyMap) -> Option<Picture> {
+        if map.flag.is_some() {
+            return None;
+        }
+        let values = on_picture(&shown(&map.values), self.view.as_ref()?);
+        render::render(self.picture.as_ref()?, values.view(), map.alignment, OPACITY)
+    }
+
+    /// Every map as numbers, by its id: one value a pixel of the model's input.
+    pub fn arrays(&self) -> BTreeMap<String, Array> {
+        let array = |found: &Attribution| (found.map.id.clone(), Array::F32(found.map.values.clone().into_dyn()));
+        self.maps.iter().map(array).collect()
+    }
+}
+
+/// A map of the model's view on the grid of the picture, between its samples linearly; 0 outside the view.
+pub(crate) fn on_picture(values: &Array2<f32>, view: &ViewBox) -> Array2<f32> {
+    let (rows, columns) = values.dim();
+    let [width, height] = view.picture.map(|side| side as usize);
+    if rows == 0 || columns == 0 {
+        return Array2::zeros((height, width));
+    }
+    let scale = [columns as f64 / f64::from(view.view[0]), rows as f64 / f64::from(view.view[1])];
+    Array2::from_shape_fn((height, width), |(y, x)| {
+        let (u, v) = view.to_view(x as f64 + 0.5, y as f64 + 0.5);
+        let inside = (0.0..=f64::from(view.view[0])).contains(&u) && (0.0..=f64::from(view.view[1])).contains(&v);
+        if !inside {
+            return 0.0;
+        }
+        let (across, down) = ((u * scale[0] - 0.5).max(0.0), (v * scale[1] - 0.5).max(0.0));
+        let (left, top) = ((across as usize).min(columns - 1), (down as usize).min(rows - 1));
+        let (right, bottom) = ((left + 1).min(columns - 1), (top + 1).min(rows - 1));
+        let (fx, fy) = ((across - left as f64) as f32, (down - top as f64) as f32);
+        let upper = values[[top, left]] * (1.0 - fx) + values[[top, right]] * fx;
+        let lower = values[[bottom, left]] * (1.0 - fx) + values[[bottom, right]] * fx;
+        upper * (1.0 - fy) + lower * fy
+    })
 }
 
 /// Explains one picture with each of `methods`, by their ids ([`attribution_methods`]); all of them where none is named.
@@ -66,8 +120,12 @@ pub fn attribute(
     methods: &[&str],
     settings: &AttributionSettings,
 ) -> Result<Attributions, Error> {
-    let methods = named(methods)?;
-    let Taken { seen, input } = picture.into().take(classifier)?;
+    let mut warnings = classifier.gradient_warnings();
+    let methods = match methods {
+        [] => offered(classifier, &mut warnings),
+        named_ones => named(named_ones)?,
+    };
+    let Taken { seen, input, whole } = picture.into().take(classifier)?;
     let preprocessing = classifier.preprocessing();
     let (subject, title) = subject(classifier, question, &input)?;
     let channels_first = preprocessing.layout == Layout::Nchw;
@@ -79,7 +137,8 @@ pub fn attribute(
         &methods,
         settings,
     )?;
-    Ok(Attributions { subject, title, maps, seen })
+    let (picture, view) = whole.unzip();
+    Ok(Attributions { subject, title, maps, warnings, view, seen, picture })
 }
 
 /// The attribution methods there are, in the order that they are shown in.
@@ -87,10 +146,25 @@ pub fn attribution_methods() -> &'static [&'static dyn Method] {
     METHODS
 }
 
-fn named(ids: &[&str]) -> Result<Vec<&'static dyn Method>, AttributionError> {
-    if ids.is_empty() {
-        return Ok(METHODS.to_vec());
+/// Every method whose needs the network offers; of the others, why not.
+fn offered(classifier: &Classifier, warnings: &mut Vec<Warning>) -> Vec<&'static dyn Method> {
+    let network = classifier.network();
+    let missing = |m: &&'static dyn Method| m.needs().iter().copied().find(|what| !network.offers(*what));
+    let (offered, left): (Vec<_>, Vec<_>) = METHODS.iter().copied().partition(|m| missing(m).is_none());
+    if offered.is_empty() {
+        // The error then says what is missing.
+        return METHODS.to_vec();
     }
+    for method in left {
+        let Some(what) = missing(&method) else { continue };
+        let why = network.no_feature_map().filter(|_| what == Offer::FeatureMap);
+        let reason = why.map_or_else(|| format!("the network offers no {what}"), |why| format!("there is no {what}: {why}"));
+        warnings.push(Warning::LeftOut { method: method.id(), reason });
+    }
+    offered
+}
+
+fn named(ids: &[&str]) -> Result<Vec<&'static dyn Method>, AttributionError> {
     let unknown = |id: &str| AttributionError::Method {
         name: id.to_owned(),
         known: METHODS.iter().map(|m| m.id()).collect::<Vec<_>>().join(", "),
@@ -111,10 +185,15 @@ fn subject(classifier: &Classifier, question: &Question, input: &ArrayD<f32>) ->
         Question::Class(name) => classifier.class_index(name)?,
         Question::Answer => {
             let given = network::forward(classifier.network(), input, Taps::Vectors)?;
+            // Of one logit, what is above 0 is the second class.
             pellucid_classifier::scan::predicted(&given.logits.row(0).to_vec())
         }
     };
-    // A head of one logit has one score for both classes.
-    let index = if classifier.network().layer().classes() == 1 { 0 } else { class };
-    Ok((Subject::Class(index), classifier.class_name(class)))
+    // A head of one logit has one score for both classes: what speaks for the one speaks against the other.
+    let subject = match (classifier.network().layer().classes(), class) {
+        (1, 0) => Subject::Against(0),
+        (1, _) => Subject::Class(0),
+        (_, class) => Subject::Class(class),
+    };
+    Ok((subject, classifier.class_name(class)))
 }

@@ -1,17 +1,19 @@
 //! A classifier ready to be studied: a network with verified taps, preprocessing and class names.
 
-use crate::Error;
+use crate::{Error, Warning};
 use crate::error::some;
 use ndarray::{ArrayD, Axis, IxDyn};
+use pellucid_classifier::data_problems::preprocessing::{promised_range, units_disagree};
 use pellucid_classifier::head;
 use pellucid_classifier::layer::DecisionLayer;
 use pellucid_classifier::network::{self, Network, OnnxNetwork, Taps};
 use pellucid_graph::{Head, Model, TapNames};
 use pellucid_guard::Budget;
-use pellucid_runtime::{Runtime, SessionOptions, TOLERANCE, verify_taps};
+use pellucid_runtime::{Runtime, SessionOptions, TOLERANCE, TappedModel, verify_taps};
 use pellucid_vision::names;
 use pellucid_vision::picture::Picture;
 use pellucid_vision::preprocess::{Preprocessing, PreprocessingOverrides};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -59,6 +61,8 @@ pub struct Classifier {
     path: Arc<Path>,
     model_hash: Arc<str>,
     options: Arc<OpenOptions>,
+    /// What the user should know of the model.
+    warnings: Arc<[Warning]>,
     /// A gray picture as the network reads it, batch 1: made when it is first asked for.
     gray: Arc<OnceLock<ArrayD<f32>>>,
 }
@@ -74,17 +78,21 @@ impl Classifier {
         let model = read(path, &options.budget)?;
         let runtime = Runtime::load(options.library.as_deref())?;
         let preprocessing = preprocessing(path, &model, options)?;
+        takes_whole_numbers(path, &model, &preprocessing)?;
         let shape = preprocessing.shape();
         let tapped = verify_taps(&runtime, &model, &options.taps, Some(&shape), None, &options.session)?;
         let layer = two_classes(path, &tapped.weight, &tapped.bias, tapped.taps.head)?;
-        let model_hash = hash_files(&model)?;
+        let (model_hash, notes) = (hash_files(&model)?, model.metadata());
         // Another tap is another network to whatever is kept of it.
         let identity = serde_json::to_string(&(&model_hash, &tapped.taps.features, &tapped.taps.logits));
         let fingerprint = blake3::hash(identity.unwrap_or_default().as_bytes()).to_hex().to_string();
         let (session, memory) = (options.session.clone(), options.budget.memory);
+        let mut warnings = warnings(&tapped);
+        warnings.extend(units(&preprocessing));
         let network = OnnxNetwork::new(runtime, tapped, fingerprint, session, memory);
-        let class_names = class_names(path, options, layer.classes())?;
-        Ok(Self::of(Arc::new(network), layer, preprocessing, class_names, model_hash, path, options))
+        let class_names = class_names(path, options, layer.classes(), &notes)?;
+        let classifier = Self::of(Arc::new(network), layer, preprocessing, class_names, model_hash, path, options);
+        Ok(Self { warnings: warnings.into(), ..classifier })
     }
 
     /// The classifier of a network that somebody else runs, checked on two made-up inputs. Of `options`, class names and budget
@@ -101,7 +109,7 @@ impl Classifier {
         let (weight, bias) = (&network.layer().weight, &network.layer().bias);
         let layer = two_classes(&name, weight, bias, Head::Softmax)?;
         check_linear(network.as_ref(), &preprocessing)?;
-        let class_names = class_names(&name, options, layer.classes())?;
+        let class_names = class_names(&name, options, layer.classes(), &BTreeMap::new())?;
         let model_hash = network.fingerprint();
         Ok(Self::of(network, layer, preprocessing, class_names, model_hash, &name, options))
     }
@@ -123,6 +131,7 @@ impl Classifier {
             path: path.into(),
             model_hash: model_hash.into(),
             options: Arc::new(options.clone()),
+            warnings: Arc::new([]),
             gray: Arc::default(),
         }
     }
@@ -153,11 +162,19 @@ impl Classifier {
     /// [`Error::Unknown`] with the names there are.
     pub fn class_index(&self, name: &str) -> Result<usize, Error> {
         let names = self.class_names().unwrap_or_default();
-        let short = |known: &String| known.split(',').next().unwrap_or_default().trim() == name;
+        let called = |is: &dyn Fn(&String) -> bool| -> Vec<usize> { (0..names.len()).filter(|&i| is(&names[i])).collect() };
+        let exact = called(&|known| known == name);
+        let found = if exact.is_empty() { called(&|known| names::aliases(known).contains(&name)) } else { exact };
         let by_number = || name.parse::<usize>().ok().filter(|i| *i < self.layer.classes());
-        let found =
-            names.iter().position(|known| known == name).or_else(|| names.iter().position(short)).or_else(by_number);
-        found.ok_or_else(|| Error::Unknown { kind: "class", name: name.to_owned(), known: some(names) })
+        match found.as_slice() {
+            [one] => Ok(*one),
+            [] => by_number()
+                .ok_or_else(|| Error::Unknown { kind: "class", name: name.to_owned(), known: some(names) }),
+            several => {
+                let listed: Vec<String> = several.iter().map(|i| format!("{i} ({})", names[*i])).collect();
+                Err(Error::AmbiguousClass { name: name.to_owned(), classes: listed.join(", ") })
+            }
+        }
     }
 
     /// What the class is called: `class 3` where nobody says.
@@ -184,6 +201,25 @@ impl Classifier {
     /// The options it was opened with.
     pub fn options(&self) -> &OpenOptions {
         &self.options
+    }
+
+    /// What the user should know of the model: every result of it says so.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// What the user should know of gradients of the model.
+    pub(crate) fn gradient_warnings(&self) -> Vec<Warning> {
+        let graph = self.network.as_onnx().map(|onnx| &onnx.tapped().model.graph);
+        let nodes = graph.map_or(0, |g| g.nodes.iter().filter(|n| n.is("QuantizeLinear")).count());
+        let straight = (nodes > 0).then_some(Warning::StraightThrough { nodes });
+        self.warnings.iter().cloned().chain(straight).collect()
+    }
+
+    /// Refuses `job` where there is no decision layer.
+    pub(crate) fn needs_decision_layer(&self, job: &'static str) -> Result<(), Error> {
+        let refuse = |reason: &str| Error::NoDecisionLayer { model: self.path().to_owned(), job, reason: reason.to_owned() };
+        self.network.no_decision_layer().map_or(Ok(()), |reason| Err(refuse(reason)))
     }
 
     /// Bounds on everything whose size a file decides.
@@ -224,9 +260,18 @@ fn preprocessing(path: &Path, model: &Model, options: &OpenOptions) -> Result<Pr
     let mut overrides = options.overrides.clone();
     if found.is_none() && overrides.size.is_none() {
         // Nobody needs to say what the model says.
-        overrides.size = declared_size(model);
+        overrides.size = declared_size(model).or_else(|| noted_size(&model.metadata()));
     }
     Ok(overrides.apply(found)?)
+}
+
+/// What the user should know of a model.
+fn warnings(tapped: &TappedModel) -> Vec<Warning> {
+    let apart = tapped.apart.then(|| Warning::NotTheOutput { value: tapped.taps.logits.clone() });
+    let widened = tapped.widened.then_some(Warning::RunInFloat32);
+    let bare = tapped.no_head.clone().map(|reason| Warning::NoDecisionLayer { reason });
+    let trained = (tapped.trained_nodes > 0).then_some(Warning::TrainingMode { nodes: tapped.trained_nodes });
+    apart.into_iter().chain(widened).chain(trained).chain(bare).collect()
 }
 
 /// Width and height of the model's first input, where it fixes them.
@@ -237,6 +282,39 @@ fn declared_size(model: &Model) -> Option<(u32, u32)> {
         _ if declared.len() != 4 => None,
         [Some(1 | 3), Some(height), Some(width)] => Some((width, height)),
         [Some(height), Some(width), Some(1 | 3)] => Some((width, height)),
+        _ => None,
+    }
+}
+
+/// Mean and deviation in another unit than the values.
+fn units(p: &Preprocessing) -> Option<Warning> {
+    let range = || promised_range(p.scale, p.mean, p.std);
+    units_disagree(p.scale, p.mean, p.std).then(|| Warning::Units { range: range(), scale: p.scale })
+}
+
+/// Refuses to give fractions to an input of whole numbers, which would cut them off.
+fn takes_whole_numbers(path: &Path, model: &Model, preprocessing: &Preprocessing) -> Result<(), Error> {
+    let Some((name, element)) = model.graph.inputs.first().and_then(|v| Some((v.name(), v.element()?))) else {
+        return Ok(());
+    };
+    if element.is_float() || preprocessing.is_whole() {
+        return Ok(());
+    }
+    let [low, high] = promised_range(preprocessing.scale, preprocessing.mean, preprocessing.std);
+    Err(Error::WholeNumbers {
+        model: path.to_owned(),
+        input: name.to_owned(),
+        element: format!("{element:?}").to_lowercase(),
+        low,
+        high,
+    })
+}
+
+/// Width and height that the model's own notes give, as Ultralytics writes them: `imgsz` = `[height, width]`.
+fn noted_size(notes: &BTreeMap<String, String>) -> Option<(u32, u32)> {
+    let sides: Vec<u32> = serde_json::from_str(notes.get("imgsz")?).ok()?;
+    match sides.as_slice() {
+        [height, width] => Some((*width, *height)),
         _ => None,
     }
 }
@@ -261,11 +339,23 @@ pub(crate) fn read(path: &Path, budget: &Budget) -> Result<Model, Error> {
 }
 
 /// The names of the classes. Of another number than the logits, they would call every class by another's name.
-fn class_names(path: &Path, options: &OpenOptions, logits: usize) -> Result<Option<Vec<String>>, Error> {
+fn class_names(
+    path: &Path,
+    options: &OpenOptions,
+    logits: usize,
+    notes: &BTreeMap<String, String>,
+) -> Result<Option<Vec<String>>, Error> {
     let (found, from) = match (&options.class_names, &options.classes) {
         (Some(names), _) => (Some(names.clone()), "given".to_owned()),
         (None, Some(file)) => (Some(names::from_file(file)?), file.display().to_string()),
-        (None, None) => (names::beside(path), "found beside the model".to_owned()),
+        (None, None) => match names::beside(path) {
+            Some(found) => (Some(found), "found beside the model".to_owned()),
+            // Notes of a model mean many things; of another number, they are no class names.
+            None => {
+                let noted = names::from_notes(|key| notes.get(key).cloned()).filter(|names| names.len() == logits);
+                (noted, "the model's own notes".to_owned())
+            }
+        },
     };
     match found {
         Some(names) if names.len() != logits => {

@@ -92,6 +92,7 @@ pub fn debug(
     settings: &DebugSettings,
     progress: &dyn Progress,
 ) -> Result<Debugged, Error> {
+    classifier.needs_decision_layer("debugging")?;
     scan(classifier, data, &settings.scan, progress)?.diagnose(settings, progress)
 }
 
@@ -111,6 +112,7 @@ impl Scan {
     /// Where a class or group that is named does not exist, the network fails, or `progress` interrupts.
     pub fn diagnose(&self, settings: &DebugSettings, progress: &dyn Progress) -> Result<Debugged, Error> {
         let (classifier, classes) = (&self.classifier, &self.classes);
+        classifier.needs_decision_layer("debugging")?;
         let mut timings = vec![("scan".to_owned(), self.seconds)];
         let table = self.features()?;
 
@@ -158,7 +160,7 @@ impl Scan {
 
         let start = Instant::now();
         let (preprocessing, limits) = (classifier.preprocessing(), classifier.budget());
-        maps::draw(classifier.network(), &self.data, preprocessing, limits, &mut findings)?;
+        let undrawn = maps::draw(classifier.network(), &self.data, preprocessing, limits, &mut findings)?;
         timings.push(("heat maps".to_owned(), start.elapsed().as_secs_f64()));
 
         let start = Instant::now();
@@ -172,10 +174,14 @@ impl Scan {
 
         let mut warnings = self.warnings.clone();
         warnings.extend(warning);
+        let mut run = run_card(self, settings, &warnings, timings);
+        if let Some(why) = undrawn {
+            run.heat_maps = format!("none: {why}");
+        }
         let diagnosis = Diagnosis {
             verdict: verdict::write(&self.summary, &judgement, &findings),
             judgement,
-            run: run_card(self, settings, &warnings, timings),
+            run,
             pictures: neurons,
             summary: self.summary.clone(),
             findings,
@@ -311,14 +317,17 @@ pub(crate) fn run_card(
 
 /// How the heat maps were made, in words.
 fn heat_maps(classifier: &Classifier) -> String {
-    match classifier.network().feature_map() {
-        None => String::new(),
-        Some(map) if map.is_direct() => {
-            format!("the neuron's channel of the feature map '{}', scaled to its own range on each picture", map.value)
-        }
-        Some(map) => format!(
-            "none: layers stand between the feature map '{}' and the decision layer, so neurons are not its channels",
+    let network = classifier.network();
+    let Some(map) = network.feature_map() else {
+        return network.no_feature_map().map_or_else(String::new, |why| format!("none: {why}"));
+    };
+    let made = match map.is_direct() {
+        true => format!("the neuron's channel of the feature map '{}', scaled to its own range on each picture", map.value),
+        false => format!(
+            "gradient × activation of the neuron at the feature map '{}', summed over channels, what is positive: layers stand \
+             between, so neurons are not its channels",
             map.value
         ),
-    }
+    };
+    map.coarse().map_or(made.clone(), |coarse| format!("{made}; {coarse}"))
 }

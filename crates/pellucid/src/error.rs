@@ -135,6 +135,42 @@ pub enum Error {
         /// What there is.
         known: String,
     },
+    /// A job needs a decision layer.
+    #[error("{model} has no decision layer, which {job} needs: {reason}. Maps of a picture for a class, gradients and a scan work without one")]
+    NoDecisionLayer {
+        /// The model.
+        model: PathBuf,
+        /// What is asked for.
+        job: &'static str,
+        /// Why there is none.
+        reason: String,
+    },
+    /// The model takes whole numbers, and pictures become fractions.
+    #[error(
+        "{model}: its input '{input}' takes whole numbers ({element}), and the preprocessing gives fractions between {low:.2} and \
+         {high:.2}, which would be cut off: such a model scales and normalises by itself; give {} {} {}",
+        Setting::Scale.with("1"), Setting::Mean.with("0"), Setting::Std.with("1")
+    )]
+    WholeNumbers {
+        /// The model.
+        model: PathBuf,
+        /// Its input.
+        input: String,
+        /// The input's type.
+        element: String,
+        /// The smallest number that a pixel becomes.
+        low: f64,
+        /// The largest.
+        high: f64,
+    },
+    /// Several classes have that name.
+    #[error("several classes are called '{name}': {classes}; give the number of the one that is meant")]
+    AmbiguousClass {
+        /// The name.
+        name: String,
+        /// Their numbers and names.
+        classes: String,
+    },
     /// The model decides in a way that is not supported.
     #[error("{model}: {reason}")]
     Head {

@@ -5,7 +5,7 @@ mod npz;
 pub use npz::{NpzError, read_arrays, read_arrays_within, write_arrays};
 
 use crate::{Error, OpenOptions, Warning, classifier};
-use pellucid_graph::Model;
+use pellucid_graph::{Model, widen_to_float32};
 use pellucid_graph::grad::{self, Checkpointing, Index, Objective};
 use pellucid_guard::Setting;
 use pellucid_runtime::{
@@ -77,6 +77,7 @@ pub struct Differentiation {
     names: Vec<String>,
     of: String,
     cache: Option<PathBuf>,
+    warnings: Vec<Warning>,
 }
 
 impl Differentiation {
@@ -92,16 +93,17 @@ impl Differentiation {
         settings: &GradientSettings,
         options: &OpenOptions,
     ) -> Result<Self, Error> {
-        let model = classifier::read(path.as_ref(), &options.budget)?;
+        let (model, widened) = in_float32(path.as_ref(), options)?;
         let runtime = Runtime::load(options.library.as_deref())?;
         let names: Vec<String> = model.graph.inputs.iter().map(|v| v.name().to_owned()).collect();
         let mut inputs = named(&names, inputs)?;
         let model = fitted(&runtime, model, &inputs)?;
+        let fixed = grad::baked_batch(&model).is_some();
         let (objective, indices) = objective(&model, &settings.of)?;
         let wrt = wanted(&model, &settings.wrt);
         let wrt: Vec<&str> = wrt.iter().map(String::as_str).collect();
         let compile = GradientOptions {
-            shapes: single_shapes(&inputs),
+            shapes: single_shapes(&inputs, fixed),
             checkpointing: per_sample(settings.checkpointing, &inputs),
             ..GradientOptions::default()
         };
@@ -113,7 +115,10 @@ impl Differentiation {
         let of = if settings.of.is_empty() { objective.values().join(", ") } else { settings.of.clone() };
         let arena = options.session.arena && settings.checkpointing == Checkpointing::Nothing;
         let session = SessionOptions { arena, ..options.session.clone() };
-        Ok(Self { runtime, session, inputs, differentiated, names, of, cache: settings.cache.clone() })
+        let straight = differentiated.gradient.straight_through;
+        let straight = (straight > 0).then_some(Warning::StraightThrough { nodes: straight });
+        let warnings = widened.then_some(Warning::RunInFloat32).into_iter().chain(straight).collect();
+        Ok(Self { runtime, session, inputs, differentiated, names, of, cache: settings.cache.clone(), warnings })
     }
 
     /// Writes the differentiated model to `out`: plain ONNX that returns the model's outputs, the objective and the
@@ -143,7 +148,7 @@ impl Differentiation {
         let session = self.runtime.compile(self.differentiated, &self.session, self.cache.as_deref())?;
         let own = self.inputs.into_iter().filter(|(name, _)| name == INDEX).collect();
         let names = self.names;
-        Ok(CompiledGradient { session: Mutex::new(session), of: self.of, own, names })
+        Ok(CompiledGradient { session: Mutex::new(session), of: self.of, own, names, warnings: self.warnings })
     }
 }
 
@@ -156,6 +161,8 @@ pub struct CompiledGradient {
     own: BTreeMap<String, Array>,
     /// The model's inputs.
     names: Vec<String>,
+    /// What the user should know of the model.
+    warnings: Vec<Warning>,
 }
 
 impl CompiledGradient {
@@ -169,7 +176,8 @@ impl CompiledGradient {
         let fed: Vec<(&str, &Array)> = given.map(|(n, a)| (n.as_str(), a)).collect();
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         let run = session.run_checked(&fed)?;
-        let warnings = session.warnings().iter().map(|detail| Warning::Cache { detail: detail.clone() }).collect();
+        let cache = session.warnings().iter().map(|detail| Warning::Cache { detail: detail.clone() });
+        let warnings = self.warnings.iter().cloned().chain(cache).collect();
         let of = self.of.clone();
         Ok(Gradients { outputs: run.outputs, objective: run.objective, gradients: run.gradients, of, warnings })
     }
@@ -197,13 +205,25 @@ fn per_sample(checkpointing: Checkpointing, inputs: &BTreeMap<String, Array>) ->
     }
 }
 
-/// The model, its batch freed if it is fixed at another size than the inputs have.
+/// The model at `path`, in float32 if it is in half precision, and whether it was.
+fn in_float32(path: &Path, options: &OpenOptions) -> Result<(Model, bool), Error> {
+    let mut model = classifier::read(path, &options.budget)?;
+    let widened = widen_to_float32(&mut model)
+        .map_err(|source| pellucid_runtime::TapsError::Widen { model: path.to_path_buf(), source })?;
+    Ok((model, widened))
+}
+
+/// The model, its batch freed if it is fixed. Where it cannot be freed and the inputs have the size that it is fixed at, it is
+/// left as it is.
 fn fitted(runtime: &Runtime, model: Model, inputs: &BTreeMap<String, Array>) -> Result<Model, Error> {
     let baked = grad::baked_batch(&model).and_then(|b| usize::try_from(b).ok());
     let given = inputs.values().find_map(|a| a.shape().first().copied());
     match (baked, given) {
-        (Some(baked), Some(given)) if baked != given => Ok(runtime.make_batch_dynamic(&model)?),
-        _ => Ok(model),
+        (Some(1), Some(1)) | (None, _) | (_, None) => Ok(model),
+        (Some(baked), Some(given)) => match runtime.make_batch_dynamic(&model) {
+            Err(GradientsError::Batch { .. }) if baked == given => Ok(model),
+            freed => Ok(freed?),
+        },
     }
 }
 
@@ -220,11 +240,11 @@ fn named(names: &[String], inputs: &BTreeMap<String, Array>) -> Result<BTreeMap<
     }
 }
 
-/// The shapes of one sample, for models whose dimensions other than the batch are free.
-fn single_shapes(inputs: &BTreeMap<String, Array>) -> BTreeMap<String, Vec<usize>> {
+/// The shapes of one sample, for models whose dimensions other than the batch are free; of the whole batch, where it is `fixed`.
+fn single_shapes(inputs: &BTreeMap<String, Array>, fixed: bool) -> BTreeMap<String, Vec<usize>> {
     let single = |a: &Array| {
         let mut shape = a.shape().to_vec();
-        if let Some(first) = shape.first_mut() {
+        if let Some(first) = shape.first_mut().filter(|_| !fixed) {
             *first = 1;
         }
         shape
@@ -298,7 +318,7 @@ pub fn gradient_reach(
     shapes: &BTreeMap<String, Vec<usize>>,
     options: &OpenOptions,
 ) -> Result<GradientReach, Error> {
-    let model = classifier::read(path.as_ref(), &options.budget)?;
+    let (model, _) = in_float32(path.as_ref(), options)?;
     let runtime = Runtime::load(options.library.as_deref())?;
     let failed = |source| GradientsError::Gradient { model: model.path().to_path_buf(), source };
     let prepared = grad::prepare(&model, &[]).map_err(failed)?;
@@ -358,7 +378,7 @@ pub fn compare(
     options: &OpenOptions,
 ) -> Result<Vec<Compared>, Error> {
     let path = path.as_ref();
-    let model = classifier::read(path, &options.budget)?;
+    let (model, _) = in_float32(path, options)?;
     let runtime = Runtime::load(options.library.as_deref())?;
     let is_input = |n: &str| model.graph.inputs.iter().any(|v| v.name() == n);
     let inputs: BTreeMap<String, Array> =

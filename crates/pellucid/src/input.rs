@@ -3,9 +3,10 @@
 use crate::{Classifier, Error};
 use ndarray::{Array3, ArrayD, Axis};
 use pellucid_guard::Budget;
-use pellucid_vision::dataset::{Content, Dataset, DatasetError, DatasetOptions, Labelled, Samples};
+use pellucid_vision::dataset::{Content, Dataset, DatasetError, DatasetOptions, Labelled, Reading, Samples};
 use pellucid_vision::picture::Picture;
 use pellucid_vision::prepared;
+use pellucid_vision::preprocess::ViewBox;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -41,11 +42,12 @@ impl Data {
         self,
         split: Option<&str>,
         names: Option<&[String]>,
+        reading: &Reading,
         budget: Budget,
     ) -> Result<Arc<Dataset>, Error> {
         let class_names = names.map(<[String]>::to_vec);
         let options =
-            DatasetOptions { split: split.map(str::to_owned), class_names, budget, ..DatasetOptions::default() };
+            DatasetOptions { split: split.map(str::to_owned), class_names, reading: reading.clone(), budget, format: None };
         Ok(match self {
             Self::Path(path) => Arc::new(Dataset::open(path, &options)?),
             Self::Samples(name, samples) => Arc::new(Dataset::from_samples(&name, samples, &options)?),
@@ -59,6 +61,8 @@ pub(crate) struct Taken {
     pub seen: Picture,
     /// Batch 1.
     pub input: ArrayD<f32>,
+    /// The picture itself, and where what is seen lies in it; `None` for an input that was prepared already.
+    pub whole: Option<(Picture, ViewBox)>,
 }
 
 impl OnePicture {
@@ -68,10 +72,13 @@ impl OnePicture {
             Self::File(path) => Content::Picture(Picture::open(path, classifier.budget())?),
             Self::Memory(content) => content,
         };
+        let mut whole = None;
         let (seen, input) = match content {
             Content::Picture(picture) => {
                 let seen = preprocessing.view(&picture);
                 let input = preprocessing.of_view(&seen);
+                let place = preprocessing.view_box(picture.width(), picture.height());
+                whole = Some((picture, place));
                 (seen, input)
             }
             Content::Prepared(input) if input.shape() == preprocessing.shape() => {
@@ -82,7 +89,7 @@ impl OnePicture {
                 return Err(DatasetError::PreparedShape { name: "the picture".to_owned(), found, expected }.into());
             }
         };
-        Ok(Taken { seen, input: input.insert_axis(Axis(0)).into_dyn() })
+        Ok(Taken { seen, input: input.insert_axis(Axis(0)).into_dyn(), whole })
     }
 
     /// The picture; a prepared input is none.

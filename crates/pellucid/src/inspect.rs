@@ -1,6 +1,7 @@
 //! What a model file holds: inputs, outputs, taps, preprocessing, operators; computed without a data set.
 
 use crate::{Error, OpenOptions, classifier};
+use pellucid_graph::Model;
 use pellucid_runtime::{Runtime, describe_head, verify_taps};
 use pellucid_vision::names;
 use pellucid_vision::preprocess::Preprocessing;
@@ -34,6 +35,14 @@ pub struct InspectedTaps {
     pub features: (String, usize),
     /// Value, shape and pooling of the feature map.
     pub feature_map: Option<(String, Vec<usize>, String)>,
+    /// Rows and columns of its places.
+    pub grid: Option<[usize; 2]>,
+    /// Why there is no feature map, or what to keep in mind when looking at its maps.
+    pub map_note: Option<String>,
+    /// Why there is no decision layer.
+    pub no_head: Option<String>,
+    /// Whether a file in half precision runs in float32 here.
+    pub widened: bool,
     /// Largest |W f + b − logits| seen.
     pub linear_error: f32,
 }
@@ -75,6 +84,18 @@ pub struct Inspection {
 /// # Errors
 /// Where the file cannot be read, or ONNX Runtime is not there.
 pub fn inspect(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Inspection, Error> {
+    inspect_with_shapes(path, &BTreeMap::new(), options)
+}
+
+/// As [`inspect`], for a model with inputs whose dimensions other than the batch are free: `shapes` gives them in full.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_with_shapes(
+    path: impl AsRef<Path>,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    options: &OpenOptions,
+) -> Result<Inspection, Error> {
     let path = path.as_ref();
     let model = classifier::read(path, &options.budget)?;
     let runtime = Runtime::load(options.library.as_deref())?;
@@ -84,13 +105,15 @@ pub fn inspect(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Inspecti
     };
     let preprocessing =
         if found.is_none() && options.overrides.is_empty() { None } else { options.overrides.apply(found).ok() };
-    let shape = preprocessing.as_ref().map(Preprocessing::shape);
-    let tapped =
-        verify_taps(&runtime, &model, &options.taps, shape.as_ref().map(|s| s.as_slice()), None, &options.session);
+    let given = model.graph.inputs.first().and_then(|v| shapes.get(v.name())).and_then(|s| s.get(1..)).map(<[usize]>::to_vec);
+    let prepared = || preprocessing.as_ref().map(|p| p.shape().to_vec());
+    let shape = given.or_else(prepared).or_else(|| of_size(&model, options.overrides.size?));
+    let tapped = verify_taps(&runtime, &model, &options.taps, shape.as_deref(), None, &options.session);
     let (taps, taps_error) = match tapped {
         Ok(t) => (Some(taps(&t)), None),
         Err(e) => (None, Some(e.to_string())),
     };
+    let notes = model.metadata();
     let size = |p: &Path| std::fs::metadata(p).map(|m| m.len()).unwrap_or(0);
     let beside = model.data_files().iter().map(|f| size(&model.folder().join(f))).sum();
     let domain = |(d, v): (String, i64)| (if d.is_empty() { "ai.onnx".to_owned() } else { d }, v);
@@ -104,10 +127,21 @@ pub fn inspect(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Inspecti
         outputs: model.graph.outputs.iter().map(value).collect(),
         operators: model.graph.operator_counts(),
         preprocessing: preprocessing.map(|p| p.describe()),
-        class_names: names::beside(path).map(|n| n.len()),
+        class_names: names::beside(path).or_else(|| names::from_notes(|key| notes.get(key).cloned())).map(|n| n.len()),
         taps,
         taps_error,
         metadata: model.metadata(),
+    })
+}
+
+/// The shape of one input of this width and height; three colours where the model leaves their number open.
+fn of_size(model: &Model, (width, height): (u32, u32)) -> Option<Vec<usize>> {
+    let declared = model.graph.inputs.first()?.shape().filter(|s| s.len() == 4)?;
+    let (width, height) = (width as usize, height as usize);
+    let colours = |at: usize| declared[at].and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= 4);
+    Some(match (colours(1), colours(3)) {
+        (None, Some(last)) => vec![height, width, last],
+        (first, _) => vec![first.unwrap_or(3), height, width],
     })
 }
 
@@ -122,6 +156,10 @@ fn taps(t: &pellucid_runtime::TappedModel) -> InspectedTaps {
             .map
             .as_ref()
             .map(|m| (m.value.clone(), m.shape.clone(), format!("{:?}", m.pooling).to_lowercase())),
+        grid: t.map.as_ref().map(|m| m.grid),
+        map_note: t.no_map.clone().or_else(|| t.map.as_ref()?.coarse()),
+        no_head: t.no_head.clone(),
+        widened: t.widened,
         linear_error: t.linear_error,
     }
 }

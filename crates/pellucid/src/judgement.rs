@@ -11,7 +11,6 @@ use pellucid_classifier::data_problems::duplicates::{Duplicate, Pictures, duplic
 use pellucid_classifier::data_problems::label_errors::label_errors;
 use pellucid_classifier::data_problems::label_order::label_order;
 use pellucid_classifier::data_problems::preprocessing::{promised_range, units_disagree};
-use pellucid_classifier::data_problems::training_mode::training_mode;
 use pellucid_classifier::repair::{Conduct, RepairSettings, Splits, conduct};
 use pellucid_classifier::scan::FeatureTable;
 use pellucid_classifier::shortcut::folds::{Refit, folds, out_of_fold, probabilities};
@@ -56,13 +55,11 @@ pub(crate) fn judge(scan: &Scan, table: &FeatureTable, predicted: &[usize], seed
 
 fn of_the_model(classifier: &Classifier) -> Vec<Problem> {
     let mut found = Vec::new();
-    let graph = classifier.network().as_onnx().map(|onnx| &onnx.tapped().model.graph);
-    if let Some(mode) = graph.and_then(training_mode) {
+    let nodes = classifier.network().as_onnx().map_or(0, |onnx| onnx.tapped().trained_nodes);
+    if nodes > 0 {
         let sentence = format!(
-            "The model was exported in training mode ({} of its normalisations use the batch, {} of its dropouts drop), so \
-             its answers change with the batch: export it again after model.eval().",
-            mode.normalisations.len(),
-            mode.dropouts.len()
+            "The model was exported in training mode: {nodes} nodes normalise by the batch or drop at random. They were run as in \
+             use here, but the file answers otherwise wherever else it runs: export it again after model.eval()."
         );
         found.push(Problem { kind: ProblemKind::TrainingMode, sentence, samples: Vec::new(), certain: true });
     }

@@ -51,7 +51,7 @@ pub use gradient::{
     compare, gradient, gradient_reach, read_arrays, read_arrays_within, write_arrays,
 };
 pub use input::{Data, OnePicture};
-pub use inspect::{InspectedTaps, InspectedValue, Inspection, inspect};
+pub use inspect::{InspectedTaps, InspectedValue, Inspection, inspect, inspect_with_shapes};
 pub use patch::{Patch, PatchError, PatchSummary, PatchedTensor, patch_model, patch_summary};
 pub use pellucid_guard::{Budget, ByteSize, Limit, OverBudget, setting};
 pub use pellucid_runtime::Array;
@@ -60,14 +60,15 @@ pub use picture::{PictureSettings, Pictured, picture};
 pub use repair::{DividedFeatures, RepairOptions, RepairPaths, Repaired, divide, repair, scan_for_repair};
 pub use run::{Claim, Manifest, RunDirectory, RunOptions, RunPaths};
 pub use scan::{Scan, ScanSettings, scan};
-pub use warning::{Unguided, Warning};
+pub use warning::{FolderOrders, Unguided, Warning};
 pub use why::{Evidence, NoMaps, Why, why};
 
 /// Pictures and data sets, from files and from memory.
 pub mod data {
     pub use pellucid_classifier::scan::{FeatureTable, ScanWarning};
     pub use pellucid_vision::dataset::{
-        Content, Dataset, DatasetError, DatasetOptions, DatasetWarning, Format, Labelled, Sample, Samples,
+        Content, Dataset, DatasetError, DatasetOptions, DatasetWarning, FolderOrder, Format, Labelled, Reading, Sample,
+        Samples,
     };
     pub use pellucid_vision::loader::Failure;
     pub use pellucid_vision::picture::{Picture, PictureError};
@@ -76,7 +77,7 @@ pub mod data {
 /// From pictures to what a model reads.
 pub mod preprocess {
     pub use pellucid_vision::preprocess::{
-        ChannelOrder, Crop, Layout, Preprocessing, PreprocessingError, PreprocessingOverrides, ResizeRule,
+        ChannelOrder, Crop, Layout, Preprocessing, PreprocessingError, PreprocessingOverrides, ResizeRule, ViewBox,
     };
     pub use pellucid_vision::resize::Filter;
 }

@@ -117,14 +117,14 @@ pub fn picture(
     let start = Instant::now();
     let onnx = classifier.onnx("pictures of neurons")?;
     let targets = targets(classifier, settings)?;
-    let data = data.map(|data| data.open(settings.scan.split.as_deref(), None, *classifier.budget())).transpose()?;
+    let data = data.map(|data| data.open(settings.scan.split.as_deref(), None, &settings.scan.reading, *classifier.budget())).transpose()?;
     let asked = Asked::of(settings);
     let responses = data.as_ref().map(|data| Responses::measure(classifier, data, &asked, progress)).transpose()?;
     let mut visualization = settings.visualization.clone();
     visualization.session = onnx.session().clone();
     visualization.memory = onnx.memory();
     let mut guide = guide(classifier, settings, data.as_deref())?;
-    let mut warnings = Vec::new();
+    let mut warnings = classifier.gradient_warnings();
     let unguided = match (&guide, targets.iter().any(|t| t.class.is_none())) {
         (None, _) => Some(Unguided::NoGuide),
         (Some(_), true) => Some(Unguided::NoClass),

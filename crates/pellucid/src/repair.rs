@@ -117,6 +117,7 @@ pub fn scan_for_repair(
     settings: &DebugSettings,
     progress: &dyn Progress,
 ) -> Result<Scan, Error> {
+    classifier.needs_decision_layer("a repair")?;
     let every = ScanSettings { split: None, ..settings.scan.clone() };
     let mut scanned = scan(classifier, data, &every, progress)?;
     // The data set's own remark on that is none of the user's concern here.
@@ -313,7 +314,11 @@ fn ship(
     );
     // Read afresh: the opened model's graph has taps and poolings added.
     let tapped = classifier.onnx("an edited model")?.tapped();
-    let mut original = crate::classifier::read(classifier.path(), classifier.budget())?;
+    let mut original = match tapped.is_rewritten() {
+        // The layer is in no file: it was folded, or its numbers are of another precision there.
+        true => tapped.with_one_layer()?,
+        false => crate::classifier::read(classifier.path(), classifier.budget())?,
+    };
     original.embed_weights()?;
     let patch = Patch::between(&original, &tapped.taps.layer, layer, &note)?;
     let (patch_path, stem) = (directory.file("patch.safetensors"), classifier.path().file_stem().unwrap_or_default());

@@ -4,11 +4,12 @@ use crate::error::some;
 use crate::input::Data;
 use crate::run::{self, Claim, Identity, RunOptions, RunPaths};
 use crate::warning;
+use crate::warning::FolderOrders;
 use crate::{Classifier, Error, Progress, Warning};
 use pellucid_classifier::results::Summary;
 use pellucid_classifier::scan::{self, FeatureTable, ScanReport, ScanSource};
 use pellucid_classifier::statistics;
-use pellucid_vision::dataset::Dataset;
+use pellucid_vision::dataset::{Dataset, FolderOrder, Reading};
 use pellucid_vision::training_view::TrainingView;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -25,11 +26,14 @@ pub struct ScanSettings {
     /// the next one computes only what is new. Without one, memory holds them.
     #[serde(skip)]
     pub cache: Option<PathBuf>,
+    /// How a table and folders are read, where their own names do not say.
+    pub reading: Reading,
 }
 
 pellucid_guard::builders!(ScanSettings {
     with_split: split => Option<String>,
     with_cache: cache => Option<PathBuf>,
+    with_reading: reading => Reading,
 });
 
 /// A scanned data set.
@@ -61,11 +65,23 @@ pub fn scan(
     progress: &dyn Progress,
 ) -> Result<Scan, Error> {
     let start = Instant::now();
-    let data = data.into().open(settings.split.as_deref(), classifier.class_names(), *classifier.budget())?;
+    let source: Data = data.into();
+    let open = |reading: &Reading| {
+        let (split, names) = (settings.split.as_deref(), classifier.class_names());
+        source.clone().open(split, names, reading, *classifier.budget())
+    };
+    let mut data = open(&settings.reading)?;
     check_classes(classifier, &data)?;
-    let report = scan_samples(classifier, &data, None, None, settings, progress)?;
-    let mut warnings: Vec<Warning> = data.warnings.iter().cloned().map(Warning::from).collect();
+    let mut report = scan_samples(classifier, &data, None, None, settings, progress)?;
+    let order = folder_order(&data, &report)?;
+    if let Some(order) = order.as_ref().filter(|order| order.taken == order.other) {
+        data = open(&Reading { folder_order: Some(order.other), ..settings.reading.clone() })?;
+        report = scan_samples(classifier, &data, None, None, settings, progress)?;
+    }
+    let mut warnings = classifier.warnings().to_vec();
+    warnings.extend(data.warnings.iter().cloned().map(Warning::from));
     warnings.extend(report.warnings.iter().cloned().map(Warning::from));
+    warnings.extend(order.map(Warning::FolderOrder));
     let classes = class_names(classifier, &data);
     let predictions = report.predictions()?;
     let indices = report.rows.iter().map(|(index, _)| *index);
@@ -185,6 +201,22 @@ pub(crate) fn scan_samples(
         only,
     };
     Ok(scan::scan(&source, settings.cache.as_deref(), progress)?)
+}
+
+/// For class folders named by number: how often the model is right in either order, and which is taken: that of the model's
+/// training, which the folders do not say and its answers do.
+fn folder_order(data: &Dataset, report: &ScanReport) -> Result<Option<FolderOrders>, Error> {
+    let Some((other, map)) = &data.other_order else { return Ok(None) };
+    let predictions = report.predictions()?;
+    let labels: Vec<usize> = report.rows.iter().map(|(index, _)| data.samples[*index].label).collect();
+    let right = |class: &dyn Fn(usize) -> usize| labels.iter().zip(&predictions).filter(|(l, p)| class(**l) == **p).count();
+    let (first, second) = (right(&|label| label), right(&|label| map[label]));
+    let of = labels.len();
+    // Far beyond what chance moves: half the standard deviation of a count is at most √n / 4.
+    let clear = second as f64 > first as f64 + 3.0 * (of as f64).sqrt();
+    let one = if *other == FolderOrder::Sorted { FolderOrder::Number } else { FolderOrder::Sorted };
+    let (sorted, number) = if *other == FolderOrder::Sorted { (second, first) } else { (first, second) };
+    Ok(Some(FolderOrders { taken: if clear { *other } else { one }, other: *other, sorted, number, of }))
 }
 
 fn check_classes(classifier: &Classifier, data: &Dataset) -> Result<(), Error> {

@@ -1,14 +1,17 @@
 //! One picture: its top classes, and the neurons that speak for and against the answer.
 
 use crate::input::{OnePicture, Taken};
-use crate::{Classifier, Error};
+use crate::{Classifier, Error, Warning};
 use ndarray::Axis;
 use pellucid_classifier::layer::softmax;
-use pellucid_classifier::network::{self, Taps};
+use pellucid_classifier::maps::NeuronMaps;
 use pellucid_saliency::render;
 use pellucid_saliency::{Alignment, Grid, SaliencyMap};
 use pellucid_vision::picture::Picture;
+use pellucid_runtime::Array;
+use pellucid_vision::preprocess::ViewBox;
 use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// How strongly a map covers the picture that it is drawn on.
@@ -37,16 +40,25 @@ impl Evidence {
 }
 
 /// Why neurons have no maps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoMaps {
-    /// Layers stand between the feature map and the head, or there is no feature map.
-    Indirect,
+    /// There is no feature map.
+    NoFeatureMap(String),
+    /// Layers stand between the feature map and the head, and there is no gradient.
+    NoGradient(String),
 }
 
 impl fmt::Display for NoMaps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("layers stand between the feature map and the head: neurons have no map of their own")
+        match self {
+            Self::NoFeatureMap(why) => write!(f, "neurons have no maps: {why}"),
+            Self::NoGradient(why) => write!(
+                f,
+                "neurons have no maps: layers stand between the feature map and the head, so that a map takes a gradient, and \
+                 there is none: {why}"
+            ),
+        }
     }
 }
 
@@ -70,9 +82,23 @@ pub struct Why {
     pub opposing: Vec<Evidence>,
     /// Why there are no maps, if there are none.
     pub note: Option<NoMaps>,
+    /// How the maps are made and what to keep in mind when looking at them.
+    pub maps: Option<String>,
+    /// What the user should know of the model.
+    pub warnings: Vec<Warning>,
+    /// Where what the model saw lies in the picture; `None` for an input that was prepared already.
+    pub view: Option<ViewBox>,
     /// What the model saw.
     #[serde(skip)]
     pub seen: Picture,
+}
+
+impl Why {
+    /// Every neuron's map as numbers, on the feature map's grid, by its id (`neuron-7`).
+    pub fn arrays(&self) -> BTreeMap<String, Array> {
+        let maps = self.supporting.iter().chain(&self.opposing).filter_map(|e| e.map.as_ref());
+        maps.map(|map| (map.id.clone(), Array::F32(map.values.clone().into_dyn()))).collect()
+    }
 }
 
 /// Explains `classifier`'s answer on one picture with `count` neurons in each direction.
@@ -80,11 +106,11 @@ pub struct Why {
 /// # Errors
 /// Where the picture cannot be read or the network fails.
 pub fn why(classifier: &Classifier, picture: impl Into<OnePicture>, count: usize) -> Result<Why, Error> {
-    let Taken { seen, input } = picture.into().take(classifier)?;
+    classifier.needs_decision_layer("why")?;
+    let Taken { seen, input, whole } = picture.into().take(classifier)?;
     let network = classifier.network();
-    let direct = network.feature_map().filter(|m| m.is_direct());
-    let taps = if direct.is_some() { Taps::WithMap } else { Taps::Vectors };
-    let given = network::forward(network, &input, taps)?;
+    let neuron_maps = NeuronMaps::on(network, input)?;
+    let given = neuron_maps.given();
     let (layer, features) = (classifier.layer(), given.features.row(0));
     let logits = layer.weight.dot(&features) + &layer.bias;
     let order = ranked(&logits.to_vec());
@@ -98,26 +124,56 @@ pub fn why(classifier: &Classifier, picture: impl Into<OnePicture>, count: usize
     };
     let mut neurons: Vec<(usize, f32)> = (0..features.len()).map(|j| (j, contribution(j))).collect();
     neurons.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    let map_of = |j: usize| {
-        let maps = direct?.neuron(given.map.as_ref()?, j)?;
-        let values = maps.index_axis(Axis(0), 0).to_owned();
-        Some(SaliencyMap::new(format!("neuron-{j}"), format!("Neuron {j}"), values, Grid::Layer))
+    let channels = neuron_maps.are_channels();
+    let mut note = match network.feature_map() {
+        Some(_) => None,
+        None => Some(NoMaps::NoFeatureMap(network.no_feature_map().unwrap_or("there is no feature map").to_owned())),
     };
-    let evidence = |&(neuron, contribution): &(usize, f32)| Evidence {
+    let coarse = network.feature_map().and_then(pellucid_classifier::network::FeatureMap::coarse);
+    let mut map_of = |j: usize| {
+        if note.is_some() {
+            return None;
+        }
+        // A map is worth an answer without it.
+        let values = match neuron_maps.of(j, &[0]) {
+            Ok(Some(maps)) => maps.index_axis(Axis(0), 0).to_owned(),
+            Ok(None) => {
+                note = Some(NoMaps::NoGradient("the network offers none".to_owned()));
+                return None;
+            }
+            Err(error) => {
+                note = Some(NoMaps::NoGradient(error.to_string()));
+                return None;
+            }
+        };
+        let title = if channels { format!("Neuron {j}") } else { format!("Neuron {j}: gradient × activation") };
+        Some(SaliencyMap::new(format!("neuron-{j}"), title, values, Grid::Layer).with_note(coarse.clone()))
+    };
+    let mut evidence = |&(neuron, contribution): &(usize, f32)| Evidence {
         neuron,
         activation: features[neuron],
         contribution,
         map: map_of(neuron),
     };
-    let supporting = neurons.iter().take_while(|n| n.1 > 0.0).take(count).map(evidence).collect();
-    let opposing = neurons.iter().rev().take_while(|n| n.1 < 0.0).take(count).map(evidence).collect();
+    let supporting: Vec<Evidence> = neurons.iter().take_while(|n| n.1 > 0.0).take(count).map(&mut evidence).collect();
+    let opposing: Vec<Evidence> =
+        neurons.iter().rev().take_while(|n| n.1 < 0.0).take(count).map(&mut evidence).collect();
+    let how = (!channels).then(|| {
+        "layers stand between the feature map and the head: maps show gradient × activation there, summed over channels, what \
+         is positive"
+            .to_owned()
+    });
+    let said: Vec<String> = how.into_iter().chain(coarse.clone()).collect();
     let probabilities = softmax(logits.view());
     Ok(Why {
         classes: order.iter().take(5).map(|&c| (c, classifier.class_name(c), probabilities[c])).collect(),
         margin: logits[answer] - runner_up.map_or(0.0, |r| logits[r]),
         supporting,
         opposing,
-        note: direct.is_none().then_some(NoMaps::Indirect),
+        maps: note.is_none().then(|| said.join("; ")).filter(|said| !said.is_empty()),
+        note,
+        warnings: classifier.warnings().to_vec(),
+        view: whole.map(|(_, view)| view),
         seen,
     })
 }

@@ -29,7 +29,7 @@ impl Written {
         let weight = Array2::from_shape_vec((NEURONS, 2), WEIGHT.to_vec()).unwrap().t().to_owned();
         let layer = DecisionLayer { weight, bias: Array1::from_vec(BIAS.to_vec()) };
         let (value, shape) = ("map".to_owned(), vec![1, NEURONS, 4, 4]);
-        let map = FeatureMap { value, shape, layout: MapLayout::ChannelsFirst, pooling: Pooling::Mean };
+        let map = FeatureMap { value, shape, layout: MapLayout::ChannelsFirst, grid: [4, 4], first: 0, pooling: Pooling::Mean };
         Self { layer, map, offers: offers.to_vec(), passes: AtomicUsize::new(0) }
     }
 

@@ -73,6 +73,7 @@ pub fn run(global: &Global, attribute: &AttributeArgs) -> Result<ExitCode> {
     if let Some(folder) = &attribute.out {
         write(folder, &found)?;
     }
+    output::warnings(&found.warnings);
     if global.json {
         output::json(&found)?;
     } else {
@@ -92,8 +93,11 @@ fn write(folder: &Path, found: &Attributions) -> Result<()> {
         if let Some(drawn) = found.drawn(map) {
             write(&map.id, &drawn)?;
         }
+        if let Some(drawn) = found.drawn_on_picture(map) {
+            write(&format!("{}-on-picture", map.id), &drawn)?;
+        }
     }
-    Ok(())
+    output::maps(folder, &found.arrays(), found.view.as_ref())
 }
 
 fn describe(found: &Attributions, folder: Option<&Path>) -> Vec<String> {
@@ -110,6 +114,7 @@ fn describe(found: &Attributions, folder: Option<&Path>) -> Vec<String> {
         let areas: Vec<String> = Game::ALL.into_iter().zip(&heads).map(|(game, head)| area(game, head)).collect();
         lines.push(format!("{:22} {}", map.id, areas.join("  ")));
         lines.extend(map.figures.iter().map(|figure| format!("  {:.3}  {}", figure.value, figure.title)));
+        lines.extend(map.note.as_ref().map(|note| format!("  {note}")));
         lines.extend(map.flag.as_ref().map(|flag| format!("  not drawn: {flag}")));
         lines.extend(map.doubts.iter().map(|doubt| format!("  doubtful: {doubt}")));
     }

@@ -32,7 +32,8 @@ pub fn run(global: &Global, inspect: &InspectArgs) -> Result<ExitCode> {
     if inspect.gradients {
         return gradients(global, inspect);
     }
-    let inspection = pellucid::inspect(&inspect.model, &inspect.open.options(global))?;
+    let shapes = inspect.input_shape.iter().cloned().collect();
+    let inspection = pellucid::inspect_with_shapes(&inspect.model, &shapes, &inspect.open.options(global))?;
     if global.json {
         output::json(&inspection)?;
     } else {
@@ -77,16 +78,27 @@ fn describe(i: &Inspection) -> Vec<String> {
     ];
     match &i.taps {
         Some(t) => {
-            lines.push(format!("decision layer {}: {}, then {}", t.head, t.kind, t.activation));
+            match &t.no_head {
+                Some(reason) => lines.push(format!("decision layer none: {reason}")),
+                None => lines.push(format!("decision layer {}: {}, then {}", t.head, t.kind, t.activation)),
+            }
             lines.push(format!("logits         {} ({})", t.logits.0, t.logits.1));
-            lines.push(format!(
-                "features       {} ({}); verified: |W f + b - logits| <= {:.1e}",
-                t.features.0, t.features.1, t.linear_error
-            ));
-            lines.push(match &t.feature_map {
-                Some((value, shape, pooling)) => format!("feature map    {value} {shape:?}, pooled: {pooling}"),
-                None => "feature map    none".to_owned(),
+            if t.no_head.is_none() {
+                lines.push(format!(
+                    "features       {} ({}); verified: |W f + b - logits| <= {:.1e}",
+                    t.features.0, t.features.1, t.linear_error
+                ));
+            }
+            let note = |mark: &str| t.map_note.as_ref().map(|note| format!("{mark}{note}")).unwrap_or_default();
+            lines.push(match (&t.feature_map, t.grid) {
+                (Some((value, shape, pooling)), Some([h, w])) => {
+                    format!("feature map    {value} {shape:?}, {h}×{w} places, pooled: {pooling}{}", note("; "))
+                }
+                _ => format!("feature map    none{}", note(": ")),
             });
+            if t.widened {
+                lines.push("precision      half; run in float32".to_owned());
+            }
         }
         None => lines.push(format!("taps           none: {}", i.taps_error.as_deref().unwrap_or_default())),
     }

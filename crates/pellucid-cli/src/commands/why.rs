@@ -31,6 +31,7 @@ pub fn run(global: &Global, why: &WhyArgs) -> Result<ExitCode> {
     if let Some(folder) = &why.out {
         write_pictures(folder, &answer)?;
     }
+    output::warnings(&answer.warnings);
     if global.json {
         output::json(&answer)?;
     } else {
@@ -53,7 +54,7 @@ fn write_pictures(folder: &Path, why: &Why) -> Result<()> {
             }
         }
     }
-    Ok(())
+    output::maps(folder, &why.arrays(), why.view.as_ref())
 }
 
 fn describe(why: &Why, folder: Option<&Path>) -> Vec<String> {
@@ -67,7 +68,11 @@ fn describe(why: &Why, folder: Option<&Path>) -> Vec<String> {
     lines.extend(why.supporting.iter().map(evidence));
     lines.push("against it:".to_owned());
     lines.extend(why.opposing.iter().map(evidence));
-    lines.extend(why.note.map(|note| note.to_string()));
+    lines.extend(why.maps.clone());
+    if let Some(note) = &why.note {
+        lines.push(note.to_string());
+        return lines;
+    }
     match folder {
         Some(folder) => lines.push(format!("heat maps: {}", folder.display())),
         None => lines.push("heat maps: add --out FOLDER".to_owned()),

@@ -226,6 +226,7 @@ fn parse(mut from: impl Read, room: &mut Room<'_>) -> Result<Array, Wrong> {
     let h = &h;
     Ok(match code {
         "f4" => Array::F32(shaped(h, from, room, f32::from_le_bytes)?),
+        "f2" => Array::F32(shaped(h, from, room, |b| half::f16::from_le_bytes(b).to_f32())?),
         "f8" => Array::F32(shaped(h, from, room, |b| f64::from_le_bytes(b) as f32)?),
         "i8" => Array::I64(shaped(h, from, room, i64::from_le_bytes)?),
         "i4" => Array::I32(shaped(h, from, room, i32::from_le_bytes)?),

@@ -8,7 +8,7 @@ use ndarray::{Array2, ArrayD, Axis};
 use pellucid_classifier::feature_visualization::results::{DataResponse, TopCrop};
 use pellucid_classifier::scan::FeatureTable;
 use pellucid_classifier::statistics::quantile;
-use pellucid_runtime::{Layout, Pooling, TappedModel, VerifiedMap};
+use pellucid_runtime::{Layout, TappedModel, VerifiedMap};
 use pellucid_saliency::render::{Alignment, upsample};
 use pellucid_vision::dataset::Dataset;
 use pellucid_vision::loader;
@@ -138,14 +138,13 @@ impl<'a> Responses<'a> {
 /// The layer as a feature map; `None` where it is none, which compiling the objective says in words.
 fn layer_map(classifier: &Classifier, tapped: &TappedModel, layer: &str) -> Option<VerifiedMap> {
     use pellucid_vision::preprocess::Layout as Axes;
-    let shape = tapped.observed.get(layer)?.shape.clone();
-    let layout = match (shape.len(), classifier.preprocessing().layout) {
+    let layout = match (tapped.observed.get(layer)?.shape.len(), classifier.preprocessing().layout) {
         (4, Axes::Nchw) => Layout::ChannelsFirst,
         (4, Axes::Nhwc) => Layout::ChannelsLast,
         (3, _) => Layout::Tokens,
         _ => return None,
     };
-    Some(VerifiedMap { value: layer.to_owned(), shape, layout, pooling: Pooling::Mean })
+    tapped.layer_map(layer, layout)
 }
 
 /// Activations of neurons, from the scan.
