@@ -147,7 +147,7 @@ pub fn why(classifier: &Classifier, picture: impl Into<OnePicture>, count: usize
             }
         };
         let title = if channels { format!("Neuron {j}") } else { format!("Neuron {j}: gradient × activation") };
-        Some(SaliencyMap::new(format!("neuron-{j}"), title, values, Grid::Layer).with_note(coarse.clone()))
+        Some(SaliencyMap::new(format!("neuron-{j}"), title, values, Grid::Layer).with_doubts(coarse.clone()))
     };
     let mut evidence = |&(neuron, contribution): &(usize, f32)| Evidence {
         neuron,

@@ -48,6 +48,6 @@ impl Method for GradCam {
             }
         };
         let note = asking.network.feature_map().and_then(pellucid_runtime::VerifiedMap::coarse);
-        Ok(SaliencyMap::new(self.id(), self.title(), values, Grid::Input).with_note(note))
+        Ok(SaliencyMap::new(self.id(), self.title(), values, Grid::Input).with_doubts(note))
     }
 }

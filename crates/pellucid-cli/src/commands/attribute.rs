@@ -114,7 +114,6 @@ fn describe(found: &Attributions, folder: Option<&Path>) -> Vec<String> {
         let areas: Vec<String> = Game::ALL.into_iter().zip(&heads).map(|(game, head)| area(game, head)).collect();
         lines.push(format!("{:22} {}", map.id, areas.join("  ")));
         lines.extend(map.figures.iter().map(|figure| format!("  {:.3}  {}", figure.value, figure.title)));
-        lines.extend(map.note.as_ref().map(|note| format!("  {note}")));
         lines.extend(map.flag.as_ref().map(|flag| format!("  not drawn: {flag}")));
         lines.extend(map.doubts.iter().map(|doubt| format!("  doubtful: {doubt}")));
     }
