@@ -30,8 +30,9 @@ mod repair;
 mod thumbnails;
 
 pub use diffusion::{
-    Caption, Choice, Curve, DiffusionPage, ExplainerPanel, FaithfulnessPage, FaithfulnessPanel, FaithfulnessRow,
-    GameLine, GamesPanel, Map, Spread, StepMaps, StepPanel, Verdict, render_diffusion, render_faithfulness,
+    ArrivalRow, ArrivalsPanel, Caption, Choice, Curve, DiffusionPage, ExplainerPanel, FaithfulnessPage,
+    FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel, Map, Spread, StepMaps, StepPanel, Verdict,
+    render_diffusion, render_faithfulness,
 };
 pub use disk::write_atomically;
 pub use error::ReportError;

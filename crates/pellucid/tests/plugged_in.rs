@@ -60,7 +60,7 @@ fn a_new_explainer_is_in_every_result_by_its_file_and_its_row_alone() {
 
     let (page, json) = written(&mut pipeline, &explained, runs.path());
     let ids: Vec<&Value> = json["explainers"].as_array().unwrap().iter().map(|e| &e["id"]).collect();
-    assert_eq!(ids, ["recovery", "brightness"]);
+    assert_eq!(ids, ["recovery", "bands", "brightness"]);
     assert_eq!(json["brightness"], json!({ "fails": false }), "its settings");
     assert!(json["steps"][1]["brightness"].as_f64().unwrap() > 0.0, "its figure");
     let maps: Vec<&str> = json["standings"].as_array().unwrap().iter().filter_map(|s| s["map"].as_str()).collect();

@@ -403,6 +403,7 @@ fn describe(written: &WrittenExplanation) -> Vec<String> {
         if !figures.is_empty() {
             lines.push(format!("{:12} {figures} (means over steps)", explainer.title));
         }
+        lines.extend(explainer.conclusions.iter().map(|said| format!("{:12} {said}", explainer.title)));
     }
     if let Some(steps) = e.standings.iter().map(|s| s.units).max() {
         lines.push(format!("faithfulness over {steps} steps"));

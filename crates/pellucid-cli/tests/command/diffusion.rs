@@ -203,3 +203,37 @@ mod ends_that_nobody_planned {
         assert!(left_behind(&stage).contains(&"manifest.json".to_owned()));
     }
 }
+
+#[test]
+fn how_far_each_size_has_come_is_in_result_arrays_page_and_terminal() {
+    let stage = Stage::new();
+    let pipeline = repository("zoo/models/emoji_diffusion").display().to_string();
+    let prompt =
+        ["diffusion", "explain", &pipeline, "a panda on white", "--guidance", "3", "--explainers", "attention"];
+    let quick = [&prompt[..], &["--steps", "8", "--name", "one"]].concat();
+    let ran = stage.run(&quick).fine();
+    let result: Json =
+        serde_json::from_str(&std::fs::read_to_string(stage.at("runs/one/explanation.json")).unwrap()).unwrap();
+    let bands = result["explainers"].as_array().unwrap().iter().find(|e| e["id"] == "bands").unwrap();
+    let conclusion = bands["conclusions"][0].as_str().unwrap();
+    assert!(conclusion.contains("exact p = ") && ran.out.contains(conclusion), "{}", ran.out);
+    let levels = |of: &Json| -> Vec<f64> {
+        let bands = of["bands"].as_array().unwrap();
+        bands.iter().flat_map(|band| band["levels"].as_array().unwrap()).map(|level| level.as_f64().unwrap()).collect()
+    };
+    let arrays = pellucid::read_arrays(stage.at("runs/one/maps.npz")).unwrap();
+    for (name, of) in [("band_levels", &bands["results"]), ("band_levels_wiener", &bands["results"]["wiener"])] {
+        let array = arrays[name].as_f32().unwrap();
+        assert_eq!(array.shape(), [8, 5], "{name}");
+        let by_band: Vec<f64> = array.t().iter().map(|&level| f64::from(level)).collect();
+        assert!(by_band.iter().zip(levels(of)).all(|(a, b)| (a - b).abs() < 1e-5 * b.abs().max(1.0)), "{name}");
+    }
+    // The last step's x̂0 is the picture, to the last bit.
+    assert!(levels(&bands["results"]).chunks(8).all(|band| band[7] > 0.999_999), "{bands}");
+    let page = std::fs::read_to_string(stage.at("runs/one/report.html")).unwrap();
+    for part in
+        ["Coarse to fine?", "32 px and more: step", "data-tile=\"bands\"", "Wiener denoiser with the same spectrum"]
+    {
+        assert!(page.contains(part), "{part} is not in the page");
+    }
+}

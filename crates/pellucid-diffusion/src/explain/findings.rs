@@ -1,5 +1,6 @@
 //! What an explainer gives: maps of every step in the same order, and what each is for.
 
+use ndarray::ArrayD;
 use pellucid_saliency::SaliencyMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,6 +22,14 @@ pub struct Findings {
     pub whole: Vec<SaliencyMap>,
     /// Numbers over the steps, to be drawn.
     pub curves: Vec<Curve>,
+    /// How far several things have come, each beside its control.
+    pub arrivals: Vec<Arrivals>,
+    /// What was found, in sentences: on the page, in the terminal, in JSON.
+    pub conclusions: Vec<String>,
+    /// The numbers behind them, as JSON.
+    pub results: Option<Value>,
+    /// Arrays that are no maps, for the arrays of a run: name, and values with the steps first.
+    pub arrays: Vec<(String, ArrayD<f32>)>,
     /// Facts of how it ran: term and value.
     pub facts: Vec<(String, String)>,
 }
@@ -170,9 +179,55 @@ pub struct Curve {
     pub range: Option<(f64, f64)>,
 }
 
+/// Levels over the steps that end at 1, drawn in rows under each other, each in front of its control.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Arrivals {
+    /// Heading.
+    pub title: String,
+    /// What it means, in sentences.
+    pub meaning: String,
+    /// What is there when it stays at least this high.
+    pub threshold: f64,
+    /// What the controls are.
+    pub control: String,
+    /// Rows, from top to bottom.
+    pub rows: Vec<Arrival>,
+}
+
+/// A row of [`Arrivals`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Arrival {
+    /// What comes.
+    pub name: String,
+    /// One number per step; at most 1.
+    pub levels: Vec<f64>,
+    /// The same of the control.
+    pub control: Vec<f64>,
+}
+
+/// The step (from 0) from which on `levels` stay at least `threshold`; `None` where the last one does not.
+pub fn settled(levels: &[f64], threshold: f64) -> Option<usize> {
+    let first = levels.iter().rposition(|level| !(*level >= threshold)).map_or(0, |last| last + 1);
+    (first < levels.len()).then_some(first)
+}
+
 impl Findings {
     /// The maps of a track, one a step.
     pub fn maps(&self, track: usize) -> impl Iterator<Item = Option<&SaliencyMap>> {
         self.steps.iter().map(move |step| step.maps.get(track).and_then(Option::as_ref))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_falls_back_is_not_settled() {
+        assert_eq!(settled(&[0.1, 0.9, 0.7, 0.8, 1.0], 0.8), Some(3));
+        assert_eq!(settled(&[0.9, 0.9], 0.8), Some(0));
+        assert_eq!(settled(&[0.9, 0.7], 0.8), None);
+        assert_eq!(settled(&[0.9, f64::NAN], 0.8), None);
+        assert_eq!(settled(&[], 0.8), None);
     }
 }

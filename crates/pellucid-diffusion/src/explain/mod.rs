@@ -1,6 +1,7 @@
 //! What explains a step. An explainer is one file here and one row of [`all`]; whoever shows, files, measures or lists them
 //! goes over the rows and what was found, and knows none by name.
 
+pub mod bands;
 pub mod cam;
 pub mod cross_attention;
 mod findings;
@@ -8,7 +9,9 @@ pub mod recovery;
 pub mod rise;
 mod store;
 
-pub use findings::{Amount, Axis, Curve, Findings, Judge, Measured, StepFigure, StepFindings, Track};
+pub use findings::{
+    Amount, Arrival, Arrivals, Axis, Curve, Findings, Judge, Measured, StepFigure, StepFindings, Track, settled,
+};
 pub use store::Store;
 
 use crate::error::DiffusionError;
@@ -161,6 +164,7 @@ pub fn all() -> Vec<Row> {
         Row::of::<cam::CamExplainer>(),
         Row::of::<cross_attention::AttentionExplainer>(),
         Row::of::<recovery::RecoveryExplainer>(),
+        Row::of::<bands::BandsExplainer>(),
     ]
 }
 

@@ -201,10 +201,10 @@ fn explainers_are_chosen_by_name_and_set_by_their_own_settings() {
         let chosen = choose(&all(), names.as_deref(), &BTreeMap::new())?;
         Ok::<Vec<&str>, DiffusionError>(chosen.iter().map(|e| e.id()).collect())
     };
-    assert_eq!(names(None).unwrap(), ["rise", "cam", "attention", "recovery"]);
-    assert_eq!(names(Some(&["cam"])).unwrap(), ["cam", "recovery"], "what needs nothing is always there");
+    assert_eq!(names(None).unwrap(), ["rise", "cam", "attention", "recovery", "bands"]);
+    assert_eq!(names(Some(&["cam"])).unwrap(), ["cam", "recovery", "bands"], "what needs nothing is always there");
     let refused = names(Some(&["rise", "lrp"])).unwrap_err().to_string();
-    assert!(refused.contains("'lrp'") && refused.contains("rise, cam, attention, recovery"), "{refused}");
+    assert!(refused.contains("'lrp'") && refused.contains("rise, cam, attention, recovery, bands"), "{refused}");
 
     let set = |settings: Value| choose(&all(), None, &BTreeMap::from([("rise".to_owned(), settings)]));
     let chosen = set(json!({ "count": 12 })).unwrap();

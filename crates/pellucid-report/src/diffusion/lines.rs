@@ -2,7 +2,7 @@
 
 use crate::markup::Html;
 
-const WIDTH: f64 = 520.0;
+pub(super) const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 150.0;
 /// Where the horizontal axis begins and ends, in the drawing's units.
 pub(super) const AXIS_LEFT: f64 = 44.0;
@@ -95,6 +95,6 @@ impl Chart<'_> {
     }
 }
 
-fn coordinate(v: f64) -> String {
+pub(super) fn coordinate(v: f64) -> String {
     format!("{v:.1}")
 }

@@ -4,11 +4,13 @@
 //! chosen without the network. Without JavaScript the page shows one step's maps, the strip of pictures, the curves and the
 //! facts.
 
+mod arrivals;
 mod data;
 mod faithfulness;
 mod lines;
 mod tiles;
 
+pub use arrivals::{ArrivalRow, ArrivalsPanel};
 pub use faithfulness::{
     FaithfulnessPage, FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel, Spread, Verdict, render_faithfulness,
 };
@@ -44,6 +46,8 @@ pub struct DiffusionPage {
     pub steps: Vec<StepPanel>,
     /// Panels of the explainers, in the order in which they stand.
     pub explainers: Vec<ExplainerPanel>,
+    /// What comes step by step, each beside its control.
+    pub arrivals: Vec<ArrivalsPanel>,
     /// Curves over steps.
     pub curves: Vec<Curve>,
     /// Deletion and insertion, where they were played.
@@ -186,6 +190,7 @@ pub fn render_diffusion(page: &DiffusionPage) -> Result<String, ReportError> {
     body.within("main", &[("class", "diffusion")], |h| {
         summary(h, page);
         workbench(h, page, &data);
+        page.arrivals.iter().for_each(|panel| arrivals::panel(h, panel, &marks(page)));
         curves(h, page);
         if let Some(panel) = &page.faithfulness {
             faithfulness::panel(h, panel);
@@ -304,11 +309,17 @@ fn filmstrip(h: &mut Html, page: &DiffusionPage) {
     });
 }
 
-fn curves(h: &mut Html, page: &DiffusionPage) {
+/// What stands under a chart over the steps, by place in 0…1: first, middle and last timestep.
+fn marks(page: &DiffusionPage) -> Vec<(f64, String)> {
     let last = page.steps.len().saturating_sub(1);
     let mark = |at: usize| Some((at as f64 / last.max(1) as f64, format!("t = {}", page.steps.get(at)?.t)));
     let mut marks: Vec<(f64, String)> = [0, page.steps.len() / 2, last].into_iter().filter_map(mark).collect();
     marks.dedup();
+    marks
+}
+
+fn curves(h: &mut Html, page: &DiffusionPage) {
+    let marks = marks(page);
     h.within("section", &[("class", "panel")], |h| {
         h.element("h2", &[], "Over the steps");
         h.within("div", &[("class", "curves")], |h| {

@@ -111,6 +111,8 @@ fn summary(answer: &Answer) -> ExplainerSummary {
             Outcome::Failed(error) => Became::Failed { reason: error.to_string() },
         },
         figures: first.iter().map(|figure| (figure.id.to_owned(), figure.title.to_owned())).collect(),
+        conclusions: found.map(|found| found.conclusions.clone()).unwrap_or_default(),
+        results: found.and_then(|found| found.results.clone()),
         facts: found.map(|found| found.facts.clone()).unwrap_or_default(),
     }
 }

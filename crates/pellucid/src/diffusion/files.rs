@@ -44,6 +44,9 @@ pub(super) fn arrays(latent: [usize; 3], all: &Explained) -> BTreeMap<String, Ar
     for map in all.found().flat_map(|(_, found)| &found.whole) {
         arrays.insert(map.id.clone(), Array::F32(map.values.clone().into_dyn()));
     }
+    for (name, values) in all.found().flat_map(|(_, found)| &found.arrays) {
+        arrays.insert(name.clone(), Array::F32(values.clone()));
+    }
     let timesteps: Vec<i64> = steps.iter().map(|s| s.t as i64).collect();
     arrays.insert("timesteps".to_owned(), Array::I64(ndarray::Array1::from(timesteps).into_dyn()));
     arrays

@@ -4,11 +4,11 @@ use super::faithful::RANDOM;
 use super::results::{Answer, Explained, Explanation, MapFaithfulness, WrittenExplanation};
 use crate::{Error, VERSION};
 use pellucid_classifier::results::RunRecord;
-use pellucid_diffusion::explain::{Axis, Outcome, StepFindings, Track};
+use pellucid_diffusion::explain::{Arrival, Arrivals, Axis, Findings, Outcome, StepFindings, Track, settled};
 use pellucid_diffusion::{Pipeline, Stage, Timesteps, picture};
 use pellucid_report::{
-    Caption, Choice, Curve, DiffusionPage, ExplainerPanel, FaithfulnessPage, FaithfulnessPanel, FaithfulnessRow,
-    GameLine, GamesPanel, Map, Spread, StepMaps, StepPanel, Verdict,
+    ArrivalRow, ArrivalsPanel, Caption, Choice, Curve, DiffusionPage, ExplainerPanel, FaithfulnessPage,
+    FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel, Map, Spread, StepMaps, StepPanel, Verdict,
 };
 use pellucid_saliency::SaliencyMap;
 use pellucid_saliency::evaluate::{Game, Lead, Standing};
@@ -27,6 +27,7 @@ pub(super) fn page(pipeline: &mut Pipeline, all: &Explained, record: &RunRecord)
         picture: picture(all.trajectory.picture.view()).thumbnail(SIDE).to_png()?,
         steps,
         explainers: all.answers.iter().filter_map(|answer| panel(answer, all)).collect(),
+        arrivals: arrivals(all),
         curves: curves(all),
         faithfulness: faithfulness(all),
         facts: facts(pipeline, explanation),
@@ -126,6 +127,26 @@ fn curves(all: &Explained) -> Vec<Curve> {
         range: c.range,
     };
     curves.map(curve).collect()
+}
+
+/// What comes step by step, with what is concluded from it.
+fn arrivals(all: &Explained) -> Vec<ArrivalsPanel> {
+    let row = |arrivals: &Arrivals, row: &Arrival| ArrivalRow {
+        name: row.name.clone(),
+        levels: row.levels.clone(),
+        arrived: settled(&row.levels, arrivals.threshold),
+        control: row.control.clone(),
+        control_arrived: settled(&row.control, arrivals.threshold),
+    };
+    let panel = |found: &Findings, arrivals: &Arrivals| ArrivalsPanel {
+        title: arrivals.title.clone(),
+        conclusions: found.conclusions.clone(),
+        meaning: arrivals.meaning.clone(),
+        control: arrivals.control.clone(),
+        threshold: arrivals.threshold,
+        rows: arrivals.rows.iter().map(|one| row(arrivals, one)).collect(),
+    };
+    all.found().flat_map(|(_, found)| found.arrivals.iter().map(move |arrivals| panel(found, arrivals))).collect()
 }
 
 fn spread(interval: Interval) -> Spread {

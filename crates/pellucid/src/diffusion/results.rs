@@ -100,6 +100,12 @@ pub struct ExplainerSummary {
     pub outcome: Became,
     /// Its figures of each step: the key in [`StepFigures`], and what a person reads.
     pub figures: Vec<(String, String)>,
+    /// What it found, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conclusions: Vec<String>,
+    /// The numbers behind them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub results: Option<Value>,
     /// Facts of how it ran: term and value.
     pub facts: Vec<(String, String)>,
 }
