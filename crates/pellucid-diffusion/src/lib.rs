@@ -37,5 +37,5 @@ pub use names::file_name;
 pub use noise::gaussian;
 pub use pipeline::{Pipeline, PipelineOptions, Prompt, Prompts, picture};
 pub use schedule::{NoiseSchedule, Stage, Timesteps, exponential_steps};
-pub use tokens::{Tokens, Word};
+pub use tokens::{Tokens, Unknown, Word};
 pub use trajectory::{Step, Trajectory, TrajectorySettings};

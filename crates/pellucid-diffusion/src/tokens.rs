@@ -5,7 +5,9 @@ use crate::error::DiffusionError;
 use pellucid_guard::{Budget, Limit, bounded, parse, printable};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use tokenizers::models::ModelWrapper;
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -17,10 +19,22 @@ use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer, TruncationParams
 /// A word of the prompt, and the tokens that spell it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Word {
-    /// As typed; a word that occurs again carries its number: `a (2)`.
+    /// As typed; a word that occurs again carries its number: `a (2)`, and one that the vocabulary lacks says so:
+    /// `zebra (unknown)`.
     pub text: String,
     /// Positions of its tokens in the context.
     pub tokens: Vec<usize>,
+    /// Where it stands in the prompt: bytes from and up to.
+    pub span: (usize, usize),
+}
+
+/// A word that the vocabulary does not hold: whatever it is, the text encoder is told the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unknown {
+    /// As typed.
+    pub word: String,
+    /// Words of the vocabulary that are spelt most like it, nearest first; none where none is near.
+    pub nearest: Vec<String>,
 }
 
 /// A prompt as the text encoder takes it.
@@ -32,6 +46,9 @@ pub struct Tokens {
     pub words: Vec<Word>,
     /// What the context cut off, if anything.
     pub cut: Option<String>,
+    /// Words that the vocabulary does not hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<Unknown>,
 }
 
 /// A pipeline's tokenizer.
@@ -43,7 +60,14 @@ pub struct TextTokenizer {
     /// Number of tokens that the text encoder takes.
     pub context: usize,
     pad: u32,
+    /// The token of everything that the vocabulary lacks.
+    unknown: Option<u32>,
 }
+
+/// Likeness in spelling, from 0 to 1, from which on a word of the vocabulary is named as near, and how many are.
+const NEAR: (f64, usize) = (0.5, 3);
+/// A vocabulary with at most so many words is named whole.
+const SMALL: usize = 60;
 
 const CLIP_PATTERN: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
@@ -79,7 +103,8 @@ impl TextTokenizer {
             pad_token(&tokenizer, &entries).ok_or_else(|| failed("it names no padding or end token".to_owned()))?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|e| failed(e.to_string()))?;
-        Ok(Self { tokenizer, file, context, pad })
+        let unknown = unknown_token(&tokenizer);
+        Ok(Self { tokenizer, file, context, pad, unknown })
     }
 
     /// Tokens of `prompt`. A prompt that is longer than the context is cut, and what was lost is said.
@@ -96,13 +121,90 @@ impl TextTokenizer {
         } else {
             whole.clone()
         };
-        let words = words(prompt, &encoding);
+        let words = words(prompt, &encoding, self.unknown);
         let kept = encoding.get_offsets().iter().map(|o| o.1).max().unwrap_or(0);
         let cut = (whole.len() > self.context).then(|| prompt.get(kept..).unwrap_or_default().trim().to_owned());
         let mut ids: Vec<i64> = encoding.get_ids().iter().map(|&id| i64::from(id)).collect();
         ids.resize(self.context, i64::from(self.pad));
-        Ok(Tokens { ids, words, cut })
+        let unknown = self.unknown_words(prompt.get(..kept).unwrap_or(prompt), &encoding);
+        Ok(Tokens { ids, words, cut, unknown })
     }
+}
+
+impl TextTokenizer {
+    /// Words of `prompt` that `encoding` spells with the token of the unknown, or not at all, once each.
+    fn unknown_words(&self, prompt: &str, encoding: &tokenizers::Encoding) -> Vec<Unknown> {
+        let (ids, offsets) = (encoding.get_ids(), encoding.get_offsets());
+        let spelt = |from: usize, to: usize| offsets.iter().zip(ids).filter(move |(o, _)| o.0 < to && o.1 > from);
+        let is_unknown = |(from, to): (usize, usize), word: &str| {
+            let is_word = word.chars().any(char::is_alphanumeric);
+            is_word && (spelt(from, to).count() == 0 || spelt(from, to).any(|(_, id)| self.is_unknown(*id, word)))
+        };
+        let mut seen = BTreeSet::new();
+        let mut found = Vec::new();
+        for (span, word) in spans(prompt).filter(|(span, word)| is_unknown(*span, word)) {
+            if seen.insert(&prompt[span.0..span.1]) {
+                found.push(Unknown { word: word.to_owned(), nearest: self.nearest(word) });
+            }
+        }
+        found
+    }
+
+    /// Whether `id`, which spells `word`, stands for everything that the vocabulary lacks.
+    fn is_unknown(&self, id: u32, word: &str) -> bool {
+        is_unknown(self.unknown, id) && self.tokenizer.id_to_token(id).is_none_or(|token| token != word)
+    }
+
+    /// The words of the vocabulary, as one types them.
+    fn vocabulary(&self) -> BTreeSet<String> {
+        let marks = |token: &String| token.trim_end_matches("</w>").trim_start_matches('▁').to_owned();
+        let is_word = |token: &String| token.chars().all(char::is_alphabetic) && !token.is_empty();
+        self.tokenizer.get_vocab(false).keys().map(marks).filter(is_word).collect()
+    }
+
+    /// Every word of a vocabulary that is small enough to be named; `None` for a larger one.
+    pub fn small_vocabulary(&self) -> Option<Vec<String>> {
+        let size = self.tokenizer.get_vocab_size(false);
+        // Special tokens and punctuation are no words.
+        (size <= 2 * SMALL)
+            .then(|| self.vocabulary())
+            .filter(|words| words.len() <= SMALL)
+            .map(|w| w.into_iter().collect())
+    }
+
+    fn nearest(&self, word: &str) -> Vec<String> {
+        let lower = word.to_lowercase();
+        let likeness = |other: &String| strsim::normalized_damerau_levenshtein(&lower, &other.to_lowercase());
+        let mut near: Vec<(f64, String)> =
+            self.vocabulary().into_iter().map(|other| (likeness(&other), other)).filter(|n| n.0 >= NEAR.0).collect();
+        near.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+        near.into_iter().take(NEAR.1).map(|n| n.1).collect()
+    }
+}
+
+fn is_unknown(unknown: Option<u32>, id: u32) -> bool {
+    unknown == Some(id)
+}
+
+/// The runs of letters and digits of a text, with where they stand.
+fn spans(text: &str) -> impl Iterator<Item = ((usize, usize), &str)> {
+    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(move |word| {
+        let from = word.as_ptr() as usize - text.as_ptr() as usize;
+        ((from, from + word.len()), word)
+    })
+}
+
+/// The token that a model of tokens gives to what its vocabulary lacks.
+fn unknown_token(tokenizer: &Tokenizer) -> Option<u32> {
+    let named = match tokenizer.get_model() {
+        ModelWrapper::BPE(model) => model.unk_token.clone(),
+        ModelWrapper::WordLevel(model) => Some(model.unk_token.clone()),
+        ModelWrapper::WordPiece(model) => Some(model.unk_token.clone()),
+        // SentencePiece's own name for it.
+        ModelWrapper::Unigram(_) => Some("<unk>".to_owned()),
+    };
+    tokenizer.token_to_id(&named?)
 }
 
 /// A tokenizer that is one file.
@@ -121,7 +223,7 @@ fn encoded(tokenizer: &Tokenizer, text: &str) -> Result<tokenizers::Encoding, St
 }
 
 /// Groups tokens by the word they spell: pieces that touch in the prompt and are letters or digits belong together.
-fn words(prompt: &str, encoding: &tokenizers::Encoding) -> Vec<Word> {
+fn words(prompt: &str, encoding: &tokenizers::Encoding, unknown: Option<u32>) -> Vec<Word> {
     let special = encoding.get_special_tokens_mask();
     let mut spans: Vec<(usize, usize, Vec<usize>)> = Vec::new();
     for (at, &(from, to)) in encoding.get_offsets().iter().enumerate() {
@@ -144,11 +246,15 @@ fn words(prompt: &str, encoding: &tokenizers::Encoding) -> Vec<Word> {
     let mut words: Vec<Word> = Vec::new();
     let mut seen: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
     for (from, to, tokens) in spans {
-        let text = prompt.get(from..to).unwrap_or_default().trim().to_owned();
+        let raw = prompt.get(from..to).unwrap_or_default();
+        let start = from + (raw.len() - raw.trim_start().len());
+        let span = (start, start + raw.trim().len());
+        let lacks = tokens.iter().any(|&at| encoding.get_ids().get(at).is_some_and(|id| is_unknown(unknown, *id)));
+        let text = format!("{}{}", raw.trim(), if lacks { " (unknown)" } else { "" });
         let count = seen.entry(text.clone()).or_insert(0);
         *count += 1;
         let text = if *count > 1 { format!("{text} ({count})") } else { text };
-        words.push(Word { text, tokens });
+        words.push(Word { text, tokens, span });
     }
     words
 }
@@ -256,6 +362,44 @@ mod tests {
             assert_eq!(old.encode(text).unwrap(), new.encode(text).unwrap(), "'{text}'");
         }
     }
+
+    fn demo() -> TextTokenizer {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../zoo/models/emoji_diffusion/tokenizer");
+        TextTokenizer::open(&folder, 12, &Budget::default()).unwrap()
+    }
+
+    #[test]
+    fn words_that_a_small_vocabulary_lacks_are_named_with_the_nearest_it_has() {
+        let tokens = demo().encode("a Frog on lava, a Frog").unwrap();
+        let unknown: Vec<(&str, Vec<&str>)> =
+            tokens.unknown.iter().map(|u| (u.word.as_str(), u.nearest.iter().map(String::as_str).collect())).collect();
+        assert_eq!(unknown, [("Frog", vec!["frog"]), ("lava", vec![])]);
+        let words: Vec<&str> = tokens.words.iter().map(|word| word.text.as_str()).collect();
+        assert_eq!(
+            words,
+            ["a", "Frog (unknown)", "on", "lava (unknown)", ", (unknown)", "a (2)", "Frog (unknown) (2)"]
+        );
+        assert_eq!(demo().small_vocabulary().unwrap().len(), 23, "without the four special tokens");
+    }
+
+    #[test]
+    fn what_a_vocabulary_has_and_what_a_tokenizer_can_spell_is_not_unknown() {
+        assert_eq!(demo().encode("a frog left of a mushroom on yellow").unwrap().unknown, []);
+        let clip = TextTokenizer::open(&zoo(), 40, &Budget::default()).unwrap();
+        assert_eq!(clip.small_vocabulary(), None);
+        for text in ["", "a zebra on lava", "a café's 3 big-cats!!", "naïve 你好 🦊 x²"] {
+            assert_eq!(clip.encode(text).unwrap().unknown, [], "'{text}'");
+        }
+    }
+
+    #[test]
+    fn a_word_knows_where_it_stands() {
+        let text = "a frog  left of";
+        let tokens = demo().encode(text).unwrap();
+        let stand: Vec<&str> = tokens.words.iter().map(|word| &text[word.span.0..word.span.1]).collect();
+        assert_eq!(stand, ["a", "frog", "left", "of"]);
+    }
+
     /// A tokenizer of words, whose post-processor puts `<start>` before and `<end>` behind; `declared` are those of them
     /// that it declares.
     fn of_words(declared: &[&str]) -> Value {

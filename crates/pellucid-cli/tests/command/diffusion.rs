@@ -237,3 +237,24 @@ fn how_far_each_size_has_come_is_in_result_arrays_page_and_terminal() {
         assert!(page.contains(part), "{part} is not in the page");
     }
 }
+
+#[test]
+fn words_that_the_vocabulary_lacks_are_named_in_terminal_result_and_page() {
+    let stage = Stage::new();
+    let pipeline = repository("zoo/models/emoji_diffusion").display().to_string();
+    let ran = stage.run(&["diffusion", "sample", &pipeline, "a zebra on Yellow", "--steps", "2"]).fine();
+    for part in ["'zebra'", "'Yellow' (nearest: 'yellow')", "It has 23 words: a, and, apple,"] {
+        assert!(ran.err.contains(part), "{part} is not in {}", ran.err);
+    }
+    let explain = ["diffusion", "explain", &pipeline, "a zebra on Yellow", "--steps", "2", "--explainers", "attention"];
+    let ran = stage.run(&[&explain[..], &["--name", "one"]].concat()).fine();
+    assert!(ran.err.contains("'zebra'"), "{}", ran.err);
+    let read = |name: &str| std::fs::read_to_string(stage.at(&format!("runs/one/{name}"))).unwrap();
+    let result: Json = serde_json::from_str(&read("explanation.json")).unwrap();
+    assert!(result["warnings"][0].as_str().unwrap().contains("'zebra'"), "{}", result["warnings"]);
+    assert_eq!(result["words"][1], "zebra (unknown)");
+    assert!(read("report.html").contains("zebra (unknown)") && read("report.html").contains("vocabulary lacks"));
+    // The negative control: what it knows is not warned of.
+    let ran = stage.run(&["diffusion", "sample", &pipeline, "a frog on yellow", "--steps", "2"]).fine();
+    assert!(!ran.err.contains("vocabulary"), "{}", ran.err);
+}

@@ -28,14 +28,14 @@ fn bumps(count: usize) -> Array3<f32> {
 
 impl Prompts for Bumps {
     fn prompt(&mut self, text: &str) -> Result<Prompt, DiffusionError> {
-        let word = |(k, text): (usize, &str)| Word { text: text.to_owned(), tokens: vec![k] };
+        let word = |(k, text): (usize, &str)| Word { text: text.to_owned(), tokens: vec![k], span: (0, 0) };
         let words: Vec<Word> = text.split_whitespace().enumerate().map(word).collect();
         let patterns = bumps(words.len().max(1));
         Ok(Prompt {
             text: text.to_owned(),
             conditional: ClosedForm::condition(&patterns),
             unconditional: Some(ClosedForm::condition(&Array3::zeros(patterns.dim()))),
-            tokens: Some(Tokens { ids: (0..words.len() as i64).collect(), words, cut: None }),
+            tokens: Some(Tokens { ids: (0..words.len() as i64).collect(), words, cut: None, unknown: Vec::new() }),
             warnings: Vec::new(),
         })
     }

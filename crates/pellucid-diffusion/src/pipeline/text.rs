@@ -4,7 +4,7 @@ use super::{PipelineOptions, Prompt, Prompts, config, missing, read};
 use crate::entries::{Entries, read_json_if_there};
 use crate::error::DiffusionError;
 use crate::network::{Conditions, stacked};
-use crate::tokens::{TextTokenizer, Tokens};
+use crate::tokens::{TextTokenizer, Tokens, Unknown};
 use ndarray::{ArrayD, Axis, IxDyn};
 use pellucid_graph::{ElementType, Model};
 use pellucid_runtime::{Array, Runtime, Session};
@@ -194,6 +194,8 @@ impl TextEncoders {
                 tokens.ids.len()
             ));
         }
+        warnings
+            .extend(unknown(&tokens, self.encoders.first().and_then(|e| e.tokenizer.small_vocabulary()).as_deref()));
         Ok(Prompt {
             text: text.to_owned(),
             tokens: Some(tokens),
@@ -242,6 +244,24 @@ impl TextEncoders {
         let tokens = tokens.ok_or_else(|| odd("it has no text encoder".to_owned()))?;
         Ok((conditions, tokens))
     }
+}
+
+/// What is to be said of words that the vocabulary lacks; `small` are all of its words, where they are few.
+fn unknown(tokens: &Tokens, small: Option<&[String]>) -> Option<String> {
+    if tokens.unknown.is_empty() {
+        return None;
+    }
+    let quoted = |words: &[String]| words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(", ");
+    let one = |unknown: &Unknown| match unknown.nearest.as_slice() {
+        [] => format!("'{}'", unknown.word),
+        near => format!("'{}' (nearest: {})", unknown.word, quoted(near)),
+    };
+    let named = tokens.unknown.iter().map(one).collect::<Vec<_>>().join(", ");
+    let all = small.map(|words| format!(" It has {} words: {}.", words.len(), words.join(", "))).unwrap_or_default();
+    Some(format!(
+        "the text encoder's vocabulary lacks {named}: whatever such a word is, the model is told the same, so neither the picture \
+         nor a map says anything about it.{all}"
+    ))
 }
 
 impl TextEncoder {
