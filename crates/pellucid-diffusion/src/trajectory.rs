@@ -29,11 +29,20 @@ pub struct TrajectorySettings {
     /// A picture to start from; noise for `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<PictureStart>,
+    /// What guidance leads away from, in the place of the empty prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negative: Option<String>,
 }
 
 impl Default for TrajectorySettings {
     fn default() -> Self {
-        Self { timesteps: Timesteps::Uniform { steps: 20, spacing: None }, guidance: 7.5, seed: 0, start: None }
+        Self {
+            timesteps: Timesteps::Uniform { steps: 20, spacing: None },
+            guidance: 7.5,
+            seed: 0,
+            start: None,
+            negative: None,
+        }
     }
 }
 

@@ -182,6 +182,12 @@ pub struct TrajectoryArgs {
     /// Seed of the noise
     #[arg(long, default_value_t = 0, help_heading = "Sampling")]
     pub seed: u64,
+    /// Several seeds, separated by commas: every prompt with each of them
+    #[arg(long, value_delimiter = ',', value_name = "SEED,…", conflicts_with = "seed", help_heading = "Sampling")]
+    pub seeds: Vec<u64>,
+    /// What guidance leads away from, in the place of the empty prompt
+    #[arg(long, value_name = "PROMPT", help_heading = "Sampling")]
+    pub negative: Option<String>,
     /// Which timesteps: uniform is the scheduler's own
     #[arg(long, default_value = "uniform", help_heading = "Sampling")]
     pub schedule: ScheduleName,
@@ -258,7 +264,17 @@ impl TrajectoryArgs {
             ScheduleName::Window => Timesteps::Window { start: self.window },
         };
         let start = self.picture.as_ref().map(|picture| PictureStart::new(picture, self.strength)).transpose()?;
-        Ok(TrajectorySettings { timesteps, guidance: self.guidance, seed: self.seed, start })
+        let (guidance, negative) = (self.guidance, self.negative.clone());
+        Ok(TrajectorySettings { timesteps, guidance, seed: self.seed, start, negative })
+    }
+
+    /// Every seed that was asked for, once.
+    fn seeds(&self) -> Vec<u64> {
+        let mut seen = std::collections::BTreeSet::new();
+        match self.seeds.as_slice() {
+            [] => vec![self.seed],
+            several => several.iter().copied().filter(|seed| seen.insert(*seed)).collect(),
+        }
     }
 }
 
@@ -324,37 +340,41 @@ impl ExplainArgs {
         if let Some(name) = &self.name
             && (prompts != 1 || name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']))
         {
-            bail!("--name '{name}' is not a plain folder name for one prompt");
+            bail!("--name '{name}' is not a plain folder name for one prompt and one seed");
         }
         Ok(RunPlace::in_folder(&self.runs).with_name(self.name.clone()).with_force(self.force))
     }
 
     /// Validated settings of the explainers called `names`; `measured` steps have the games played where no flag says how many.
-    fn settings(&self, names: &[&str], measured: Option<usize>) -> Result<ExplainSettings> {
+    fn settings(&self, names: &[&str], measured: Option<usize>, seed: u64) -> Result<ExplainSettings> {
         let score = match self.cam_score {
             CamScore::Cond => Score::Cond,
             CamScore::Sum => Score::Sum,
         };
         let own = BTreeMap::from([
-            ("rise".to_owned(), serde_json::to_value(self.rise.settings(self.way.seed)?)?),
+            ("rise".to_owned(), serde_json::to_value(self.rise.settings(seed)?)?),
             ("cam".to_owned(), serde_json::to_value(score)?),
         ]);
         let games = self.measured_steps().or(measured).map(|s| FaithfulnessSettings::at(s).with_lime(self.lime));
-        let settings = ExplainSettings::default().with_trajectory(self.way.settings()?).with_faithfulness(games);
+        let settings = ExplainSettings::default()
+            .with_trajectory(TrajectorySettings { seed, ..self.way.settings()? })
+            .with_faithfulness(games);
         Ok(settings.with_explainers(names, &own)?)
     }
 }
 
 fn run_explain(global: &Global, explain: &ExplainArgs, names: Vec<&str>, measured: Option<usize>) -> Result<ExitCode> {
     let texts = explain.what.texts()?;
-    let place = explain.place(texts.len())?;
-    let settings = explain.settings(&names, measured)?.with_cache(place.cache());
+    let seeds = explain.way.seeds();
+    let place = explain.place(texts.len() * seeds.len())?;
+    let settings = seeds.iter().map(|&seed| Ok(explain.settings(&names, measured, seed)?.with_cache(place.cache())));
+    let settings = settings.collect::<Result<Vec<_>>>()?;
     let mut pipeline = explain.what.open(global)?;
     let bars = Bars::new(global);
     let mut done = Vec::new();
-    for text in &texts {
-        let run = ExplainRun::open(&pipeline, text, &settings, &place)?;
-        let explained = pellucid::diffusion::explain(&mut pipeline, text, &settings, &bars)?;
+    for (text, settings) in texts.iter().flat_map(|text| settings.iter().map(move |settings| (text, settings))) {
+        let run = ExplainRun::open(&pipeline, text, settings, &place)?;
+        let explained = pellucid::diffusion::explain(&mut pipeline, text, settings, &bars)?;
         let written = run.write(&mut pipeline, &explained, &args::own_command_line())?;
         output::warnings(&written.explanation.warnings);
         if !global.json {
@@ -366,7 +386,7 @@ fn run_explain(global: &Global, explain: &ExplainArgs, names: Vec<&str>, measure
     if global.json {
         output::json(&serde_json::json!({ "explained": done, "study": study }))?;
     } else if let Some(study) = study {
-        let mut lines = vec![format!("over {} prompts", study.prompts.len())];
+        let mut lines = vec![format!("over {}", study.over)];
         lines.extend(study.standings.iter().map(standing));
         lines.push(format!("report       {}", study.report.display()));
         output::lines(&lines)?;
@@ -425,7 +445,9 @@ fn run_sample(global: &Global, sample: &SampleArgs) -> Result<ExitCode> {
         bail!("--picture does not go with --sampler {}", sampler.id());
     }
     let mut done = Vec::new();
-    for text in &texts {
+    let seeds = sample.way.seeds();
+    for (text, seed) in texts.iter().flat_map(|text| seeds.iter().map(move |seed| (text, *seed))) {
+        let settings = TrajectorySettings { seed, ..settings.clone() };
         done.push(pellucid::diffusion::sample(&mut pipeline, text, &settings, sampler, &sample.out, &bars)?);
     }
     done.iter().for_each(|d| output::warnings(&d.warnings));

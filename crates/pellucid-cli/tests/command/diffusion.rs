@@ -258,3 +258,39 @@ fn words_that_the_vocabulary_lacks_are_named_in_terminal_result_and_page() {
     let ran = stage.run(&["diffusion", "sample", &pipeline, "a frog on yellow", "--steps", "2"]).fine();
     assert!(!ran.err.contains("vocabulary"), "{}", ran.err);
 }
+
+#[test]
+fn a_negative_prompt_takes_the_place_of_the_empty_one_and_is_said() {
+    let stage = Stage::new();
+    let pipeline = repository("zoo/models/tiny_diffusion").display().to_string();
+    let sample = ["diffusion", "sample", &pipeline, "a cat", "--steps", "2", "--guidance", "3"];
+    let picture = |more: &[&str], out: &str| {
+        stage.run(&[&sample[..], &["--out", out], more].concat()).fine();
+        std::fs::read(stage.at(out).join("a-cat-seed0.png")).unwrap()
+    };
+    let (plain, empty, dog) =
+        (picture(&[], "plain"), picture(&["--negative", ""], "empty"), picture(&["--negative", "a dog"], "dog"));
+    assert!(plain == empty && plain != dog);
+    // Led away from itself, a prompt is the prompt alone.
+    let alone = ["diffusion", "sample", &pipeline, "a cat", "--steps", "2", "--guidance", "1", "--out", "alone"];
+    stage.run(&alone).fine();
+    let alone = std::fs::read(stage.at("alone").join("a-cat-seed0.png")).unwrap();
+    assert!(picture(&["--negative", "a cat"], "itself") == alone);
+    let explain = ["diffusion", "explain", &pipeline, "a cat", "--steps", "2", "--explainers", "attention"];
+    stage.run(&[&explain[..], &["--negative", "a dog", "--name", "one"]].concat()).fine();
+    let page = std::fs::read_to_string(stage.at("runs/one/report.html")).unwrap();
+    assert!(page.contains("Negative prompt") && page.contains("a dog"));
+    let pixels = repository("zoo/models/tiny_ddpm").display().to_string();
+    stage.run(&["diffusion", "sample", &pixels, "1", "--negative", "a dog"]).refused(&["negative", "takes no text"]);
+}
+
+#[test]
+fn several_seeds_are_several_runs_and_one_study() {
+    let stage = Stage::new();
+    let ran = auc(&stage, &["a cat", "--seeds", "4,5,4"]).fine();
+    assert!(ran.out.contains("over 2 seeds of one prompt"), "{}", ran.out);
+    for seed in [4, 5] {
+        assert!(stage.at(&format!("runs/tiny_diffusion-a-cat-seed{seed}/report.html")).exists(), "seed {seed}");
+    }
+    auc(&stage, &["a cat", "--seeds", "4,5", "--name", "one"]).refused(&["--name", "one seed"]);
+}

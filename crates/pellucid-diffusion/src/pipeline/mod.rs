@@ -148,6 +148,23 @@ impl Pipeline {
         self.conditioner.prompt(text, &self.folder, (height * scale, width * scale))
     }
 
+    /// The same with `negative` for the unconditional half of guidance, where there is one.
+    ///
+    /// # Errors
+    /// As [`Pipeline::prompt`]; [`DiffusionError::Setting`] for a negative prompt to a model that takes no text.
+    pub fn prompt_against(&mut self, text: &str, negative: Option<&str>) -> Result<Prompt, DiffusionError> {
+        let mut prompt = self.prompt(text)?;
+        let Some(negative) = negative else { return Ok(prompt) };
+        if prompt.tokens.is_none() || prompt.unconditional.is_none() {
+            let expected = "none: the model takes no text".to_owned();
+            return Err(DiffusionError::Setting { name: "negative", found: format!("'{negative}'"), expected });
+        }
+        let other = self.prompt(negative)?;
+        prompt.unconditional = Some(other.conditional);
+        prompt.warnings.extend(other.warnings.iter().map(|said| format!("the negative prompt: {said}")));
+        Ok(prompt)
+    }
+
     /// Pixels per place of the latent, along one side; found by decoding a latent of zeros.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ pub fn explain(
     settings: &ExplainSettings,
     progress: &dyn Progress,
 ) -> Result<Explained, Error> {
-    let prompt = pipeline.prompt(prompt)?;
+    let prompt = pipeline.prompt_against(prompt, settings.trajectory.negative.as_deref())?;
     let mut clock = Clock::default();
     let cache = settings.cache.as_deref();
     let trajectory =

@@ -261,7 +261,7 @@ pub(super) fn study(
     FaithfulnessPage {
         model: first.model.clone(),
         panel: FaithfulnessPanel {
-            over: format!("{} prompts", explained.len()),
+            over: super::study::over(explained.iter().map(|e| &e.explanation)),
             has_intervals: true,
             chance: chance(standings),
             rows: rows(standings),
@@ -299,6 +299,7 @@ fn facts(pipeline: &Pipeline, explanation: &Explanation) -> Vec<(String, String)
         ("Prediction".to_owned(), pipeline.schedule.prediction.to_string()),
         ("Scheduler of the pipeline".to_owned(), pipeline.scheduler.class.clone()),
     ];
+    facts.extend(settings.negative.iter().map(|text| ("Negative prompt".to_owned(), text.clone())));
     facts.extend(explanation.explainers.iter().flat_map(|e| e.facts.iter().cloned()));
     let engine = pipeline.network.engine();
     facts.push((engine.name, engine.version));

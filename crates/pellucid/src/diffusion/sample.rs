@@ -33,7 +33,7 @@ pub fn sample(
     folder: &Path,
     progress: &dyn Progress,
 ) -> Result<Sampled, Error> {
-    let prompt = pipeline.prompt(prompt)?;
+    let prompt = pipeline.prompt_against(prompt, settings.negative.as_deref())?;
     let done = sampler.sample(pipeline, &prompt, settings, Some(&folder.join(".cache")), progress)?;
     std::fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_path_buf(), source })?;
     let path = folder.join(format!("{}-seed{}.png", file_name(&prompt.text), settings.seed));

@@ -3,7 +3,7 @@
 use super::faithful::over_prompts;
 use super::job::{Clock, manifest};
 use super::page;
-use super::results::{MapFaithfulness, WrittenExplanation};
+use super::results::{Explanation, MapFaithfulness, WrittenExplanation};
 use crate::run::RunDirectory;
 use crate::{Error, VERSION};
 use pellucid_classifier::results::RunRecord;
@@ -22,6 +22,8 @@ pub struct Study {
     pub report: PathBuf,
     /// The prompts.
     pub prompts: Vec<String>,
+    /// What the figures are taken over, in words.
+    pub over: String,
     /// Every map and control that all prompts have.
     pub standings: Vec<Standing>,
 }
@@ -53,14 +55,30 @@ pub fn study(
     let name = format!("{}-faithfulness-{}", pipeline.name(), &manifest.data_hash[..12]);
     let directory = RunDirectory::open(runs, &name, &manifest, force)?;
     let report = directory.file("report.html");
-    let study = Study { directory: directory.path().to_path_buf(), report, prompts, standings };
+    let over = over(explained.iter().map(|e| &e.explanation));
+    let study = Study { directory: directory.path().to_path_buf(), report, prompts, over, standings };
     // Without the folder, which says nothing of the maps.
-    let kept = serde_json::json!({ "prompts": study.prompts, "standings": study.standings });
+    let kept = serde_json::json!({ "prompts": study.prompts, "over": study.over, "standings": study.standings });
     directory.write_json("faithfulness.json", &kept)?;
     let page = page::study(pipeline, explained, &study.standings, &record);
     directory.write("report.html", &pellucid_report::render_faithfulness(&page))?;
     directory.finish(&manifest, &["faithfulness.json", "report.html"].map(str::to_owned), &record)?;
     Ok(Some(study))
+}
+
+/// What the figures are taken over: prompts, and seeds where there are several.
+pub(super) fn over<'a>(explained: impl Iterator<Item = &'a Explanation>) -> String {
+    let (mut prompts, mut seeds, mut count) = (BTreeSet::new(), BTreeSet::new(), 0);
+    for one in explained {
+        prompts.insert(&one.prompt);
+        seeds.insert(one.trajectory.seed);
+        count += 1;
+    }
+    match seeds.len() {
+        1 => format!("{count} prompts"),
+        several if prompts.len() == 1 => format!("{several} seeds of one prompt"),
+        several => format!("{} prompts × {several} seeds", prompts.len()),
+    }
 }
 
 /// Controls that a map of any of the prompts had to beat.
