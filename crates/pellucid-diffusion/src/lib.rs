@@ -4,7 +4,7 @@
 //! puts a [`network`] into it, [`Timesteps`] chooses the steps, [`Trajectory::compute`] samples once and keeps every step, and
 //! every explainer of [`explain::all`] reads that trajectory: [`explain::cross_attention`] (what each word looks at),
 //! [`explain::rise`] (what the step depends on, by masking), [`explain::cam`] (which activations carry it),
-//! [`explain::recovery`] (how far each place has come), [`explain::bands`] (how far each size of structures has). [`auc`] says whether a map is faithful,
+//! [`explain::recovery`] (how far each place has come), [`explain::bands`] (how far each size of structures has), [`explain::causal`] (when and where each word acts, and which maps agree). [`auc`] says whether a map is faithful,
 //! [`pellucid_saliency::evaluate`] whether more so than controls that know nothing. Results are plain structs.
 //!
 //! Every explainer uses the stateless DDIM step of [`NoiseSchedule::step`] (η = 0) with explicit (t, t′), so nothing that

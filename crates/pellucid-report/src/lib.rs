@@ -30,9 +30,9 @@ mod repair;
 mod thumbnails;
 
 pub use diffusion::{
-    ArrivalRow, ArrivalsPanel, Caption, Choice, Curve, DiffusionPage, ExplainerPanel, FaithfulnessPage,
-    FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel, Map, Spread, StepMaps, StepPanel, Verdict,
-    render_diffusion, render_faithfulness,
+    ArrivalRow, ArrivalsPanel, Caption, Choice, Curve, DiffusionPage, EffectCard, EffectsPanel, ExplainerPanel,
+    FaithfulnessPage, FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel, Map, Spread, StepMaps, StepPanel,
+    Verdict, render_diffusion, render_faithfulness,
 };
 pub use disk::write_atomically;
 pub use error::ReportError;

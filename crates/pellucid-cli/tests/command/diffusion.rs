@@ -294,3 +294,39 @@ fn several_seeds_are_several_runs_and_one_study() {
     }
     auc(&stage, &["a cat", "--seeds", "4,5", "--name", "one"]).refused(&["--name", "one seed"]);
 }
+
+#[test]
+fn the_word_map_that_is_false_is_found_out_and_marked() {
+    let stage = Stage::new();
+    let pipeline = repository("zoo/models/emoji_diffusion").display().to_string();
+    let prompt = "a frog left of a mushroom on yellow";
+    let explain = ["diffusion", "explain", &pipeline, prompt, "--guidance", "3", "--seed", "3", "--name", "one"];
+    let ran = stage.run(&[&explain[..], &["--explainers", "attention,causal"]].concat()).fine();
+    let result: Json =
+        serde_json::from_str(&std::fs::read_to_string(stage.at("runs/one/explanation.json")).unwrap()).unwrap();
+    let causal = result["explainers"].as_array().unwrap().iter().find(|e| e["id"] == "causal").unwrap();
+    let word = |name: &str| {
+        let things = causal["results"]["things"].as_array().unwrap();
+        things.iter().find(|thing| thing["name"] == name).unwrap().clone()
+    };
+    let rho = |name: &str| word(name)["agreements"][0]["rho"].as_f64().unwrap();
+    // Attention to the background's colour lies on the frog; attention to an object lies on the object.
+    assert!(rho("yellow") < -0.3 && rho("mushroom") > 0.5, "{} {}", rho("yellow"), rho("mushroom"));
+    assert_eq!(word("yellow")["disagrees"], serde_json::json!(["attention"]));
+    assert_eq!(word("mushroom")["disagrees"], serde_json::json!([]));
+    assert_eq!(word("yellow")["by"], serde_json::json!(["red", "green", "blue"]));
+    assert!(ran.out.contains("Attention does not show where “yellow” acts"), "{}", ran.out);
+    let page = std::fs::read_to_string(stage.at("runs/one/report.html")).unwrap();
+    for part in
+        ["When and where each word acts", "Attention does not show where this word acts.", "data-tile=\"causal\""]
+    {
+        assert!(page.contains(part), "{part} is not in the page");
+    }
+    let arrays = pellucid::read_arrays(stage.at("runs/one/maps.npz")).unwrap();
+    assert_eq!(arrays["change_8_yellow"].as_f32().unwrap().shape(), [16, 16]);
+    // The choice of a word stands once, though two panels share it.
+    let data = page.split("id=\"steps\">").nth(1).unwrap().split("</script>").next().unwrap();
+    let data: Json = serde_json::from_str(&data.replace("\\u003c", "<")).unwrap();
+    let words = data["choices"].as_array().unwrap().iter().filter(|choice| choice["id"] == "word").count();
+    assert_eq!(words, 1);
+}

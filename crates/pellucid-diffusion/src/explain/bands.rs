@@ -6,6 +6,7 @@
 //! spectra of pictures, which fall with frequency while noise does not; so the order alone says nothing about a network.
 //! What it adds is the distance from the control.
 
+use super::places::{clipped, root_mean};
 use super::{
     Amount, Arrival, Arrivals, Axis, Curve, Explainer, Findings, StepFigure, StepFindings, Subject, Track, settled,
 };
@@ -155,8 +156,7 @@ impl Target {
     /// The amplitude that is missing in `decoded`, root mean square over channels and over the pixels of every place of a
     /// grid of `size`: in all bands together, then in each.
     pub fn missing(&self, decoded: ArrayView3<'_, f32>, size: (usize, usize)) -> Vec<Array2<f32>> {
-        let difference: Vec<_> =
-            (&clipped(decoded) - &self.picture).outer_iter().map(|plane| transform(plane)).collect();
+        let difference: Vec<_> = (&clipped(decoded) - &self.picture).outer_iter().map(transform).collect();
         let within = |keep: &dyn Fn(usize) -> bool| {
             let mut sum = Array2::<f32>::zeros(self.bands.dim());
             for plane in &difference {
@@ -220,22 +220,6 @@ fn period(band: usize) -> String {
 fn coherent_up_to(compared: &Compared) -> usize {
     let fails = |c: &Option<f64>| c.is_some_and(|c| c < COHERENT);
     compared.coherence.iter().skip(1).position(fails).unwrap_or(compared.coherence.len().saturating_sub(1))
-}
-
-fn clipped(decoded: ArrayView3<'_, f32>) -> Array3<f32> {
-    decoded.mapv(|v| v.clamp(-1.0, 1.0))
-}
-
-/// The root of the mean of `power` over the pixels that fall on each place of a grid.
-fn root_mean(power: &Array2<f32>, (height, width): (usize, usize)) -> Array2<f32> {
-    let (h, w) = power.dim();
-    let (mut sums, mut counts) = (Array2::<f32>::zeros((height, width)), Array2::<f32>::zeros((height, width)));
-    for ((y, x), power) in power.indexed_iter() {
-        let place = [y * height / h, x * width / w];
-        sums[place] += power;
-        counts[place] += 1.0;
-    }
-    (sums / counts.mapv(|count| count.max(1.0))).mapv(f32::sqrt)
 }
 
 /// What a denoiser says that knows of the latent `last` (1 × Ch × H × W) its mean and, channel by channel, its power at every

@@ -178,7 +178,7 @@ impl Explainer for CamExplainer {
 impl CamExplainer {
     fn findings(&self, blocks: &[Tap], maps: Vec<CamMaps>) -> Findings {
         let names: Vec<String> = blocks.iter().map(|b| b.name.clone()).collect();
-        let whole = Track::shown("").array("cam").picture("cam").measured(NAME);
+        let whole = Track::shown("").array("cam").picture("cam").measured(NAME).compared(NAME, None);
         let each = names.iter().map(Track::shown);
         let map = |id: String, title: &str, values: Option<Array2<f32>>| {
             values.map(|values| SaliencyMap::new(id, title, values, Grid::Latent))

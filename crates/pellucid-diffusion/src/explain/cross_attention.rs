@@ -152,15 +152,15 @@ fn findings(maps: &WordMaps, size: (usize, usize)) -> Findings {
     let (words, layers) = (&maps.words, &maps.layers);
     let name = |k: usize| file_name(&words[k]);
     let is_each_measured = words.len() <= MOST_WORDS;
-    let mean =
-        |(k, word): (usize, &String)| {
-            let track = Track::shown(format!("“{word}”"))
-                .array(format!("word_{}_{}", k + 1, name(k)))
-                .picture(format!("word-{}-{}", k + 1, name(k)));
-            let judge = Some(Judge { name: ALL_WORDS.to_owned(), before: "All words together: ".to_owned() });
-            let measured = |track: Track| track.measured_quietly(format!("attention to “{word}”"));
-            Track { judge, ..if is_each_measured { measured(track) } else { track } }
-        };
+    let mean = |(k, word): (usize, &String)| {
+        let track = Track::shown(format!("“{word}”"))
+            .compared("attention", Some(k))
+            .array(format!("word_{}_{}", k + 1, name(k)))
+            .picture(format!("word-{}-{}", k + 1, name(k)));
+        let judge = Some(Judge { name: ALL_WORDS.to_owned(), before: "All words together: ".to_owned() });
+        let measured = |track: Track| track.measured_quietly(format!("attention to “{word}”"));
+        Track { judge, ..if is_each_measured { measured(track) } else { track } }
+    };
     let of_layer =
         |layer: &LayerInfo| words.iter().map(|word| Track::shown(format!("“{word}”, {}", layer.name))).collect();
     let mut tracks: Vec<Track> = words.iter().enumerate().map(mean).collect();

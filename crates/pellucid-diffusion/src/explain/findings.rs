@@ -2,6 +2,7 @@
 
 use ndarray::ArrayD;
 use pellucid_saliency::SaliencyMap;
+use pellucid_saliency::stats::Interval;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -24,11 +25,13 @@ pub struct Findings {
     pub curves: Vec<Curve>,
     /// How far several things have come, each beside its control.
     pub arrivals: Vec<Arrivals>,
+    /// When several things act, each beside a floor.
+    pub effects: Option<Effects>,
     /// What was found, in sentences: on the page, in the terminal, in JSON.
     pub conclusions: Vec<String>,
     /// The numbers behind them, as JSON.
     pub results: Option<Value>,
-    /// Arrays that are no maps, for the arrays of a run: name, and values with the steps first.
+    /// Arrays that are no maps, for the arrays of a run, by name.
     pub arrays: Vec<(String, ArrayD<f32>)>,
     /// Facts of how it ran: term and value.
     pub facts: Vec<(String, String)>,
@@ -66,6 +69,8 @@ pub struct Track {
     pub picture: Option<String>,
     /// How it takes part where faithfulness is measured, if it does.
     pub measured: Option<Measured>,
+    /// How it takes part where maps are compared with what words change, if it does.
+    pub compared: Option<Compared>,
     /// Which other map's standing says how far to trust it, where it has none of its own.
     pub judge: Option<Judge>,
 }
@@ -79,6 +84,15 @@ pub struct Measured {
     pub is_gate: bool,
     /// Whether its curves are drawn.
     pub is_drawn: bool,
+}
+
+/// How a map takes part where maps are compared with what words change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compared {
+    /// What it is called there.
+    pub name: String,
+    /// The place of the word, among the prompt's, that it is the map of; `None` where it is the same for every word.
+    pub word: Option<usize>,
 }
 
 /// A map that stands for another.
@@ -123,6 +137,12 @@ impl Track {
     #[must_use]
     pub fn measured_quietly(self, name: impl Into<String>) -> Self {
         Self { measured: Some(Measured { name: name.into(), is_gate: false, is_drawn: false }), ..self }
+    }
+
+    /// The same, compared with what words change as `name`; as the map of `word` alone, where it is a word's.
+    #[must_use]
+    pub fn compared(self, name: impl Into<String>, word: Option<usize>) -> Self {
+        Self { compared: Some(Compared { name: name.into(), word }), ..self }
     }
 
     /// The same as a control that every map has to beat.
@@ -205,10 +225,81 @@ pub struct Arrival {
     pub control: Vec<f64>,
 }
 
+/// When several things act, and where other maps have them act: the effect of changing each, window by window.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Effects {
+    /// Heading.
+    pub title: String,
+    /// What it means, in sentences.
+    pub meaning: String,
+    /// Windows: the first step (from 0), and the one behind the last.
+    pub windows: Vec<[usize; 2]>,
+    /// Effect of what says nothing, in each window; `None` where there is no such thing.
+    pub floor: Option<Vec<f64>>,
+    /// The same over all steps.
+    pub whole_floor: Option<f64>,
+    /// The things.
+    pub things: Vec<Effect>,
+}
+
+/// What changing one thing does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Effect {
+    /// The thing: a word.
+    pub name: String,
+    /// Its family, if it has one.
+    pub family: Option<String>,
+    /// What took its place; empty where it was left out.
+    pub by: Vec<String>,
+    /// Whether it is among those that say nothing, which the floor is made of.
+    pub is_floor: bool,
+    /// Whether its effect over all steps lies above the floor.
+    pub acts: bool,
+    /// The window in which it acts most, if it acts.
+    pub strongest: Option<usize>,
+    /// Effect over all steps, with its interval over what took its place and over noises.
+    pub whole: Interval,
+    /// Effect in each window.
+    pub windows: Vec<Interval>,
+    /// Mean rank correlation of where two changes act: no map can be expected to agree better. `None` for one change.
+    pub swaps_agree: Option<f64>,
+    /// Other maps beside where it acts.
+    pub agreements: Vec<Agreement>,
+    /// Maps of the thing's own that do not show where it acts.
+    pub disagrees: Vec<String>,
+}
+
+/// How far a map lies where a thing acts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Agreement {
+    /// What the map is called.
+    pub reading: String,
+    /// Whether it is the thing's own map, and not the same for all.
+    pub is_own: bool,
+    /// Rank correlation with the mean change.
+    pub rho: f64,
+    /// With what each change does.
+    pub by_swap: Vec<f64>,
+    /// Mean rank correlation of the other things' maps of this name with this thing's change: what a map earns that is not
+    /// about the thing. `None` where there are no others.
+    pub other_words: Option<f64>,
+}
+
 /// The step (from 0) from which on `levels` stay at least `threshold`; `None` where the last one does not.
 pub fn settled(levels: &[f64], threshold: f64) -> Option<usize> {
     let first = levels.iter().rposition(|level| !(*level >= threshold)).map_or(0, |last| last + 1);
     (first < levels.len()).then_some(first)
+}
+
+/// Steps for people, who count from 1.
+pub fn steps_in_words(from: usize, until: usize) -> String {
+    if until == from + 1 { format!("at step {until}") } else { format!("at steps {}–{until}", from + 1) }
+}
+
+/// `text` with its first letter large.
+pub fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
 impl Findings {

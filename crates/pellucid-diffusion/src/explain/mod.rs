@@ -3,14 +3,17 @@
 
 pub mod bands;
 pub mod cam;
+pub mod causal;
 pub mod cross_attention;
 mod findings;
+mod places;
 pub mod recovery;
 pub mod rise;
 mod store;
 
 pub use findings::{
-    Amount, Arrival, Arrivals, Axis, Curve, Findings, Judge, Measured, StepFigure, StepFindings, Track, settled,
+    Agreement, Amount, Arrival, Arrivals, Axis, Compared, Curve, Effect, Effects, Findings, Judge, Measured,
+    StepFigure, StepFindings, Track, capitalised, settled, steps_in_words,
 };
 pub use store::Store;
 
@@ -69,6 +72,8 @@ pub struct Subject<'a> {
     pub store: &'a Store,
     /// Who hears how far it is.
     pub progress: &'a dyn Progress,
+    /// What the explainers before it found.
+    pub earlier: &'a [&'a Findings],
 }
 
 /// What became of an explainer.
@@ -163,6 +168,7 @@ pub fn all() -> Vec<Row> {
         Row::of::<rise::RiseExplainer>(),
         Row::of::<cam::CamExplainer>(),
         Row::of::<cross_attention::AttentionExplainer>(),
+        Row::of::<causal::CausalExplainer>(),
         Row::of::<recovery::RecoveryExplainer>(),
         Row::of::<bands::BandsExplainer>(),
     ]

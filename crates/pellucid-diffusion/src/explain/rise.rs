@@ -380,7 +380,7 @@ impl Explainer for RiseExplainer {
     /// A step that is in the store is read from there.
     fn run(&self, subject: &mut Subject<'_>) -> Result<Findings, DiffusionError> {
         let Self(settings) = self;
-        let Subject { pipeline, trajectory, store, progress } = subject;
+        let Subject { pipeline, trajectory, store, progress, .. } = subject;
         progress.start("DF-RISE, masked passes", (trajectory.steps.len() * settings.count) as u64);
         let mut maps = Vec::with_capacity(trajectory.steps.len());
         for at in 0..trajectory.steps.len() {
@@ -422,7 +422,7 @@ fn findings(settings: &RiseSettings, maps: Vec<RiseMap>) -> Findings {
                   nothing about the network."
             .to_owned(),
         tracks: vec![
-            Track::shown("").array("rise").picture("rise").measured(NAME),
+            Track::shown("").array("rise").picture("rise").measured(NAME).compared(NAME, None),
             Track::hidden().array("rise_identity").gate(IDENTITY),
         ],
         steps: maps.into_iter().map(of_step).collect(),

@@ -28,7 +28,10 @@ fn bumps(count: usize) -> Array3<f32> {
 
 impl Prompts for Bumps {
     fn prompt(&mut self, text: &str) -> Result<Prompt, DiffusionError> {
-        let word = |(k, text): (usize, &str)| Word { text: text.to_owned(), tokens: vec![k], span: (0, 0) };
+        let word = |(k, word): (usize, &str)| {
+            let from = word.as_ptr() as usize - text.as_ptr() as usize;
+            Word { text: word.to_owned(), tokens: vec![k], span: (from, from + word.len()) }
+        };
         let words: Vec<Word> = text.split_whitespace().enumerate().map(word).collect();
         let patterns = bumps(words.len().max(1));
         Ok(Prompt {
@@ -72,7 +75,8 @@ fn outcomes(lacking: &[Capability], prompt: &str) -> Vec<(&'static str, Outcome)
         .iter()
         .map(|explainer| {
             let (store, progress) = (&Store::nowhere(), &Silent);
-            let mut subject = Subject { pipeline: &mut pipeline, trajectory: &trajectory, store, progress };
+            let mut subject =
+                Subject { pipeline: &mut pipeline, trajectory: &trajectory, store, progress, earlier: &[] };
             (explainer.id(), run(explainer.as_ref(), &mut subject).unwrap())
         })
         .collect()
@@ -100,8 +104,8 @@ fn what_the_network_cannot_do_is_named_and_the_others_go_on() {
     for (lacking, expected) in [
         (vec![Capability::Attention], vec!["attention"]),
         (vec![Capability::Gradient], vec!["cam"]),
-        (vec![Capability::Passes], vec!["rise"]),
-        (vec![Capability::Passes, Capability::Taps, Capability::Attention], vec!["rise", "cam", "attention"]),
+        (vec![Capability::Passes], vec!["rise", "causal"]),
+        (vec![Capability::Passes, Capability::Taps, Capability::Attention], vec!["rise", "cam", "attention", "causal"]),
     ] {
         let outcomes = outcomes(&lacking, "red frog");
         assert_eq!(absent(&outcomes), expected);
@@ -113,7 +117,7 @@ fn what_the_network_cannot_do_is_named_and_the_others_go_on() {
             }
         }
     }
-    assert_eq!(absent(&outcomes(&[], "")), ["attention"], "a prompt without words has none to explain");
+    assert_eq!(absent(&outcomes(&[], "")), ["attention", "causal"], "a prompt without words has none to explain");
 }
 
 #[test]
@@ -183,8 +187,13 @@ fn a_failure_is_the_explainers_own_unless_nothing_should_go_on() {
     let trajectory = sampled("frog");
     let outcome = |error| {
         let (mut pipeline, store) = (pipeline(&[]), Store::nowhere());
-        let mut subject =
-            Subject { pipeline: &mut pipeline, trajectory: &trajectory, store: &store, progress: &Silent };
+        let mut subject = Subject {
+            pipeline: &mut pipeline,
+            trajectory: &trajectory,
+            store: &store,
+            progress: &Silent,
+            earlier: &[],
+        };
         run(&Broken(error), &mut subject)
     };
     let failed = outcome(|| DiffusionError::Shape { model: "m.onnx".into(), reason: "is odd".to_owned() });
@@ -201,10 +210,13 @@ fn explainers_are_chosen_by_name_and_set_by_their_own_settings() {
         let chosen = choose(&all(), names.as_deref(), &BTreeMap::new())?;
         Ok::<Vec<&str>, DiffusionError>(chosen.iter().map(|e| e.id()).collect())
     };
-    assert_eq!(names(None).unwrap(), ["rise", "cam", "attention", "recovery", "bands"]);
+    assert_eq!(names(None).unwrap(), ["rise", "cam", "attention", "causal", "recovery", "bands"]);
     assert_eq!(names(Some(&["cam"])).unwrap(), ["cam", "recovery", "bands"], "what needs nothing is always there");
     let refused = names(Some(&["rise", "lrp"])).unwrap_err().to_string();
-    assert!(refused.contains("'lrp'") && refused.contains("rise, cam, attention, recovery, bands"), "{refused}");
+    assert!(
+        refused.contains("'lrp'") && refused.contains("rise, cam, attention, causal, recovery, bands"),
+        "{refused}"
+    );
 
     let set = |settings: Value| choose(&all(), None, &BTreeMap::from([("rise".to_owned(), settings)]));
     let chosen = set(json!({ "count": 12 })).unwrap();

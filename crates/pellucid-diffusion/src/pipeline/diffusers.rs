@@ -4,7 +4,7 @@ use super::decoder::Decoder;
 use super::text::{Conditioner, TextEncoders};
 use super::{Kind, Pipeline, PipelineOptions, admit_latent, component, config, declared_shape, hash_files, read};
 use crate::config::SchedulerConfig;
-use crate::entries::{Entries, read_json, read_json_if_there, whole};
+use crate::entries::{Entries, read_json, read_json_if_there, shown, whole};
 use crate::error::DiffusionError;
 use crate::network::{DenoiserInputs, OnnxNetwork};
 use crate::schedule::NoiseSchedule;
@@ -12,10 +12,14 @@ use pellucid_graph::Model;
 use pellucid_guard::Budget;
 use pellucid_runtime::Runtime;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What the folder's index is called.
 const INDEX: &str = "model_index.json";
+
+/// The file of words by family, which is not diffusers' own.
+const FAMILIES: &str = "words.json";
 
 /// Most channels, rows or columns of a latent that a config may say; how much they take together is for the budget.
 const MOST_SIDE: usize = 1 << 20;
@@ -55,6 +59,7 @@ fn open(index_file: &Path, options: &PipelineOptions) -> Result<Pipeline, Diffus
         Conditioner::Class(inputs)
     };
     let context = conditioner.context();
+    let families = families(&folder.join(FAMILIES), &options.budget)?;
     let decoder = Decoder::of_folder(folder, &runtime, &index, latent, options)?;
     let hash = hash(folder)?;
     Ok(Pipeline {
@@ -62,12 +67,21 @@ fn open(index_file: &Path, options: &PipelineOptions) -> Result<Pipeline, Diffus
         options: options.clone(),
         schedule: NoiseSchedule::new(&scheduler),
         scheduler,
+        families,
         latent,
         hash,
         network: Box::new(OnnxNetwork::new(runtime, options.clone(), unet, latent, context)),
         conditioner,
         decoder,
     })
+}
+
+/// Words by family in `file`; none where it is not there.
+fn families(file: &Path, budget: &Budget) -> Result<BTreeMap<String, Vec<String>>, DiffusionError> {
+    let json = read_json_if_there(file, budget)?;
+    let families: Result<BTreeMap<String, Vec<String>>, _> = serde_json::from_value(json.clone());
+    let expected = r#"families of words, as {"colour": ["red", "blue"], "filler": ["a"]}"#;
+    families.map_err(|_| config(file, format!("is {}; expected {expected}", shown(&json))))
 }
 
 fn latent_shape(folder: &Path, unet: &Model, budget: &Budget) -> Result<[usize; 3], DiffusionError> {
@@ -105,5 +119,6 @@ fn hash(folder: &Path) -> Result<String, DiffusionError> {
         let Ok(entries) = std::fs::read_dir(folder.join(part)) else { continue };
         files.extend(entries.flatten().map(|e| e.path()).filter(|p| p.is_file()));
     }
+    files.extend(Some(folder.join(FAMILIES)).filter(|file| file.is_file()));
     hash_files(folder, files)
 }

@@ -17,6 +17,7 @@ use pellucid_graph::{Model, widen_to_float32};
 use pellucid_guard::{Budget, Limit, OverBudget};
 use pellucid_runtime::{Device, SessionOptions};
 use pellucid_vision::picture::Picture;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use text::Conditioner;
 
@@ -66,6 +67,8 @@ pub struct Pipeline {
     pub scheduler: SchedulerConfig,
     /// ᾱ and the step.
     pub schedule: NoiseSchedule,
+    /// Words by family, where the pipeline brings them (`words.json`): what a word can be swapped for.
+    pub families: BTreeMap<String, Vec<String>>,
     /// Shape of one latent: channels, height, width.
     pub latent: [usize; 3],
     /// blake3 over every file that decides what the pipeline computes.
@@ -124,6 +127,7 @@ impl Pipeline {
             options: PipelineOptions::default(),
             schedule: NoiseSchedule::new(&scheduler),
             scheduler,
+            families: BTreeMap::new(),
             latent,
             hash: blake3::hash(told.to_string().as_bytes()).to_hex().to_string(),
             network,

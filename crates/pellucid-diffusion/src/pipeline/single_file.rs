@@ -143,6 +143,7 @@ fn open(file: &Path, options: &PipelineOptions) -> Result<Pipeline, DiffusionErr
         options: options.clone(),
         schedule: NoiseSchedule::new(&scheduler),
         scheduler,
+        families: std::collections::BTreeMap::new(),
         latent,
         conditioner: Conditioner::Number(described.told(&model)),
         network: Box::new(OnnxNetwork::new(runtime, options.clone(), model, latent, None)),

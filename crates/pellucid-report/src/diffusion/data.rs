@@ -91,7 +91,7 @@ impl<'a> Data<'a> {
             strength: STRENGTH,
             axis: [AXIS_LEFT, AXIS_RIGHT],
             start: page.steps.len() / 3,
-            choices: page.explainers.iter().flat_map(|e| &e.choices).collect(),
+            choices: choices(page),
             tiles: tiles(page),
             grid: page.explainers.iter().find_map(grid),
             steps: (0..page.steps.len()).map(|at| step(page, at)).collect(),
@@ -110,6 +110,17 @@ impl<'a> Data<'a> {
             trust: caption.map_or("", |c| c.trust.as_str()),
         }
     }
+}
+
+/// Every choice once, however many panels share it.
+fn choices(page: &DiffusionPage) -> Vec<&Choice> {
+    let mut choices: Vec<&Choice> = Vec::new();
+    for choice in page.explainers.iter().flat_map(|e| &e.choices) {
+        if !choices.iter().any(|known| known.id == choice.id && known.options == choice.options) {
+            choices.push(choice);
+        }
+    }
+    choices
 }
 
 fn grid(panel: &ExplainerPanel) -> Option<Grid<'_>> {

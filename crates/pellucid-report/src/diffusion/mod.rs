@@ -6,11 +6,13 @@
 
 mod arrivals;
 mod data;
+mod effects;
 mod faithfulness;
 mod lines;
 mod tiles;
 
 pub use arrivals::{ArrivalRow, ArrivalsPanel};
+pub use effects::{EffectCard, EffectsPanel};
 pub use faithfulness::{
     FaithfulnessPage, FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel, Spread, Verdict, render_faithfulness,
 };
@@ -48,6 +50,8 @@ pub struct DiffusionPage {
     pub explainers: Vec<ExplainerPanel>,
     /// What comes step by step, each beside its control.
     pub arrivals: Vec<ArrivalsPanel>,
+    /// When several things act, and where.
+    pub effects: Vec<EffectsPanel>,
     /// Curves over steps.
     pub curves: Vec<Curve>,
     /// Deletion and insertion, where they were played.
@@ -99,7 +103,7 @@ pub struct ExplainerPanel {
 /// A list to choose from.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Choice {
-    /// A stable key, which no other panel's choice has.
+    /// A stable key. Panels whose choices have the same key and options share one choice.
     pub id: String,
     /// What stands before the list.
     pub label: String,
@@ -190,6 +194,7 @@ pub fn render_diffusion(page: &DiffusionPage) -> Result<String, ReportError> {
     body.within("main", &[("class", "diffusion")], |h| {
         summary(h, page);
         workbench(h, page, &data);
+        page.effects.iter().for_each(|panel| effects::panel(h, panel));
         page.arrivals.iter().for_each(|panel| arrivals::panel(h, panel, &marks(page)));
         curves(h, page);
         if let Some(panel) = &page.faithfulness {

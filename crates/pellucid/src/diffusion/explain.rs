@@ -5,7 +5,7 @@ use super::job::{Clock, hash};
 use super::results::{Answer, Became, Explained, ExplainerSummary, Explanation, StepFigures};
 use super::settings::ExplainSettings;
 use crate::{Error, VERSION};
-use pellucid_diffusion::explain::{Explainer, Outcome, StepFindings, Store, Subject, run};
+use pellucid_diffusion::explain::{Explainer, Findings, Outcome, StepFindings, Store, Subject, run};
 use pellucid_diffusion::{DiffusionError, Pipeline, Stage, Trajectory};
 use pellucid_runtime::progress::Progress;
 use serde_json::{Value, json};
@@ -34,7 +34,8 @@ pub fn explain(
     for explainer in &settings.explainers {
         let own = json!({ explainer.id(): explainer.settings() });
         let store = store(pipeline, &prompt.text, settings, &own);
-        let mut subject = Subject { pipeline, trajectory: &trajectory, store: &store, progress };
+        let earlier: Vec<&Findings> = answers.iter().filter_map(|answer: &Answer| answer.outcome.findings()).collect();
+        let mut subject = Subject { pipeline, trajectory: &trajectory, store: &store, progress, earlier: &earlier };
         let outcome = clock.time(explainer.id(), || run(explainer.as_ref(), &mut subject))?;
         let (id, title) = (explainer.id().to_owned(), explainer.title().to_owned());
         answers.push(Answer { id, title, maps: explainer.maps().to_owned(), outcome });

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// How strongly maps cover a picture.
-const OPACITY: f32 = 0.75;
+pub(super) const OPACITY: f32 = 0.75;
 
 /// Every array by name: `timesteps`, `latents`, `clean`, `decoded`, and those of the explainers (steps first; zeros where there is
 /// nothing to show).
@@ -79,7 +79,7 @@ pub(super) fn pictures(directory: &RunDirectory, all: &Explained) -> Result<Vec<
 }
 
 /// Small pictures at a multiple of their size, so that they can be looked at.
-fn enlarged(small: &Picture) -> Picture {
+pub(super) fn enlarged(small: &Picture) -> Picture {
     let factor = (256 / small.width().max(small.height()).max(1)).max(1);
     Picture::from_fn(small.width() * factor, small.height() * factor, |x, y| small.pixel(x / factor, y / factor))
 }

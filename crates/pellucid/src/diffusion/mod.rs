@@ -24,8 +24,8 @@ pub use settings::{ExplainSettings, FaithfulnessSettings};
 pub use study::{Study, study};
 
 pub use pellucid_diffusion::explain::{
-    Amount, Arrival, Arrivals, Axis, Curve, Explainer, Findings, Outcome, Row as ExplainerRow, StepFigure,
-    StepFindings, Subject, Track, all as explainers, choose as choose_explainers,
+    Amount, Arrival, Arrivals, Axis, Curve, Effect, Effects, Explainer, Findings, Outcome, Row as ExplainerRow,
+    StepFigure, StepFindings, Subject, Track, all as explainers, choose as choose_explainers,
 };
 pub use pellucid_diffusion::network::Capability;
 pub use pellucid_diffusion::sampler::{Sampler, all as samplers, named as sampler};

@@ -1,18 +1,23 @@
 //! From results to the report's page.
 
 use super::faithful::RANDOM;
+use super::files;
 use super::results::{Answer, Explained, Explanation, MapFaithfulness, WrittenExplanation};
 use crate::{Error, VERSION};
 use pellucid_classifier::results::RunRecord;
-use pellucid_diffusion::explain::{Arrival, Arrivals, Axis, Findings, Outcome, StepFindings, Track, settled};
+use pellucid_diffusion::explain::{
+    Agreement, Arrival, Arrivals, Axis, Effect, Effects, Findings, Outcome, StepFindings, Track, capitalised, settled,
+    steps_in_words,
+};
 use pellucid_diffusion::{Pipeline, Stage, Timesteps, picture};
 use pellucid_report::{
-    ArrivalRow, ArrivalsPanel, Caption, Choice, Curve, DiffusionPage, ExplainerPanel, FaithfulnessPage,
-    FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel, Map, Spread, StepMaps, StepPanel, Verdict,
+    ArrivalRow, ArrivalsPanel, Caption, Choice, Curve, DiffusionPage, EffectCard, EffectsPanel, ExplainerPanel,
+    FaithfulnessPage, FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel, Map, Spread, StepMaps, StepPanel,
+    Verdict,
 };
-use pellucid_saliency::SaliencyMap;
 use pellucid_saliency::evaluate::{Game, Lead, Standing};
 use pellucid_saliency::stats::Interval;
+use pellucid_saliency::{SaliencyMap, render};
 
 /// Longest side of a picture in the page.
 const SIDE: u32 = 256;
@@ -28,6 +33,7 @@ pub(super) fn page(pipeline: &mut Pipeline, all: &Explained, record: &RunRecord)
         steps,
         explainers: all.answers.iter().filter_map(|answer| panel(answer, all)).collect(),
         arrivals: arrivals(all),
+        effects: effects(all)?,
         curves: curves(all),
         faithfulness: faithfulness(all),
         facts: facts(pipeline, explanation),
@@ -147,6 +153,46 @@ fn arrivals(all: &Explained) -> Vec<ArrivalsPanel> {
         rows: arrivals.rows.iter().map(|one| row(arrivals, one)).collect(),
     };
     all.found().flat_map(|(_, found)| found.arrivals.iter().map(move |arrivals| panel(found, arrivals))).collect()
+}
+
+/// When things act and where, with where they act drawn into the finished picture.
+fn effects(all: &Explained) -> Result<Vec<EffectsPanel>, Error> {
+    let found = all.found().filter_map(|(_, found)| Some((found, found.effects.as_ref()?)));
+    found.map(|(found, effects)| effects_panel(all, found, effects)).collect()
+}
+
+fn effects_panel(all: &Explained, found: &Findings, effects: &Effects) -> Result<EffectsPanel, Error> {
+    let under = files::enlarged(&picture(all.trajectory.picture.view()));
+    let card = |(thing, map): (&Effect, &SaliencyMap)| {
+        let drawn = render::render(&under, map.values.view(), map.alignment, files::OPACITY);
+        let agreement = |a: &Agreement| {
+            let others = a.other_words.filter(|_| a.is_own).map(|rho| format!("other words’ {rho:.2}"));
+            (a.reading.clone(), a.rho, others.unwrap_or_default().replace('-', "−"))
+        };
+        let mark = |name: &String| format!("{} does not show where this word acts.", capitalised(name));
+        let by: Vec<String> = thing.by.iter().filter(|by| !by.is_empty()).map(|by| format!("“{by}”")).collect();
+        Ok::<_, Error>(EffectCard {
+            name: thing.name.clone(),
+            how: if by.is_empty() { "left out".to_owned() } else { format!("swapped for {}", by.join(", ")) },
+            whole: spread(thing.whole),
+            windows: thing.windows.iter().copied().map(spread).collect(),
+            strongest: thing.strongest,
+            map: drawn.map(|drawn| drawn.thumbnail(SIDE).to_png()).transpose()?.unwrap_or_default(),
+            agreements: thing.agreements.iter().map(agreement).collect(),
+            marks: thing.disagrees.iter().map(mark).collect(),
+        })
+    };
+    let things = || effects.things.iter().zip(&found.whole);
+    let cards: Result<Vec<EffectCard>, Error> = things().filter(|(thing, _)| !thing.is_floor).map(card).collect();
+    Ok(EffectsPanel {
+        title: effects.title.clone(),
+        conclusions: found.conclusions.clone(),
+        meaning: effects.meaning.clone(),
+        windows: effects.windows.iter().map(|[from, until]| steps_in_words(*from, *until)).collect(),
+        floor: effects.floor.clone(),
+        cards: cards?,
+        fillers: effects.things.iter().filter(|thing| thing.is_floor).map(|thing| thing.name.clone()).collect(),
+    })
 }
 
 fn spread(interval: Interval) -> Spread {
