@@ -37,7 +37,8 @@ pub fn draw(
         let neurons: BTreeSet<usize> = batch.indices.iter().flat_map(|i| wanted[i].iter().copied()).collect();
         let maps = NeuronMaps::on(network, batch.inputs.into_dyn())?;
         for j in neurons {
-            let rows: Vec<usize> = (0..batch.indices.len()).filter(|&r| wanted[&batch.indices[r]].contains(&j)).collect();
+            let rows: Vec<usize> =
+                (0..batch.indices.len()).filter(|&r| wanted[&batch.indices[r]].contains(&j)).collect();
             let found = match maps.of(j, &rows) {
                 Ok(Some(found)) => found,
                 Ok(None) => continue,
@@ -47,7 +48,10 @@ pub fn draw(
             };
             for (one, row) in found.outer_iter().zip(rows) {
                 if let Some(scaled) = min_max(one) {
-                    drawn.insert((batch.indices[row], j), (scaled.iter().copied().collect(), [one.nrows(), one.ncols()]));
+                    drawn.insert(
+                        (batch.indices[row], j),
+                        (scaled.iter().copied().collect(), [one.nrows(), one.ncols()]),
+                    );
                 }
             }
         }

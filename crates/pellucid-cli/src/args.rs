@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
+use pellucid::data::{FolderOrder, Reading};
 use pellucid::engine::{Device, SessionOptions, TapNames};
 use pellucid::preprocess::{ChannelOrder, Filter, Layout, PreprocessingOverrides, ResizeRule};
-use pellucid::data::{FolderOrder, Reading};
 use pellucid::settings::ReportOptions;
 use pellucid::{Budget, ByteSize, DebugSettings, Limit, OpenOptions, RunOptions, ScanSettings};
 use std::path::PathBuf;

@@ -5,8 +5,8 @@
 
 use anyhow::{Context, Result};
 use pellucid::preprocess::ViewBox;
-use pellucid::{Array, printable};
 use pellucid::results::{Proportion, Slice, Summary};
+use pellucid::{Array, printable};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{IsTerminal, Write};

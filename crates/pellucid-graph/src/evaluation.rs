@@ -43,7 +43,11 @@ fn is_true(graph: &Graph, value: &str) -> bool {
     let scalar = |t: &Tensor| tensor(t) || t.proto.int32_data.first() == Some(&1);
     match graph.initializers.get(value) {
         Some(t) => scalar(t),
-        None => graph.producer(value).filter(|n| n.is("Constant")).and_then(|n| n.tensor("value")).is_some_and(|t| scalar(&t)),
+        None => graph
+            .producer(value)
+            .filter(|n| n.is("Constant"))
+            .and_then(|n| n.tensor("value"))
+            .is_some_and(|t| scalar(&t)),
     }
 }
 
@@ -55,7 +59,8 @@ mod tests {
     #[test]
     fn batch_statistics_and_dropout_give_way_to_running_statistics_and_nothing() {
         let nodes = vec![
-            Node::new("BatchNormalization", &["x", "s", "b", "m", "v"], &["n", "m2", "v2"]).with_int("training_mode", 1),
+            Node::new("BatchNormalization", &["x", "s", "b", "m", "v"], &["n", "m2", "v2"])
+                .with_int("training_mode", 1),
             Node::new("Dropout", &["n", "ratio", "yes"], &["d", "mask"]),
             Node::new("Dropout", &["d", "ratio", "no"], &["y"]),
         ];

@@ -26,8 +26,8 @@ pub use external::ExternalDataError;
 pub use graph::{Graph, GraphError, Node, Value};
 pub use model::{Model, ModelError, OPSETS};
 
-pub use observed::{Observations, Observed};
 pub use evaluation::to_evaluation;
+pub use observed::{Observations, Observed};
 pub use precision::{WidenError, widen_to_float32};
 pub use taps::{AffineTail, DecisionLayer, FeatureMap, Head, HeadKind, Layout, TailSource, TapError, TapNames, Taps};
 pub use tensor::{ElementType, Tensor, TensorError};

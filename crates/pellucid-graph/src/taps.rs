@@ -224,7 +224,8 @@ pub fn affine_tail(graph: &Graph, observed: &Observations, names: &TapNames) -> 
 pub fn bare_logits(graph: &Graph, observed: &Observations, names: &TapNames) -> Option<(String, Head)> {
     let finder = Finder::new(graph, observed);
     let row = |value: &str| finder.row_length(value).is_some_and(|n| n > 0);
-    let found = finder.starts(names).into_iter().map(|start| finder.step_over_activations(start)).find(|(v, _)| row(v))?;
+    let found =
+        finder.starts(names).into_iter().map(|start| finder.step_over_activations(start)).find(|(v, _)| row(v))?;
     Some((found.0.to_owned(), found.1))
 }
 
@@ -347,7 +348,10 @@ impl<'a> Finder<'a> {
         let node = self
             .producer(value)
             .ok_or_else(|| TapError::NoLinearHead(format!("output '{output}' is not computed by a node")))?;
-        if let Some(observed) = self.observed.get(value).filter(|o| o.element.is_float() && o.shape.len() > 2 && elements(&o.shape[1..]) > 1)
+        if let Some(observed) = self
+            .observed
+            .get(value)
+            .filter(|o| o.element.is_float() && o.shape.len() > 2 && elements(&o.shape[1..]) > 1)
             && self.row_length(value).is_none()
         {
             return Err(TapError::Dense { output: output.to_owned(), shape: observed.shape.clone() });
@@ -539,8 +543,12 @@ impl<'a> Finder<'a> {
         }
         let why = match (maps.is_empty(), lost) {
             (false, _) => None,
-            (true, Some(node)) => Some(format!("which of its values are places cannot be traced beyond {}", node.describe())),
-            (true, None) => Some("no value between input and features has more than one place that all goes through".to_owned()),
+            (true, Some(node)) => {
+                Some(format!("which of its values are places cannot be traced beyond {}", node.describe()))
+            }
+            (true, None) => {
+                Some("no value between input and features has more than one place that all goes through".to_owned())
+            }
         };
         (maps, why)
     }

@@ -56,9 +56,8 @@ impl End {
         graph.add_output(OUT);
         for (value, shape) in from {
             let batch = baked.and_then(|b| i64::try_from(b).ok());
-            let dims: Vec<Option<i64>> = std::iter::once(batch)
-                .chain(shape.iter().skip(1).map(|&d| i64::try_from(d).ok()))
-                .collect();
+            let dims: Vec<Option<i64>> =
+                std::iter::once(batch).chain(shape.iter().skip(1).map(|&d| i64::try_from(d).ok())).collect();
             graph.inputs.push(Value::tensor(value, ElementType::F32, &dims));
         }
         graph.prune();
@@ -134,7 +133,9 @@ fn entries(source: &TailSource) -> Vec<(usize, usize)> {
     let axis = source.channel_axis - 1;
     let inner: usize = shape.get(axis + 1..).unwrap_or_default().iter().product();
     let channels = source.channels();
-    (0..shape.iter().product()).map(|i| ((i / (inner * channels)) * inner + i % inner, (i / inner) % channels)).collect()
+    (0..shape.iter().product())
+        .map(|i| ((i / (inner * channels)) * inner + i % inner, (i / inner) % channels))
+        .collect()
 }
 
 /// Measures what `tail` does. Its values must be float32.
@@ -155,8 +156,9 @@ pub(crate) fn fold(engine: Engine<'_>, model: &Model, tail: &AffineTail) -> Resu
                 .map(|(s, (source, layout))| {
                     let shape: Vec<usize> =
                         std::iter::once(rows.len()).chain(source.shape.iter().skip(1).copied()).collect();
-                    let numbers =
-                        rows.clone().flat_map(|row| layout.iter().map(move |&(place, channel)| value(row, s, place, channel)));
+                    let numbers = rows
+                        .clone()
+                        .flat_map(|row| layout.iter().map(move |&(place, channel)| value(row, s, place, channel)));
                     ArrayD::from_shape_vec(IxDyn(&shape), numbers.collect()).unwrap_or_default()
                 })
                 .collect();

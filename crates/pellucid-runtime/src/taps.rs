@@ -2,17 +2,17 @@
 
 use crate::array::Array;
 use crate::batching::Batching;
+use crate::device::Device;
 use crate::library::Runtime;
 use crate::observe::{ObserveError, observe, within_budget};
 use crate::session::{RuntimeError, Session, SessionOptions};
-use ndarray::{Array1, Array2, Array3, Array4, ArrayD, Axis, IxDyn, Slice};
-use pellucid_graph::observed::Observations;
-pub use pellucid_graph::Layout;
-use crate::device::Device;
 use crate::tail::{self, Engine, TailError};
+use ndarray::{Array1, Array2, Array3, Array4, ArrayD, Axis, IxDyn, Slice};
+pub use pellucid_graph::Layout;
+use pellucid_graph::observed::Observations;
 use pellucid_graph::{
-    AffineTail, DecisionLayer, ElementType, FeatureMap, Graph, HeadKind, Model, Node, TailSource, TapError, TapNames, Taps,
-    Tensor, Value, WidenError, taps, to_evaluation, widen_to_float32,
+    AffineTail, DecisionLayer, ElementType, FeatureMap, Graph, HeadKind, Model, Node, TailSource, TapError, TapNames,
+    Taps, Tensor, Value, WidenError, taps, to_evaluation, widen_to_float32,
 };
 use pellucid_guard::Setting;
 use serde::{Deserialize, Serialize};
@@ -242,11 +242,38 @@ pub fn verify_taps(
             noise(&shape)
         }
     });
-    let verifying = Verifying { runtime, names, observed: &observed, input: &input, input_shape: &input_shape, baked_batch, samples: &samples, options };
+    let verifying = Verifying {
+        runtime,
+        names,
+        observed: &observed,
+        input: &input,
+        input_shape: &input_shape,
+        baked_batch,
+        samples: &samples,
+        options,
+    };
     let Head { model, taps, weight, bias, linear_error, map, no_head } = verifying.head(&model)?;
     let apart = names.logits.as_ref().is_some_and(|l| !taps::is_output(&model.graph, &observed, l));
-    let no_map = map.is_none().then(|| taps.no_map.clone().unwrap_or_else(|| "no place of a feature map reaches the features".to_owned()));
-    Ok(TappedModel { model, taps, weight, bias, map, no_map, no_head, apart, widened, trained_nodes, input, input_shape, baked_batch, linear_error, observed })
+    let no_map = map
+        .is_none()
+        .then(|| taps.no_map.clone().unwrap_or_else(|| "no place of a feature map reaches the features".to_owned()));
+    Ok(TappedModel {
+        model,
+        taps,
+        weight,
+        bias,
+        map,
+        no_map,
+        no_head,
+        apart,
+        widened,
+        trained_nodes,
+        input,
+        input_shape,
+        baked_batch,
+        linear_error,
+        observed,
+    })
 }
 
 /// A decision layer that running agrees with.
@@ -325,7 +352,8 @@ impl Verifying<'_> {
 
     /// What lies between the named features and the logits.
     fn named_tail(&self, model: &Model, features: &str) -> Result<AffineTail, String> {
-        let (logits, head) = taps::bare_logits(&model.graph, self.observed, self.names).ok_or("it has no row of logits a picture")?;
+        let (logits, head) =
+            taps::bare_logits(&model.graph, self.observed, self.names).ok_or("it has no row of logits a picture")?;
         let shape = self.observed.get(features).map(|o| o.shape.clone()).unwrap_or_default();
         let channel_axis = (1..shape.len()).max_by_key(|&a| shape[a]).ok_or("it has no row a picture")?;
         let node = model.graph.producer(&logits).map(Node::describe).unwrap_or_default();
@@ -386,7 +414,8 @@ impl Verifying<'_> {
     /// The head that `taps` claim, if running agrees.
     fn verified(&self, model: Model, taps: Taps, no_head: Option<String>) -> Result<Head, TapsError> {
         let feature_map = self.reaching(&model, &taps)?;
-        let probe = Probe::run(self.runtime, &model, &taps, feature_map.as_ref(), self.input, self.samples, self.options)?;
+        let probe =
+            Probe::run(self.runtime, &model, &taps, feature_map.as_ref(), self.input, self.samples, self.options)?;
         let (weight, bias) = probe.layer(&taps, model.path())?;
         let rounding = match (self.options.device == Device::Cpu, taps.layer.kind) {
             (_, HeadKind::Absent) => f32::INFINITY,
@@ -435,7 +464,13 @@ impl Verifying<'_> {
 }
 
 /// Puts W and b into the graph as constants.
-fn added_layer(graph: &mut Graph, node: &str, kind: HeadKind, weight: &Array2<f32>, bias: &Array1<f32>) -> DecisionLayer {
+fn added_layer(
+    graph: &mut Graph,
+    node: &str,
+    kind: HeadKind,
+    weight: &Array2<f32>,
+    bias: &Array1<f32>,
+) -> DecisionLayer {
     let mut constant = |stem: &str, shape: &[usize], values: Vec<f32>| {
         let name = graph.fresh(stem);
         graph.initializers.insert(name.clone(), Tensor::f32(&name, shape, &values));
@@ -526,8 +561,14 @@ fn is_only_moved_and_cast(graph: &Graph, input: &str) -> bool {
             let node = &graph.nodes[at];
             match node.op() {
                 _ if !node.domain().is_empty() => return false,
-                "Cast" if node.int("to").and_then(|t| i32::try_from(t).ok()).is_some_and(|t| ElementType::from_onnx(t).is_float()) => {}
-                "Transpose" | "Reshape" | "Identity" | "Unsqueeze" | "Squeeze" | "Slice" | "Gather" if node.input(0) == Some(value) => {
+                "Cast"
+                    if node
+                        .int("to")
+                        .and_then(|t| i32::try_from(t).ok())
+                        .is_some_and(|t| ElementType::from_onnx(t).is_float()) => {}
+                "Transpose" | "Reshape" | "Identity" | "Unsqueeze" | "Squeeze" | "Slice" | "Gather"
+                    if node.input(0) == Some(value) =>
+                {
                     open.extend(node.outputs().iter().map(String::as_str));
                 }
                 "Shape" => {}
@@ -746,7 +787,9 @@ impl TappedModel {
                 graph.initializers.insert(target.clone(), Tensor::i64(&target, &[dims.len()], &dims));
                 graph.nodes.push(Node::new("Reshape", &[&out, &target], &[&taps.logits]));
             }
-            graph.sort().map_err(|e| TapsError::Structure { model: self.model.path().to_path_buf(), source: e.into() })?;
+            graph
+                .sort()
+                .map_err(|e| TapsError::Structure { model: self.model.path().to_path_buf(), source: e.into() })?;
         }
         model.graph.prune();
         Ok(model)
@@ -906,7 +949,8 @@ impl VerifiedMap {
     /// How well a map of this grid can point: `None` where it has places enough.
     pub fn coarse(&self) -> Option<String> {
         let [h, w] = self.grid;
-        (h < COARSE || w < COARSE).then(|| format!("coarse: the feature map has {h}×{w} places, so it shows regions and no outlines"))
+        (h < COARSE || w < COARSE)
+            .then(|| format!("coarse: the feature map has {h}×{w} places, so it shows regions and no outlines"))
     }
 
     /// Whether neurons are channels of this map.

@@ -234,7 +234,8 @@ fn a_map_whose_places_cannot_be_traced_is_none_and_the_reason_is_said() {
         Node::new("Gemm", &["f", "w"], &["z"]),
     ];
     let order: Vec<i64> = (0..64).map(|i| (i * 37) % 64).collect();
-    let constants = vec![Tensor::i64("shape", &[3], &[0, 6, 64]), Tensor::i64("order", &[64], &order), weights("w", &[6, 4])];
+    let constants =
+        vec![Tensor::i64("shape", &[3], &[0, 6, 64]), Tensor::i64("order", &[64], &order), weights("w", &[6, 4])];
     let m = model(nodes, constants, &["z"]);
     let names = TapNames { feature_map: Some("tokens".into()), ..TapNames::default() };
     let t = verify_taps(&runtime(), &m, &names, None, None, &SessionOptions::default()).unwrap();
@@ -246,7 +247,9 @@ fn a_map_whose_places_cannot_be_traced_is_none_and_the_reason_is_said() {
 
 #[test]
 fn a_coarse_map_says_so() {
-    let mut nodes = vec![Node::new("MaxPool", &["map"], &["small"]).with_ints("kernel_shape", &[4, 4]).with_ints("strides", &[4, 4])];
+    let mut nodes = vec![
+        Node::new("MaxPool", &["map"], &["small"]).with_ints("kernel_shape", &[4, 4]).with_ints("strides", &[4, 4]),
+    ];
     nodes.push(Node::new("GlobalAveragePool", &["small"], &["p"]));
     nodes.push(Node::new("Flatten", &["p"], &["f"]));
     nodes.push(Node::new("Gemm", &["f", "w"], &["z"]));
@@ -409,7 +412,10 @@ fn a_mean_over_tokens_of_a_layer_has_the_mean_tokens_as_features() {
     ];
     let t = tap(&model(nodes, vec![Tensor::i64("shape", &[3], &[0, 6, 64]), weights("w", &[6, 4])], &["z"])).unwrap();
     let map = t.map.unwrap();
-    assert_eq!((map.value.as_str(), map.grid, map.layout, map.pooling), ("tokens", [8, 8], Layout::Tokens, Pooling::Mean));
+    assert_eq!(
+        (map.value.as_str(), map.grid, map.layout, map.pooling),
+        ("tokens", [8, 8], Layout::Tokens, Pooling::Mean)
+    );
     assert!(close(t.weight[[1, 0]], weights("w", &[6, 4]).to_f32().unwrap()[1]));
 }
 
@@ -441,7 +447,14 @@ fn small_logits_do_not_pass_for_linear_because_they_are_small() {
         wrong.push(Node::new("GlobalAveragePool", &["map"], &["all"]));
         wrong.push(Node::new("Identity", &["all"], &["unused"]));
         let m = model(wrong, vec![Tensor::f32("w", &[4, 6, 1, 1], &small)], &["z", "unused"]);
-        let error = verify_taps(&runtime(), &m, &TapNames { logits: Some("z".into()), ..names }, None, None, &SessionOptions::default());
+        let error = verify_taps(
+            &runtime(),
+            &m,
+            &TapNames { logits: Some("z".into()), ..names },
+            None,
+            None,
+            &SessionOptions::default(),
+        );
         assert!(matches!(error, Err(TapsError::NotLinear { .. })), "{scale}: {error:?}");
     }
 }

@@ -524,7 +524,9 @@ fn contained(name: &str) -> Result<PathBuf, &'static str> {
     // The rules of both worlds, so that a table means the same on every machine.
     let windows = name.starts_with('\\') || name.get(1..2) == Some(":");
     if path.is_absolute() || windows {
-        return Err("the file name is absolute and does not lie in the data set's folder; give the folder that it lies in as the root");
+        return Err(
+            "the file name is absolute and does not lie in the data set's folder; give the folder that it lies in as the root",
+        );
     }
     if name.split(['/', '\\']).any(|part| part == "..") {
         return Err("the file name leaves the data set's folder by `..`; give it relative to the table's folder");

@@ -330,7 +330,11 @@ fn headers_are_read_whatever_their_case_and_whatever_stands_between_their_words(
 
 #[test]
 fn backslashes_part_folders_where_no_file_is_called_so() {
-    let folder = folder(&[("t.csv", "file_name,label\npics\\\\a.png,cat\npics\\\\b.png,dog\n"), ("pics/a.png", ""), ("pics/b.png", "")]);
+    let folder = folder(&[
+        ("t.csv", "file_name,label\npics\\\\a.png,cat\npics\\\\b.png,dog\n"),
+        ("pics/a.png", ""),
+        ("pics/b.png", ""),
+    ]);
     assert_eq!(files(&open(folder.path().join("t.csv"))), [("pics/a.png", 0), ("pics/b.png", 1)]);
 }
 
@@ -353,11 +357,8 @@ fn absolute_names_may_lie_in_the_data_sets_folder_or_in_the_root_that_is_given()
 #[test]
 fn celebas_columns_are_read_by_their_names_and_signs_are_no_and_yes() {
     let (_folder, path) = table("t.csv", "image_id,Blond_Hair,Male,partition\na.png,-1,-1,0\nb.png,1,1,2\n");
-    let reading = Reading {
-        label_column: Some("Blond_Hair".into()),
-        group_columns: vec!["Male".into()],
-        ..Reading::default()
-    };
+    let reading =
+        Reading { label_column: Some("Blond_Hair".into()), group_columns: vec!["Male".into()], ..Reading::default() };
     let found = Dataset::open(&path, &with(reading)).unwrap();
     assert_eq!(files(&found), [("a.png", 0), ("b.png", 1)]);
     let splits: Vec<_> = found.samples.iter().map(|s| s.split.as_deref().unwrap()).collect();

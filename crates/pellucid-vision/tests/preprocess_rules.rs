@@ -17,7 +17,8 @@ fn hugging_face(kind: &str, more: &str) -> Preprocessing {
 #[test]
 fn efficientnets_processor_divides_by_the_deviation_twice() {
     let size = r#""size": {"height": 4, "width": 4}"#;
-    let value = |p: &Preprocessing, channel: usize| p.run(&Picture::from_fn(4, 4, |_, _| [255, 0, 51]))[[channel, 0, 0]];
+    let value =
+        |p: &Preprocessing, channel: usize| p.run(&Picture::from_fn(4, 4, |_, _| [255, 0, 51]))[[channel, 0, 0]];
     let twice = hugging_face("EfficientNetImageProcessor", &format!(r#"{size}, "include_top": true"#));
     assert!((value(&twice, 0) - (1.0 - 0.485) / 0.25).abs() < 1e-5);
     assert!((value(&twice, 2) - (0.2 - 0.406) / 0.04).abs() < 1e-5);
@@ -26,7 +27,8 @@ fn efficientnets_processor_divides_by_the_deviation_twice() {
     let once = hugging_face("EfficientNetImageProcessor", &format!(r#"{size}, "include_top": false"#));
     assert_eq!(once.std, [0.5, 0.25, 0.2]);
     assert_eq!(hugging_face("ViTImageProcessor", &format!(r#"{size}, "include_top": true"#)).std, once.std);
-    let moved = hugging_face("EfficientNetImageProcessor", &format!(r#"{size}, "include_top": false, "rescale_offset": true"#));
+    let moved =
+        hugging_face("EfficientNetImageProcessor", &format!(r#"{size}, "include_top": false, "rescale_offset": true"#));
     assert!((value(&moved, 0) - (1.0 - 1.0 - 0.485) / 0.5).abs() < 1e-5);
 }
 
@@ -65,7 +67,10 @@ fn bilinear_without_antialiasing_reads_the_four_pixels_around_a_place() {
                     let lower = p(x0, y1) * (1.0 - fx) + p(x1, y1) * fx;
                     let expected = upper * (1.0 - fy) + lower * fy;
                     let found = f64::from(small.pixel(x, y)[c]);
-                    assert!((found - expected).abs() <= 1.01, "({x}, {y}) of {width}×{height}: {found}, expected {expected}");
+                    assert!(
+                        (found - expected).abs() <= 1.01,
+                        "({x}, {y}) of {width}×{height}: {found}, expected {expected}"
+                    );
                 }
             }
         }

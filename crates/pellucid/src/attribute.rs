@@ -9,11 +9,11 @@ use pellucid_classifier::attribution::{
 };
 use pellucid_classifier::network::{self, Offer, Taps};
 use pellucid_classifier::statistics::quantile;
+use pellucid_runtime::Array;
 use pellucid_saliency::SaliencyMap;
 use pellucid_saliency::render;
 use pellucid_vision::picture::Picture;
 use pellucid_vision::preprocess::Layout;
-use pellucid_runtime::Array;
 use pellucid_vision::preprocess::ViewBox;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -27,6 +27,8 @@ pub enum Question {
     Answer,
     /// A class by name or number.
     Class(String),
+    /// What speaks against a class: the maps of its negated score.
+    Against(String),
     /// A neuron.
     Neuron(usize),
 }
@@ -158,7 +160,8 @@ fn offered(classifier: &Classifier, warnings: &mut Vec<Warning>) -> Vec<&'static
     for method in left {
         let Some(what) = missing(&method) else { continue };
         let why = network.no_feature_map().filter(|_| what == Offer::FeatureMap);
-        let reason = why.map_or_else(|| format!("the network offers no {what}"), |why| format!("there is no {what}: {why}"));
+        let reason =
+            why.map_or_else(|| format!("the network offers no {what}"), |why| format!("there is no {what}: {why}"));
         warnings.push(Warning::LeftOut { method: method.id(), reason });
     }
     offered
@@ -182,7 +185,7 @@ fn shown(map: &Array2<f32>) -> Array2<f32> {
 fn subject(classifier: &Classifier, question: &Question, input: &ArrayD<f32>) -> Result<(Subject, String), Error> {
     let class = match question {
         Question::Neuron(j) => return Ok((Subject::Neuron(*j), format!("neuron {j}"))),
-        Question::Class(name) => classifier.class_index(name)?,
+        Question::Class(name) | Question::Against(name) => classifier.class_index(name)?,
         Question::Answer => {
             let given = network::forward(classifier.network(), input, Taps::Vectors)?;
             // Of one logit, what is above 0 is the second class.
@@ -190,10 +193,13 @@ fn subject(classifier: &Classifier, question: &Question, input: &ArrayD<f32>) ->
         }
     };
     // A head of one logit has one score for both classes: what speaks for the one speaks against the other.
+    let against = matches!(question, Question::Against(_));
     let subject = match (classifier.network().layer().classes(), class) {
-        (1, 0) => Subject::Against(0),
+        (1, class) if (class == 0) != against => Subject::Against(0),
         (1, _) => Subject::Class(0),
+        (_, class) if against => Subject::Against(class),
         (_, class) => Subject::Class(class),
     };
-    Ok((subject, classifier.class_name(class)))
+    let name = classifier.class_name(class);
+    Ok((subject, if against { format!("anything but {name}") } else { name }))
 }

@@ -1,7 +1,7 @@
 //! A classifier ready to be studied: a network with verified taps, preprocessing and class names.
 
-use crate::{Error, Warning};
 use crate::error::some;
+use crate::{Error, Warning};
 use ndarray::{ArrayD, Axis, IxDyn};
 use pellucid_classifier::data_problems::preprocessing::{promised_range, units_disagree};
 use pellucid_classifier::head;
@@ -162,14 +162,16 @@ impl Classifier {
     /// [`Error::Unknown`] with the names there are.
     pub fn class_index(&self, name: &str) -> Result<usize, Error> {
         let names = self.class_names().unwrap_or_default();
-        let called = |is: &dyn Fn(&String) -> bool| -> Vec<usize> { (0..names.len()).filter(|&i| is(&names[i])).collect() };
+        let called =
+            |is: &dyn Fn(&String) -> bool| -> Vec<usize> { (0..names.len()).filter(|&i| is(&names[i])).collect() };
         let exact = called(&|known| known == name);
         let found = if exact.is_empty() { called(&|known| names::aliases(known).contains(&name)) } else { exact };
         let by_number = || name.parse::<usize>().ok().filter(|i| *i < self.layer.classes());
         match found.as_slice() {
             [one] => Ok(*one),
-            [] => by_number()
-                .ok_or_else(|| Error::Unknown { kind: "class", name: name.to_owned(), known: some(names) }),
+            [] => {
+                by_number().ok_or_else(|| Error::Unknown { kind: "class", name: name.to_owned(), known: some(names) })
+            }
             several => {
                 let listed: Vec<String> = several.iter().map(|i| format!("{i} ({})", names[*i])).collect();
                 Err(Error::AmbiguousClass { name: name.to_owned(), classes: listed.join(", ") })
@@ -218,7 +220,8 @@ impl Classifier {
 
     /// Refuses `job` where there is no decision layer.
     pub(crate) fn needs_decision_layer(&self, job: &'static str) -> Result<(), Error> {
-        let refuse = |reason: &str| Error::NoDecisionLayer { model: self.path().to_owned(), job, reason: reason.to_owned() };
+        let refuse =
+            |reason: &str| Error::NoDecisionLayer { model: self.path().to_owned(), job, reason: reason.to_owned() };
         self.network.no_decision_layer().map_or(Ok(()), |reason| Err(refuse(reason)))
     }
 

@@ -322,7 +322,9 @@ fn heat_maps(classifier: &Classifier) -> String {
         return network.no_feature_map().map_or_else(String::new, |why| format!("none: {why}"));
     };
     let made = match map.is_direct() {
-        true => format!("the neuron's channel of the feature map '{}', scaled to its own range on each picture", map.value),
+        true => {
+            format!("the neuron's channel of the feature map '{}', scaled to its own range on each picture", map.value)
+        }
         false => format!(
             "gradient × activation of the neuron at the feature map '{}', summed over channels, what is positive: layers stand \
              between, so neurons are not its channels",

@@ -136,7 +136,9 @@ pub enum Error {
         known: String,
     },
     /// A job needs a decision layer.
-    #[error("{model} has no decision layer, which {job} needs: {reason}. Maps of a picture for a class, gradients and a scan work without one")]
+    #[error(
+        "{model} has no decision layer, which {job} needs: {reason}. Maps of a picture for a class, gradients and a scan work without one"
+    )]
     NoDecisionLayer {
         /// The model.
         model: PathBuf,

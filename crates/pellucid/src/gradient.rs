@@ -5,8 +5,8 @@ mod npz;
 pub use npz::{NpzError, read_arrays, read_arrays_within, write_arrays};
 
 use crate::{Error, OpenOptions, Warning, classifier};
-use pellucid_graph::{Model, widen_to_float32};
 use pellucid_graph::grad::{self, Checkpointing, Index, Objective};
+use pellucid_graph::{Model, widen_to_float32};
 use pellucid_guard::Setting;
 use pellucid_runtime::{
     Array, Differentiated, GradientOptions, GradientSession, GradientsError, Runtime, SessionOptions, observe,

@@ -46,8 +46,13 @@ impl Data {
         budget: Budget,
     ) -> Result<Arc<Dataset>, Error> {
         let class_names = names.map(<[String]>::to_vec);
-        let options =
-            DatasetOptions { split: split.map(str::to_owned), class_names, reading: reading.clone(), budget, format: None };
+        let options = DatasetOptions {
+            split: split.map(str::to_owned),
+            class_names,
+            reading: reading.clone(),
+            budget,
+            format: None,
+        };
         Ok(match self {
             Self::Path(path) => Arc::new(Dataset::open(path, &options)?),
             Self::Samples(name, samples) => Arc::new(Dataset::from_samples(&name, samples, &options)?),

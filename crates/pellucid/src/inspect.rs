@@ -105,7 +105,8 @@ pub fn inspect_with_shapes(
     };
     let preprocessing =
         if found.is_none() && options.overrides.is_empty() { None } else { options.overrides.apply(found).ok() };
-    let given = model.graph.inputs.first().and_then(|v| shapes.get(v.name())).and_then(|s| s.get(1..)).map(<[usize]>::to_vec);
+    let given =
+        model.graph.inputs.first().and_then(|v| shapes.get(v.name())).and_then(|s| s.get(1..)).map(<[usize]>::to_vec);
     let prepared = || preprocessing.as_ref().map(|p| p.shape().to_vec());
     let shape = given.or_else(prepared).or_else(|| of_size(&model, options.overrides.size?));
     let tapped = verify_taps(&runtime, &model, &options.taps, shape.as_deref(), None, &options.session);

@@ -117,7 +117,9 @@ pub fn picture(
     let start = Instant::now();
     let onnx = classifier.onnx("pictures of neurons")?;
     let targets = targets(classifier, settings)?;
-    let data = data.map(|data| data.open(settings.scan.split.as_deref(), None, &settings.scan.reading, *classifier.budget())).transpose()?;
+    let data = data
+        .map(|data| data.open(settings.scan.split.as_deref(), None, &settings.scan.reading, *classifier.budget()))
+        .transpose()?;
     let asked = Asked::of(settings);
     let responses = data.as_ref().map(|data| Responses::measure(classifier, data, &asked, progress)).transpose()?;
     let mut visualization = settings.visualization.clone();

@@ -209,7 +209,8 @@ fn folder_order(data: &Dataset, report: &ScanReport) -> Result<Option<FolderOrde
     let Some((other, map)) = &data.other_order else { return Ok(None) };
     let predictions = report.predictions()?;
     let labels: Vec<usize> = report.rows.iter().map(|(index, _)| data.samples[*index].label).collect();
-    let right = |class: &dyn Fn(usize) -> usize| labels.iter().zip(&predictions).filter(|(l, p)| class(**l) == **p).count();
+    let right =
+        |class: &dyn Fn(usize) -> usize| labels.iter().zip(&predictions).filter(|(l, p)| class(**l) == **p).count();
     let (first, second) = (right(&|label| label), right(&|label| map[label]));
     let of = labels.len();
     // Far beyond what chance moves: half the standard deviation of a count is at most √n / 4.

@@ -95,7 +95,9 @@ pub struct FolderOrders {
 impl fmt::Display for FolderOrders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (taken, right, left, others) = match self.taken {
-            FolderOrder::Sorted => ("as text (0, 1, 10, …), as torchvision's ImageFolder", self.sorted, "by number", self.number),
+            FolderOrder::Sorted => {
+                ("as text (0, 1, 10, …), as torchvision's ImageFolder", self.sorted, "by number", self.number)
+            }
             FolderOrder::Number => ("by number", self.number, "as text (0, 1, 10, …)", self.sorted),
         };
         let word = if self.taken == FolderOrder::Sorted { "number" } else { "sorted" };

@@ -180,7 +180,8 @@ fn without_a_linear_head_maps_and_scans_go_on_and_what_needs_one_says_why() {
     let refused = pellucid::why(&classifier, picture(), 3).unwrap_err();
     assert!(matches!(&refused, Error::NoDecisionLayer { .. }), "{refused}");
     assert!(refused.to_string().contains("Relu"), "{refused}");
-    let neuron = pellucid::attribute(&classifier, picture(), &Question::Neuron(0), &[], &AttributionSettings::default());
+    let neuron =
+        pellucid::attribute(&classifier, picture(), &Question::Neuron(0), &[], &AttributionSettings::default());
     assert!(neuron.unwrap_err().to_string().contains("no neurons"));
     let data = export.folder.path().join("data");
     for (class, name) in [("a", "0.png"), ("b", "1.png")] {
@@ -232,11 +233,8 @@ fn an_input_of_bytes_takes_no_fractions_and_gradients_reach_it() {
         Node::new("Cast", &["first"], &["float"]).with_int("to", 1),
         Node::new("Div", &["float", "most"], &["scaled"]),
     ];
-    let nodes: Vec<Node> = nodes
-        .into_iter()
-        .chain(backbone("scaled", "k"))
-        .chain([Node::new("Gemm", &["f", "w"], &["z"])])
-        .collect();
+    let nodes: Vec<Node> =
+        nodes.into_iter().chain(backbone("scaled", "k")).chain([Node::new("Gemm", &["f", "w"], &["z"])]).collect();
     let bytes = Value::tensor("x", ElementType::U8, &[None, Some(8), Some(8), Some(3)]);
     let export = Export::of(bytes, nodes, vec![kernel(), weight(), Tensor::f32("most", &[], &[255.0])]);
     let text = PREPROCESSING.replace("\"source\"", "\"layout\": \"nhwc\", \"source\"");

@@ -29,7 +29,14 @@ impl Written {
         let weight = Array2::from_shape_vec((NEURONS, 2), WEIGHT.to_vec()).unwrap().t().to_owned();
         let layer = DecisionLayer { weight, bias: Array1::from_vec(BIAS.to_vec()) };
         let (value, shape) = ("map".to_owned(), vec![1, NEURONS, 4, 4]);
-        let map = FeatureMap { value, shape, layout: MapLayout::ChannelsFirst, grid: [4, 4], first: 0, pooling: Pooling::Mean };
+        let map = FeatureMap {
+            value,
+            shape,
+            layout: MapLayout::ChannelsFirst,
+            grid: [4, 4],
+            first: 0,
+            pooling: Pooling::Mean,
+        };
         Self { layer, map, offers: offers.to_vec(), passes: AtomicUsize::new(0) }
     }
 
@@ -116,6 +123,13 @@ fn a_live_network_is_scanned_debugged_and_attributed_as_its_onnx_file_is() {
             assert!(a.values.iter().zip(&b.values).all(|(a, b)| (a - b).abs() <= 1e-5 * size), "{}", a.id);
         }
     }
+    // What speaks against a class is its score turned round: a gradient's sum changes its sign.
+    let of = |question| {
+        let found = pellucid::attribute(&file, &picture(4).1, &question, &["integrated-gradients"], &settings).unwrap();
+        found.maps[0].map.values.sum()
+    };
+    let (its, against) = (of(Question::Class("dark".to_owned())), of(Question::Against("dark".to_owned())));
+    assert!(its.abs() > 0.1 && (its + against).abs() < 1e-4 * its.abs(), "{its} {against}");
     let [a, b] = [&live, &file].map(|c| pellucid::why(c, &picture(4).1, NEURONS).unwrap());
     assert_eq!(a.classes[0].1, b.classes[0].1);
     assert!((a.margin - b.margin).abs() < 1e-5 && a.supporting[0].map.is_some() && a.note.is_none());

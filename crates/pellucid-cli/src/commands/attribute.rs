@@ -21,6 +21,9 @@ pub struct AttributeArgs {
     /// The class to explain; the model's answer by default
     #[arg(long, value_name = "NAME", conflicts_with = "neuron")]
     pub class: Option<String>,
+    /// A class to explain what speaks against it
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["class", "neuron"])]
+    pub against: Option<String>,
     /// The neuron to explain
     #[arg(long, value_name = "J")]
     pub neuron: Option<usize>,
@@ -46,10 +49,11 @@ pub struct AttributeArgs {
 impl AttributeArgs {
     /// Validated settings.
     pub fn settings(&self) -> (Question, Vec<&str>, AttributionSettings) {
-        let question = match (&self.class, self.neuron) {
-            (Some(class), _) => Question::Class(class.clone()),
-            (None, Some(neuron)) => Question::Neuron(neuron),
-            (None, None) => Question::Answer,
+        let question = match (&self.class, &self.against, self.neuron) {
+            (Some(class), ..) => Question::Class(class.clone()),
+            (None, Some(class), _) => Question::Against(class.clone()),
+            (None, None, Some(neuron)) => Question::Neuron(neuron),
+            (None, None, None) => Question::Answer,
         };
         let settings = AttributionSettings::default().with_steps(self.points).with_copies(self.copies);
         (question, self.method.iter().map(String::as_str).collect(), settings.with_seed(self.seed))

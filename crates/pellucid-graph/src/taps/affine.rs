@@ -45,8 +45,27 @@ pub struct AffineTail {
 
 /// Operators that are affine in their first input where the others are constants.
 const AFFINE: &[&str] = &[
-    "AveragePool", "BatchNormalization", "Cast", "Div", "Dropout", "Expand", "Flatten", "Gather", "GlobalAveragePool", "Identity",
-    "Neg", "Pad", "ReduceMean", "ReduceSum", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+    "AveragePool",
+    "BatchNormalization",
+    "Cast",
+    "Div",
+    "Dropout",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "GlobalAveragePool",
+    "Identity",
+    "Neg",
+    "Pad",
+    "ReduceMean",
+    "ReduceSum",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
 ];
 
 /// Operators that are affine in all their inputs together.

@@ -69,7 +69,9 @@ impl Axis {
     /// The role of an axis that is the rows or the columns from the first to the last.
     fn pure(&self) -> Option<Role> {
         match self.factors.as_slice() {
-            [Factor { role, step: 1, .. }] if *role != Role::Other && self.before == 0 && self.after == 0 => Some(*role),
+            [Factor { role, step: 1, .. }] if *role != Role::Other && self.before == 0 && self.after == 0 => {
+                Some(*role)
+            }
             _ => None,
         }
     }
@@ -188,15 +190,84 @@ fn aligned(out: &[usize], operands: &[&[Axis]]) -> Option<Vec<Axis>> {
 
 /// Operators that work place by place, or on other axes than places, and keep the shape of what they read.
 const PLACE_BY_PLACE: &[&str] = &[
-    "Abs", "Add", "Attention", "BatchNormalization", "BiasGelu", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Cos",
-    "DequantizeLinear", "Div", "Dropout", "DynamicQuantizeLinear", "Elu", "Equal", "Erf", "Exp", "Expand", "FastGelu", "Floor", "Gelu", "Greater",
-    "GreaterOrEqual", "GroupNormalization", "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "LRN",
-    "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "Max", "Mean",
-    "MeanVarianceNormalization", "Min", "Mish", "Mod", "Mul", "MultiHeadAttention", "Neg", "Not", "PRelu", "Pow", "QLinearAdd",
-    "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid", "QuantizeLinear", "QuickGelu", "RMSNormalization", "Reciprocal", "Relu", "Round",
-    "Selu", "Sigmoid", "Sign", "SimplifiedLayerNormalization", "Sin", "SkipLayerNormalization",
-    "SkipSimplifiedLayerNormalization", "Softmax", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tanh",
-    "ThresholdedRelu", "Trilu", "Where",
+    "Abs",
+    "Add",
+    "Attention",
+    "BatchNormalization",
+    "BiasGelu",
+    "Cast",
+    "CastLike",
+    "Ceil",
+    "Celu",
+    "Clip",
+    "Cos",
+    "DequantizeLinear",
+    "Div",
+    "Dropout",
+    "DynamicQuantizeLinear",
+    "Elu",
+    "Equal",
+    "Erf",
+    "Exp",
+    "Expand",
+    "FastGelu",
+    "Floor",
+    "Gelu",
+    "Greater",
+    "GreaterOrEqual",
+    "GroupNormalization",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "InstanceNormalization",
+    "LRN",
+    "LayerNormalization",
+    "LeakyRelu",
+    "Less",
+    "LessOrEqual",
+    "Log",
+    "LogSoftmax",
+    "LpNormalization",
+    "Max",
+    "Mean",
+    "MeanVarianceNormalization",
+    "Min",
+    "Mish",
+    "Mod",
+    "Mul",
+    "MultiHeadAttention",
+    "Neg",
+    "Not",
+    "PRelu",
+    "Pow",
+    "QLinearAdd",
+    "QLinearLeakyRelu",
+    "QLinearMul",
+    "QLinearSigmoid",
+    "QuantizeLinear",
+    "QuickGelu",
+    "RMSNormalization",
+    "Reciprocal",
+    "Relu",
+    "Round",
+    "Selu",
+    "Sigmoid",
+    "Sign",
+    "SimplifiedLayerNormalization",
+    "Sin",
+    "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Sub",
+    "Sum",
+    "Swish",
+    "Tanh",
+    "ThresholdedRelu",
+    "Trilu",
+    "Where",
 ];
 
 /// The traced axes of a graph's values.
@@ -215,7 +286,9 @@ impl<'a> Places<'a> {
     pub(super) fn trace(graph: &'a Graph, observed: &'a Observations, data: &'a BTreeSet<&'a str>) -> Self {
         let mut places = Self { graph, observed, axes: BTreeMap::new(), data, lost: BTreeMap::new() };
         for input in &graph.inputs {
-            let Some([_, b, c, d]) = places.shape(input.name()).and_then(|s| <[usize; 4]>::try_from(s).ok()) else { continue };
+            let Some([_, b, c, d]) = places.shape(input.name()).and_then(|s| <[usize; 4]>::try_from(s).ok()) else {
+                continue;
+            };
             let (rows, columns) = (|n| Axis::along(Role::Row, n), |n| Axis::along(Role::Column, n));
             let axes = match (b <= 4, d <= 4) {
                 (false, true) => vec![Axis::default(), rows(b), columns(c), Axis::other(d)],
@@ -300,11 +373,27 @@ impl<'a> Places<'a> {
                 let order = node.ints("perm").unwrap_or(&reversed);
                 order.iter().map(|&i| axes.get(usize::try_from(i).ok()?).cloned()).collect()
             }
-            "Conv" | "ConvTranspose" | "FusedConv" | "NhwcFusedConv" | "QLinearConv" | "ConvInteger" | "MaxPool" | "AveragePool" | "LpPool"
-            | "Resize" | "Upsample" | "Pad" | "SpaceToDepth" | "DepthToSpace" | "GlobalAveragePool" | "GlobalMaxPool"
-            | "GlobalLpPool" | "QLinearGlobalAveragePool" | "QLinearAveragePool" => self.sliding(&axes, &out),
-            "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceL2" | "ReduceL1" | "ReduceProd" | "ReduceLogSumExp"
-            | "ReduceSumSquare" => self.reduced(node, &axes, &out),
+            "Conv"
+            | "ConvTranspose"
+            | "FusedConv"
+            | "NhwcFusedConv"
+            | "QLinearConv"
+            | "ConvInteger"
+            | "MaxPool"
+            | "AveragePool"
+            | "LpPool"
+            | "Resize"
+            | "Upsample"
+            | "Pad"
+            | "SpaceToDepth"
+            | "DepthToSpace"
+            | "GlobalAveragePool"
+            | "GlobalMaxPool"
+            | "GlobalLpPool"
+            | "QLinearGlobalAveragePool"
+            | "QLinearAveragePool" => self.sliding(&axes, &out),
+            "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceL2" | "ReduceL1" | "ReduceProd"
+            | "ReduceLogSumExp" | "ReduceSumSquare" => self.reduced(node, &axes, &out),
             "MatMul" | "MatMulInteger" | "QLinearMatMul" | "FusedMatMul" => self.product(node, &out),
             "Gemm" | "QGemm" | "FusedGemm" => {
                 let rows = node.int("transA").unwrap_or(0) == 0 && self.is_data(node.input(0));
@@ -324,12 +413,21 @@ impl<'a> Places<'a> {
             }
             "Gather" if !self.is_data(node.input(1)) => self.gathered(node, &axes, &out),
             "ScatterND" | "ScatterElements" if self.is_data(node.input(0)) => self.of(node.input(0)?),
-            "Tile" => axes.iter().zip(&out).map(|(a, &n)| a.resized(n).filter(|_| !a.has_places() || a.len() == n)).collect(),
+            "Tile" => {
+                axes.iter().zip(&out).map(|(a, &n)| a.resized(n).filter(|_| !a.has_places() || a.len() == n)).collect()
+            }
             "Col2Im" => {
                 // Rows and columns of patches become those of the picture.
                 let patches = axes.get(2)?.factors.iter().map(|f| f.role);
                 let grid = patches.eq([Role::Row, Role::Column]) && out.len() == 4;
-                grid.then(|| vec![axes[0].clone(), Axis::other(out[1]), Axis::along(Role::Row, out[2]), Axis::along(Role::Column, out[3])])
+                grid.then(|| {
+                    vec![
+                        axes[0].clone(),
+                        Axis::other(out[1]),
+                        Axis::along(Role::Row, out[2]),
+                        Axis::along(Role::Column, out[3]),
+                    ]
+                })
             }
             _ => None,
         }
@@ -350,7 +448,11 @@ impl<'a> Places<'a> {
 
     fn reduced(&self, node: &Node, axes: &[Axis], out: &[usize]) -> Option<Vec<Axis>> {
         if axes.len() == out.len() {
-            return axes.iter().zip(out).map(|(axis, &size)| axis.resized(size).filter(|_| size == 1 || axis.len() == size)).collect();
+            return axes
+                .iter()
+                .zip(out)
+                .map(|(axis, &size)| axis.resized(size).filter(|_| size == 1 || axis.len() == size))
+                .collect();
         }
         let listed = node.ints("axes").map(<[i64]>::to_vec).or_else(|| self.ints(node.input(1)));
         let gone: Option<BTreeSet<usize>> = listed?.into_iter().map(|i| counted(i, axes.len())).collect();
@@ -491,8 +593,13 @@ impl<'a> Places<'a> {
             }
             _ => return None,
         };
-        (grid[0] * grid[1] > 1 && shape.first() == Some(&1))
-            .then(|| FeatureMap { value: value.to_owned(), shape: shape.clone(), layout, grid, first })
+        (grid[0] * grid[1] > 1 && shape.first() == Some(&1)).then(|| FeatureMap {
+            value: value.to_owned(),
+            shape: shape.clone(),
+            layout,
+            grid,
+            first,
+        })
     }
 
     /// The node behind which the places of `value` are not known any more.

@@ -113,8 +113,11 @@ pub(super) fn by_declared_name(
     warnings: &mut Vec<DatasetWarning>,
 ) -> Result<Option<Vec<usize>>, BadLabel> {
     let lookup = Lookup::new(names);
-    let found: Vec<Option<usize>> =
-        declared.iter().map(|name| lookup.find(name)).collect::<Result<_, _>>().map_err(|detail| BadLabel { row: None, detail })?;
+    let found: Vec<Option<usize>> = declared
+        .iter()
+        .map(|name| lookup.find(name))
+        .collect::<Result<_, _>>()
+        .map_err(|detail| BadLabel { row: None, detail })?;
     if found.iter().all(Option::is_none) && declared.len() == names.len() {
         let (own, class) = (declared[0].clone(), names[0].clone());
         warnings.push(DatasetWarning::NamesDiffer { count: names.len(), own, class });

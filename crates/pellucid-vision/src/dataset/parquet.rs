@@ -196,7 +196,8 @@ impl PackedFile {
     }
 
     fn label_column(&self, reading: &Reading) -> String {
-        self.named(&reading.label_column, LABEL).map_or(String::new(), |column| self.schema().field(column).name().clone())
+        self.named(&reading.label_column, LABEL)
+            .map_or(String::new(), |column| self.schema().field(column).name().clone())
     }
 
     /// The column that the user names, or one of the usual names.

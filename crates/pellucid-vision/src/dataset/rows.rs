@@ -70,8 +70,19 @@ impl<'a> Meter<'a> {
 }
 
 /// The columns that are understood, by what they are for.
-pub(super) const FILE: &[&str] =
-    &["file_name", "filename", "img_filename", "path", "image", "file", "image_id", "image_path", "file_path", "img_path", "image_name"];
+pub(super) const FILE: &[&str] = &[
+    "file_name",
+    "filename",
+    "img_filename",
+    "path",
+    "image",
+    "file",
+    "image_id",
+    "image_path",
+    "file_path",
+    "img_path",
+    "image_name",
+];
 /// Label columns.
 pub(super) const LABEL: &[&str] = &["label", "y", "class", "target", "labels"];
 /// Class names beside a numeric label.
@@ -118,7 +129,9 @@ pub(super) fn resolve(
     // Numbers that the data set itself names mean those names, whatever their place among the model's.
     let renamed = match (&options.class_names, &own) {
         (Some(names), Some(own)) if words.iter().all(|w| labels::is_number(w)) => {
-            labels::by_declared_name(&words, own, names, &mut warnings).map_err(bad)?.map(|found| (found, names.clone()))
+            labels::by_declared_name(&words, own, names, &mut warnings)
+                .map_err(bad)?
+                .map(|found| (found, names.clone()))
         }
         _ => None,
     };

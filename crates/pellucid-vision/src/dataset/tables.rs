@@ -80,8 +80,7 @@ impl Columns {
             found: super::some_of(header),
             expected: format!("{}, or say which it is with {setting:#}", names.join(", ")),
         };
-        let needed =
-            |names: &[&str], wanted, setting| place(names).ok_or_else(|| missing(names, wanted, setting));
+        let needed = |names: &[&str], wanted, setting| place(names).ok_or_else(|| missing(names, wanted, setting));
         let named = |name: &str, setting: Setting| {
             let found = header.iter().position(|h| h == name).or_else(|| place(&[name]));
             found.ok_or_else(|| DatasetError::NoSuchColumn {
@@ -112,7 +111,8 @@ impl Columns {
                     let taken = [Some(file), label_name, split, unit];
                     let free = |at: &usize| !taken.contains(&Some(*at)) && !groups.contains(at);
                     let is_class = |at: &usize| {
-                        let called = |name: &String| super::labels::loosely(name) == super::labels::loosely(&header[*at]);
+                        let called =
+                            |name: &String| super::labels::loosely(name) == super::labels::loosely(&header[*at]);
                         options.class_names.as_ref().is_none_or(|names| names.iter().any(called))
                     };
                     let classes: Vec<(usize, String)> =
@@ -301,12 +301,7 @@ fn json_rows(
     Ok(rows)
 }
 
-fn json_row(
-    table: &Path,
-    place: String,
-    object: &Map<String, Value>,
-    reading: &Reading,
-) -> Result<Row, DatasetError> {
+fn json_row(table: &Path, place: String, object: &Map<String, Value>, reading: &Reading) -> Result<Row, DatasetError> {
     let bad = |detail: String| DatasetError::Row { path: table.into(), place: place.clone(), detail };
     let cell = |names: &[&str]| -> Result<Option<String>, DatasetError> {
         let Some((name, value)) = names.iter().find_map(|name| Some((name, object.get(*name)?))) else {

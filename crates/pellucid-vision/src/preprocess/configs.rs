@@ -258,7 +258,9 @@ fn hugging_face_geometry(config: &Config<'_>) -> Result<(ResizeRule, u32, u32)> 
     }
     let resized = match resized {
         // LeViT's processor enlarges the shorter side by 256 / 224 before it crops.
-        Some(Size::Shortest(edge)) if config.is("Levit") => Some(Size::Shortest((256.0 / 224.0 * f64::from(edge)) as u32)),
+        Some(Size::Shortest(edge)) if config.is("Levit") => {
+            Some(Size::Shortest((256.0 / 224.0 * f64::from(edge)) as u32))
+        }
         resized => resized,
     };
     let rule = match resized {
