@@ -84,7 +84,7 @@ type Array = (Dtype, Vec<usize>, Vec<u8>);
 
 fn sampled(pipeline: &mut Pipeline, prompt: &Prompt, cache: &Path, heard: &Heard) -> Trajectory {
     let timesteps = Timesteps::Uniform { steps: 3, spacing: None };
-    let settings = TrajectorySettings { timesteps, guidance: 3.0, seed: 1, start: None };
+    let settings = TrajectorySettings { timesteps, guidance: 3.0, seed: 1, ..TrajectorySettings::default() };
     Trajectory::compute(pipeline, prompt, &settings, Some(cache), heard).unwrap()
 }
 

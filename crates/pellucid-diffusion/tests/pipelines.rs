@@ -25,7 +25,12 @@ fn emoji() -> Pipeline {
 }
 
 fn settings(steps: usize, guidance: f32) -> TrajectorySettings {
-    TrajectorySettings { timesteps: Timesteps::Uniform { steps, spacing: None }, guidance, seed: 1, start: None }
+    TrajectorySettings {
+        timesteps: Timesteps::Uniform { steps, spacing: None },
+        guidance,
+        seed: 1,
+        ..TrajectorySettings::default()
+    }
 }
 
 fn sampled(pipeline: &mut Pipeline, text: &str, settings: &TrajectorySettings) -> (Prompt, Trajectory) {

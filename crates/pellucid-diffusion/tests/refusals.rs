@@ -67,7 +67,7 @@ fn sampled(folder: &Path) -> Result<Trajectory, String> {
     let mut pipeline = Pipeline::open(folder, &options()).map_err(|e| e.to_string())?;
     let prompt = pipeline.prompt("").unwrap();
     let timesteps = Timesteps::Uniform { steps: 2, spacing: None };
-    let settings = TrajectorySettings { timesteps, guidance: 1.0, seed: 0, start: None };
+    let settings = TrajectorySettings { timesteps, guidance: 1.0, ..TrajectorySettings::default() };
     Trajectory::compute(&mut pipeline, &prompt, &settings, None, &Silent).map_err(|e| e.to_string())
 }
 

@@ -17,7 +17,12 @@ fn zoo(model: &str) -> PathBuf {
 }
 
 fn settings(steps: usize) -> TrajectorySettings {
-    TrajectorySettings { timesteps: Timesteps::Uniform { steps, spacing: None }, guidance: 1.0, seed: 3, start: None }
+    TrajectorySettings {
+        timesteps: Timesteps::Uniform { steps, spacing: None },
+        guidance: 1.0,
+        seed: 3,
+        ..TrajectorySettings::default()
+    }
 }
 
 fn sampled(pipeline: &mut Pipeline, prompt: &str, steps: usize) -> Trajectory {

@@ -3,8 +3,8 @@
 use ndarray::Array2;
 use pellucid_classifier::results::RunRecord;
 use pellucid_report::{
-    Caption, Choice, Curve, DiffusionPage, ExplainerPanel, FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel,
-    Map, Spread, StepMaps, StepPanel, Verdict,
+    ArrivalRow, ArrivalsPanel, Caption, Choice, Curve, DiffusionPage, EffectCard, EffectsPanel, ExplainerPanel,
+    FaithfulnessPanel, FaithfulnessRow, GameLine, GamesPanel, Map, Spread, StepMaps, StepPanel, Verdict,
 };
 use pellucid_vision::picture::Picture;
 
@@ -159,6 +159,45 @@ pub fn page(name: Option<&str>) -> DiffusionPage {
                 range: None,
             },
         ],
+        arrivals: vec![ArrivalsPanel {
+            title: "When structures come".to_owned(),
+            conclusions: vec!["Coarse structures come before fine ones.".to_owned()],
+            meaning: "A row for each size of structures.".to_owned(),
+            control: "The control knows only how noisy the step is.".to_owned(),
+            threshold: 0.9,
+            rows: ["8 pixels and more", "2 to 4 pixels"]
+                .iter()
+                .enumerate()
+                .map(|(k, name)| ArrivalRow {
+                    name: (*name).to_owned(),
+                    levels: (0..STEPS).map(|at| (at as f64 / (4.0 + 4.0 * k as f64)).min(1.0)).collect(),
+                    arrived: Some(4 + 3 * k),
+                    control: (0..STEPS).map(|at| at as f64 / STEPS as f64).collect(),
+                    control_arrived: (k == 0).then_some(STEPS - 1),
+                })
+                .collect(),
+        }],
+        effects: vec![EffectsPanel {
+            title: "When each word acts, and where".to_owned(),
+            conclusions: vec!["One map does not show where its word acts.".to_owned()],
+            meaning: "Each word is swapped in a window of steps.".to_owned(),
+            windows: vec!["steps 1–6".to_owned(), "steps 7–12".to_owned()],
+            floor: Some(vec![0.02, 0.01]),
+            cards: words
+                .iter()
+                .map(|word| EffectCard {
+                    name: word.clone(),
+                    how: "swapped for another".to_owned(),
+                    whole: spread(0.3),
+                    windows: vec![spread(0.25), spread(0.04)],
+                    strongest: Some(0),
+                    map: png(clean(0)),
+                    agreements: vec![("attention".to_owned(), -0.59, "all layers".to_owned())],
+                    marks: vec!["attention does not show where this word acts".to_owned()],
+                })
+                .collect(),
+            fillers: vec!["of".to_owned()],
+        }],
         faithfulness: Some(FaithfulnessPanel {
             over: "3 steps of this picture".to_owned(),
             has_intervals: true,
