@@ -44,9 +44,7 @@ pub enum TapError {
     #[error("the model has several heads: {}; name one with {logits}", .0.join(", "), logits = Setting::Logits)]
     Ambiguous(Vec<String>),
     /// Something non-linear stands between a 1×1-Conv head and its pooling.
-    #[error(
-        "the head {head} is pooled after {between}: the logits are not linear in any pooled feature; remove that \
-         activation from the export, or name an earlier layer with {logits}", logits = Setting::Logits)]
+    #[error("the head {head} is pooled after {between}: the logits are not linear in any pooled feature")]
     NonLinearPooling {
         /// The Conv.
         head: String,
@@ -311,10 +309,10 @@ impl<'a> Finder<'a> {
                 Err(error) => refused.push(error),
             }
         }
-        if let Some(features) = &names.features {
-            if heads.iter().any(|(h, _)| &h.features == features) {
-                heads.retain(|(h, _)| &h.features == features);
-            }
+        if let Some(features) = &names.features
+            && heads.iter().any(|(h, _)| &h.features == features)
+        {
+            heads.retain(|(h, _)| &h.features == features);
         }
         match heads.len() {
             1 => Ok(heads.swap_remove(0)),

@@ -317,8 +317,8 @@ fn affine_operators_behind_the_layer_are_folded_into_its_weights() {
         (vec![Node::new("Div", &["g", "t"], &["z"])], vec![scalar(1.7)], |w, _| w / 1.7, |b, _| b / 1.7),
         // A prior.
         (
-            vec![Node::new("Sub", &["g", "p"], &["z"])],
-            vec![Tensor::f32("p", &[4], &[0.1, 0.2, 0.3, 0.4])],
+            vec![Node::new("Sub", &["g", "prior"], &["z"])],
+            vec![Tensor::f32("prior", &[4], &[0.1, 0.2, 0.3, 0.4])],
             |w, _| w,
             |b, c| b - [0.1, 0.2, 0.3, 0.4][c],
         ),
@@ -436,7 +436,9 @@ fn small_logits_do_not_pass_for_linear_because_they_are_small() {
     for scale in [1.0, 1e-3, 1e-6] {
         let nodes = vec![
             Node::new("Conv", &["map", "w"], &["scores"]),
-            Node::new("AveragePool", &["scores"], &["z"]).with_ints("kernel_shape", &[7, 7]),
+            Node::new("AveragePool", &["scores"], &["z"])
+                .with_ints("kernel_shape", &[7, 7])
+                .with_ints("strides", &[7, 7]),
         ];
         let small: Vec<f32> = weights("w", &[4, 6, 1, 1]).to_f32().unwrap().iter().map(|w| w * scale).collect();
         let t = tap(&model(nodes.clone(), vec![Tensor::f32("w", &[4, 6, 1, 1], &small)], &["z"])).unwrap();

@@ -525,7 +525,8 @@ fn contained(name: &str) -> Result<PathBuf, &'static str> {
     let windows = name.starts_with('\\') || name.get(1..2) == Some(":");
     if path.is_absolute() || windows {
         return Err(
-            "the file name is absolute and does not lie in the data set's folder; give the folder that it lies in as the root",
+            "the file name is absolute and does not lie in the data set's folder; give it relative to the table's folder, or name \
+             the folder that it lies in as the root",
         );
     }
     if name.split(['/', '\\']).any(|part| part == "..") {

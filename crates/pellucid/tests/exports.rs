@@ -130,6 +130,7 @@ fn gradients_go_straight_through_quantised_values_and_that_is_said() {
         Node::new("QuantizeLinear", &["x", "sx", "zx"], &["xq"]),
         Node::new("DequantizeLinear", &["xq", "sx", "zx"], &["xd"]),
         Node::new("DequantizeLinear", &["kq", "sk", "zk"], &["k"]),
+        Node::new("DequantizeLinear", &["wq", "sk", "zk"], &["w"]),
     ];
     nodes.extend(backbone("xd", "k"));
     nodes.push(Node::new("Gemm", &["f", "w"], &["z"]));
@@ -139,13 +140,18 @@ fn gradients_go_straight_through_quantised_values_and_that_is_said() {
         bytes("kq", &[4, 3, 1, 1], 1.0 / 64.0, &KERNEL),
         Tensor::f32("sk", &[], &[1.0 / 64.0]),
         Tensor::raw("zk", ElementType::I8, &[], vec![0u8].into()),
-        weight(),
+        bytes("wq", &[4, 2], 1.0 / 64.0, &WEIGHT),
     ];
     let export = Export::of(input(), nodes, constants);
     let found = export.attribute(&Question::Class("0".into()), &["grad-cam", "smooth-grad"]);
     agrees(&found.maps[0].map, &grad_cam(0, 1.0), 1e-3);
     assert!(found.maps[1].map.values.iter().any(|v| *v > 0.0), "a gradient by the input exists");
     assert!(found.warnings.contains(&Warning::StraightThrough { nodes: 1 }));
+    // The network that maps are compared with has lost its quantised weights too.
+    let checked = AttributionSettings::default();
+    let question = Question::Class("0".into());
+    let checked = pellucid::attribute(&export.open(), picture(), &question, &["grad-cam"], &checked).unwrap();
+    assert!(checked.maps[0].map.figure("randomization_test").unwrap() < 0.99);
 }
 
 #[test]

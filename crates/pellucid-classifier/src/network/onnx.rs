@@ -5,7 +5,7 @@ use super::{Forward, Gradient, Network, NetworkError, Offer, Score, Taps};
 use crate::layer::DecisionLayer;
 use ndarray::{Array2, ArrayD, Axis, IxDyn};
 use pellucid_graph::grad::Objective;
-use pellucid_graph::{Model, Tensor};
+use pellucid_graph::{ElementType, Model, Tensor};
 use pellucid_runtime::{
     Array, GradientOptions, GradientSession, Runtime, SessionOptions, TapSession, TappedModel, VerifiedMap,
 };
@@ -248,7 +248,19 @@ fn shuffle(model: &mut Model, seed: u64) -> Result<(), NetworkError> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     for (name, tensor) in &mut model.graph.initializers {
         let shape: Vec<usize> = tensor.dims().iter().map(|&d| d as usize).collect();
-        if shape.len() < 2 || !tensor.element().is_float() {
+        if shape.len() < 2 {
+            continue;
+        }
+        // Quantised weights, a byte each.
+        if matches!(tensor.element(), ElementType::I8 | ElementType::U8)
+            && let Some(bytes) = tensor.raw_bytes()
+        {
+            let mut bytes = bytes.to_vec();
+            bytes.shuffle(&mut random);
+            *tensor = Tensor::raw(name, tensor.element(), &shape, bytes.into());
+            continue;
+        }
+        if !tensor.element().is_float() {
             continue;
         }
         if let Ok(mut values) = tensor.to_f32() {

@@ -16,12 +16,12 @@ fn accuracy(summary: &Json) -> [u64; 2] {
 }
 
 #[test]
-fn a_model_without_a_linear_head_is_refused_with_the_reason() {
+fn a_model_without_a_linear_head_is_not_debugged_and_the_reason_is_said() {
     let stage = Stage::with_mistakes();
     stage.model(&headless());
     stage.job("debug", "data", &[]).refused(&["model.onnx", "no linear head found"]);
     let inspected = stage.run(&["inspect", "model.onnx", "--json"]).fine().json();
-    assert!(inspected["taps_error"].as_str().unwrap().contains("no linear head found"), "{inspected}");
+    assert!(inspected["taps"]["no_head"].as_str().unwrap().contains("no linear head found"), "{inspected}");
 }
 
 #[test]

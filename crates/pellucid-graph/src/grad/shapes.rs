@@ -67,8 +67,10 @@ pub(super) fn declare(emitter: &GraphBuilder, graph: &mut Graph, pairs: &[(Strin
     for name in graph.values().filter(|n| inner(n)) {
         declared.extend(known(name).map(|(element, dims)| described(name, element, &dims)));
     }
+    // A cotangent has its value's shape and is a float, also where a gradient goes straight through integers.
+    let float = |element: ElementType| if element.is_float() { element } else { ElementType::F32 };
     for (like, name) in pairs.iter().filter(|(_, n)| inner(n) && !emitter.observed.contains_key(n)) {
-        declared.extend(known(like).map(|(element, dims)| described(name, element, &dims)));
+        declared.extend(known(like).map(|(element, dims)| described(name, float(element), &dims)));
     }
     declared.sort_by(|a, b| a.name().cmp(b.name()));
     declared.dedup_by(|a, b| a.name() == b.name());
