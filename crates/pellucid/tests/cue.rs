@@ -59,9 +59,9 @@ fn random(i: usize, what: usize) -> usize {
     ((mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 40) as usize % 100
 }
 
-/// High and low pictures: blue agrees with the class on three of four, red as often as `agrees` says of each split.
+/// High and low pictures: green agrees with the class on three of four, red as often as `agrees` says of each split.
 fn asked(agrees: [usize; 2]) -> Debugged {
-    let weight = Array2::from_shape_vec((2, NEURONS), vec![-8.0, 0.0, -1.0, 0.0, 8.0, 0.0, 1.0, 0.0]).unwrap();
+    let weight = Array2::from_shape_vec((2, NEURONS), vec![-8.0, -1.0, 0.0, 0.0, 8.0, 1.0, 0.0, 0.0]).unwrap();
     let layer = DecisionLayer { weight, bias: Array1::from_vec(vec![4.5, -4.5]) };
     let told = r#"{"width": 4, "height": 4, "resize": "exact", "filter": "bilinear", "scale": 0.00392156862745098,
         "mean": [0, 0, 0], "std": [1, 1, 1], "source": "the test"}"#;
@@ -71,9 +71,9 @@ fn asked(agrees: [usize; 2]) -> Debugged {
     let one = |i: usize| {
         let (high, train) = (i % 2 == 1, i < 700);
         let red = high == (random(i, 0) < agrees[usize::from(!train)]);
-        let blue = high == (random(i, 1) < 75);
+        let green = high == (random(i, 1) < 75);
         let level = |on: bool, what: usize| if on { 150 } else { 50 } + random(i, what) as u8;
-        let colour = [level(red, 2), 100, level(blue, 3)];
+        let colour = [level(red, 2), level(green, 3), 100];
         let labelled = Labelled::new(format!("{i}"), if high { "high" } else { "low" });
         (labelled.in_split(if train { "train" } else { "val" }), Picture::from_fn(4, 4, |_, _| colour))
     };
