@@ -75,9 +75,10 @@ fn asked(agrees: [usize; 2]) -> Debugged {
         let level = |on: bool, what: usize| if on { 150 } else { 50 } + random(i, what) as u8;
         let colour = [level(red, 2), level(green, 3), 100];
         let labelled = Labelled::new(format!("{i}"), if high { "high" } else { "low" });
-        (labelled.in_split(if train { "train" } else { "val" }), Picture::from_fn(4, 4, |_, _| colour))
+        let split = if i < 1100 { "val" } else { "test" };
+        (labelled.in_split(if train { "train" } else { split }), Picture::from_fn(4, 4, |_, _| colour))
     };
-    pellucid::debug(&classifier, (0..1100).map(one).collect::<Data>(), &DebugSettings::default(), &Silent).unwrap()
+    pellucid::debug(&classifier, (0..1300).map(one).collect::<Data>(), &DebugSettings::default(), &Silent).unwrap()
 }
 
 /// Whether the picture of that name is red.

@@ -19,6 +19,7 @@ fn accuracy(summary: &Json) -> [u64; 2] {
 fn a_model_without_a_linear_head_is_not_debugged_and_the_reason_is_said() {
     let stage = Stage::with_mistakes();
     stage.model(&headless());
+    stage.write("model.labels.txt", "red\ngreen\nblue\nand\nthree\nmore\n");
     stage.job("debug", "data", &[]).refused(&["model.onnx", "no linear head found"]);
     let inspected = stage.run(&["inspect", "model.onnx", "--json"]).fine().json();
     assert!(inspected["taps"]["no_head"].as_str().unwrap().contains("no linear head found"), "{inspected}");

@@ -287,7 +287,10 @@ pub struct Agreement {
 
 /// The step (from 0) from which on `levels` stay at least `threshold`; `None` where the last one does not.
 pub fn settled(levels: &[f64], threshold: f64) -> Option<usize> {
-    let first = levels.iter().rposition(|level| !(*level >= threshold)).map_or(0, |last| last + 1);
+    let first = levels
+        .iter()
+        .rposition(|level| level.partial_cmp(&threshold).is_none_or(std::cmp::Ordering::is_lt))
+        .map_or(0, |last| last + 1);
     (first < levels.len()).then_some(first)
 }
 

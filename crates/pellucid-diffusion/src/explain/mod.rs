@@ -78,6 +78,7 @@ pub struct Subject<'a> {
 
 /// What became of an explainer.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one an explainer")]
 pub enum Outcome {
     /// It explained every step.
     Found(Findings),
