@@ -61,7 +61,7 @@ proptest! {
     fn levels_do_not_depend_on_where_things_are(seed in 0u64..1000, dy in 0usize..32, dx in 0usize..40) {
         let (last, step) = (picture(seed, (32, 40)), picture(seed + 1, (32, 40)));
         let moved = |p: &Array3<f32>| Array3::from_shape_fn(p.dim(), |(c, y, x)| p[[c, (y + dy) % 32, (x + dx) % 40]]);
-        let (here, there) = (levels(&[step.clone()], &last), levels(&[moved(&step)], &moved(&last)));
+        let (here, there) = (levels(std::slice::from_ref(&step), &last), levels(&[moved(&step)], &moved(&last)));
         for (a, b) in here.bands.iter().zip(&there.bands) {
             prop_assert!((a.levels[0] - b.levels[0]).abs() < 1e-3, "{} {}", a.levels[0], b.levels[0]);
         }
