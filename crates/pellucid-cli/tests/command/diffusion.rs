@@ -85,10 +85,10 @@ fn explainers_are_chosen_by_name_and_the_old_commands_are_still_there() {
         explainers.iter().map(|e| e["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let explain = ["diffusion", "explain"];
-    assert_eq!(ids(&explain, &[]), ["rise", "cam", "attention", "recovery"]);
-    assert_eq!(ids(&explain, &["--explainers", "attention,cam"]), ["cam", "attention", "recovery"]);
+    assert_eq!(ids(&explain, &[]), ["rise", "cam", "attention", "causal", "recovery", "bands"]);
+    assert_eq!(ids(&explain, &["--explainers", "attention,cam"]), ["cam", "attention", "recovery", "bands"]);
     for one in ["rise", "cam", "attention"] {
-        assert_eq!(ids(&["diffusion", one], &[]), [one, "recovery"]);
+        assert_eq!(ids(&["diffusion", one], &[]), [one, "recovery", "bands"]);
     }
     let unknown = [&explain[..], &[pipeline, "a cat", "--explainers", "rise,lrp"]].concat();
     stage.run(&unknown).refused(&["lrp", "rise", "cam", "attention"]);
@@ -131,7 +131,8 @@ fn a_model_without_text_is_explained_without_words_and_the_page_says_why() {
     let outcomes = explained["explainers"].as_array().unwrap().iter();
     let outcomes: Vec<_> =
         outcomes.map(|e| (e["id"].as_str().unwrap(), e["outcome"]["kind"].as_str().unwrap())).collect();
-    assert_eq!(outcomes, [("rise", "found"), ("cam", "found"), ("attention", "absent"), ("recovery", "found")]);
+    let expected = [("rise", "found"), ("cam", "found"), ("attention", "absent"), ("causal", "absent")];
+    assert_eq!(outcomes, [&expected[..], &[("recovery", "found"), ("bands", "found")]].concat());
     let page = std::fs::read_to_string(stage.at(explained["report"].as_str().unwrap())).unwrap();
     assert!(page.contains("No word maps: the prompt has no words") && !page.contains("data-tile=\"attention\""));
 }
@@ -193,8 +194,8 @@ mod ends_that_nobody_planned {
         let stage = Stage::new();
         let pipeline = repository("zoo/models/tiny_diffusion").display().to_string();
         let arguments = ["diffusion", "explain", &pipeline, "a cat", "--steps", "2", "--masks", "10"];
-        // Nothing can be kept, then everything but the pictures.
-        for (kilobytes, named) in [(0, ".cache/diffusion"), (64, "pictures/step-")] {
+        // Nothing can be kept, then everything but the arrays.
+        for (kilobytes, named) in [(0, ".cache/diffusion"), (64, "maps.npz")] {
             limited(&stage, kilobytes, &arguments).refused(&[named, "File too large"]);
             let left = left_behind(&stage);
             assert!(!left.contains(&"manifest.json".to_owned()), "{left:?}");

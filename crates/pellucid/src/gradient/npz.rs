@@ -301,9 +301,16 @@ fn archive(path: &Path, arrays: &BTreeMap<String, Array>) -> Result<(), String> 
     let file = std::fs::File::create(path).map_err(|e| e.to_string())?;
     let mut zip = ZipWriter::new(std::io::BufWriter::new(file));
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
-    for (name, array) in arrays {
-        zip.start_file(format!("{name}.npy"), options).map_err(|e| e.to_string())?;
-        zip.write_all(&encode(array)).map_err(|e| e.to_string())?;
+    let mut fill = || {
+        arrays.iter().try_for_each(|(name, array)| {
+            zip.start_file(format!("{name}.npy"), options).map_err(|e| e.to_string())?;
+            zip.write_all(&encode(array)).map_err(|e| e.to_string())
+        })
+    };
+    if let Err(reason) = fill() {
+        // Dropped, it would try to finish the broken archive and print that it cannot.
+        std::mem::forget(zip);
+        return Err(reason);
     }
     let mut buffer = zip.finish().map_err(|e| e.to_string())?;
     buffer.flush().map_err(|e| e.to_string())
