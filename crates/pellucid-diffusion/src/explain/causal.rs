@@ -30,6 +30,8 @@ const FILLERS: [&str; 14] = ["a", "an", "the", "of", "and", "or", "with", "to", 
 
 /// A reading of a word agrees with what the word does where their rank correlation is at least this high.
 const AGREES: f64 = 0.2;
+/// Effects closer than this to the floor are rounding.
+const ROUNDING: f64 = 1e-6;
 
 /// Most latents in one pass.
 const ROWS: usize = 16;
@@ -417,7 +419,7 @@ impl Done<'_> {
         let things = self.plans.iter().map(|plan| {
             let of_windows: Vec<Interval> = (0..self.windows.len()).map(|w| self.in_window(plan.word, w)).collect();
             let whole = self.whole(plan.word);
-            let acts = !plan.is_filler && whole.value > floor.unwrap_or(0.0);
+            let acts = !plan.is_filler && whole.value > floor.unwrap_or(0.0) + ROUNDING;
             let strongest = of_windows.iter().enumerate().max_by(|a, b| a.1.value.total_cmp(&b.1.value));
             let agreements = self.agreements(plan.word, earlier, size);
             Effect {

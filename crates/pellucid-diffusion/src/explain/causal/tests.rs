@@ -144,7 +144,7 @@ fn a_word_acts_in_the_window_in_which_the_network_hears_it_and_in_no_other() {
     assert_eq!(sun.by, ["moon", "star"]);
     for (window, effect) in effects.windows.iter().zip(&sun.windows) {
         let is_heard = (window[0]..window[1]).any(|at| [5, 6].contains(&at));
-        assert_eq!(effect.value > 0.0, is_heard, "{window:?} {effect:?}");
+        assert_eq!(effect.value > ROUNDING, is_heard, "{window:?} {effect:?}");
     }
     let [from, until] = effects.windows[sun.strongest.unwrap()];
     assert!((from..until).any(|at| [5, 6].contains(&at)));
@@ -155,7 +155,7 @@ fn a_word_acts_in_the_window_in_which_the_network_hears_it_and_in_no_other() {
 #[test]
 fn a_word_without_a_part_in_the_picture_does_no_more_than_a_filler() {
     let (effects, said) = found(&mut pipeline(0..1000, false), "sun of ghost");
-    assert!(thing(&effects, "of").is_floor && effects.whole_floor == Some(0.0));
+    assert!(thing(&effects, "of").is_floor && effects.whole_floor.is_some_and(|floor| floor < ROUNDING));
     assert!(thing(&effects, "sun").acts && !thing(&effects, "ghost").acts);
     assert_eq!(thing(&effects, "ghost").strongest, None);
     assert!(
@@ -179,7 +179,7 @@ fn attention_that_lies_is_marked_and_attention_that_does_not_is_not() {
     let (honest, said) = found(&mut pipeline(0..1000, false), "sea of sun");
     for word in ["sea", "sun"] {
         let word = thing(&honest, word);
-        assert!(word.disagrees.is_empty() && word.agreements[0].rho > 0.5, "{word:?}");
+        assert!(word.disagrees.is_empty() && word.agreements[0].rho > 0.3, "{word:?}");
         assert!(word.agreements[0].other_words.unwrap() < word.agreements[0].rho, "{word:?}");
     }
     assert!(!said.conclusions.iter().any(|s| s.contains("does not show")));
