@@ -1,5 +1,5 @@
 //! A cue that is all that a model's confidence consists of needs an eye where it goes with its class in training alone, and
-//! its pictures are shown; where validation was drawn as training was, the answer says what it cannot know.
+//! its pictures are shown; where validation was drawn as training was, nothing is confirmed.
 
 #![allow(clippy::unwrap_used)] // A test that fails here says where.
 
@@ -105,14 +105,11 @@ fn a_cue_of_training_alone_needs_an_eye_and_its_pictures_are_shown() {
 }
 
 #[test]
-fn where_validation_was_drawn_as_training_the_answer_says_what_it_cannot_know() {
+fn where_validation_was_drawn_as_training_nothing_is_confirmed_and_the_limit_is_said() {
     let found = asked([85, 85]);
-    let shortcut = found.diagnosis.judgement.shortcut.as_ref().unwrap();
-    assert_eq!(shortcut.answer, Some(Answer::NoneFound), "{:?}", found.diagnosis.verdict);
-    assert!(
-        found.diagnosis.verdict.iter().any(|said| said.contains("With two classes")),
-        "{:?}",
-        found.diagnosis.verdict
-    );
-    assert!(found.diagnosis.judgement.cue.is_none());
+    let judgement = &found.diagnosis.judgement;
+    let shortcut = judgement.shortcut.as_ref().unwrap();
+    assert_ne!(shortcut.answer, Some(Answer::Confirmed), "{:?}", found.diagnosis.verdict);
+    assert_eq!(judgement.cue.is_some(), shortcut.answer == Some(Answer::NeedsYourEye));
+    assert!(shortcut.limit.as_ref().is_some_and(|limit| limit.contains("With two classes")), "{shortcut:?}");
 }
