@@ -22,7 +22,7 @@ async function step(page: Page): Promise<number> {
   expect(shown.film).toBe(shown.slider);
   const place = 44 + ((508 - 44) * shown.slider) / (STEPS - 1);
   for (const cursor of shown.cursors) expect(cursor).toBeCloseTo(place, 6);
-  expect(shown.cursors.length).toBe(2);
+  expect(shown.cursors.length).toBe(3);
   expect(await where(page)).toContain(`step ${shown.slider + 1} of ${STEPS}, t = ${981 - 80 * shown.slider}`);
   return shown.slider;
 }

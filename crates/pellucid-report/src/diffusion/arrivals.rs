@@ -6,8 +6,8 @@ use crate::markup::Html;
 use crate::page::explain;
 
 /// Heights in the drawing's units: of a row, of the words over it, of the words under the chart.
-const ROW: f64 = 50.0;
-const WORDS: f64 = 17.0;
+const ROW: f64 = 53.0;
+const WORDS: f64 = 20.0;
 const FOOT: f64 = 24.0;
 
 /// Levels over the steps, in rows.
