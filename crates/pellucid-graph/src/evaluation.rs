@@ -1,7 +1,7 @@
 //! From an export in training mode to the network as it is used: batch normalisation by the running statistics, no dropout.
 
 use crate::graph::Graph;
-use crate::tensor::{ElementType, Tensor};
+use crate::tensor::Tensor;
 
 /// Makes batch normalisation read its running statistics and dropout do nothing. Gives the number of nodes that were changed. A
 /// node whose batch statistics are read elsewhere stays.
@@ -27,7 +27,11 @@ pub fn to_evaluation(graph: &mut Graph) -> usize {
                 node.attribute.retain(|a| a.name() != "training_mode");
                 changed += 1;
             }
-            "Dropout" if node.input(2).is_some_and(|v| !v.is_empty() && is_true(graph, v)) => {
+            // What drops nothing in training either is as in use.
+            "Dropout"
+                if is_constant(graph, node.input(2), |mode| mode.iter().any(|v| *v != 0.0))
+                    && !is_constant(graph, node.input(1), |ratio| ratio.iter().all(|v| *v == 0.0)) =>
+            {
                 graph.nodes[at].proto.input.truncate(2);
                 changed += 1;
             }
@@ -37,24 +41,21 @@ pub fn to_evaluation(graph: &mut Graph) -> usize {
     changed
 }
 
-/// Whether a constant is true.
-fn is_true(graph: &Graph, value: &str) -> bool {
-    let tensor = |t: &Tensor| t.element() == ElementType::Bool && t.raw_bytes().is_some_and(|b| b.first() == Some(&1));
-    let scalar = |t: &Tensor| tensor(t) || t.proto.int32_data.first() == Some(&1);
-    match graph.initializers.get(value) {
-        Some(t) => scalar(t),
-        None => graph
-            .producer(value)
-            .filter(|n| n.is("Constant"))
-            .and_then(|n| n.tensor("value"))
-            .is_some_and(|t| scalar(&t)),
-    }
+/// Whether `value` is a constant, and one that `is` holds of.
+fn is_constant(graph: &Graph, value: Option<&str>, is: impl Fn(&[f32]) -> bool) -> bool {
+    let numbers = |tensor: Tensor| {
+        let whole = || Some(tensor.to_i64().ok()?.into_iter().map(|v| v as f32).collect());
+        tensor.to_f32().ok().or_else(whole)
+    };
+    let constant = value.filter(|v| !v.is_empty()).and_then(|v| graph.constant(v));
+    constant.and_then(numbers).is_some_and(|numbers: Vec<f32>| is(&numbers))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::graph::{Node, Value};
+    use crate::tensor::ElementType;
 
     #[test]
     fn batch_statistics_and_dropout_give_way_to_running_statistics_and_nothing() {
@@ -77,5 +78,18 @@ mod tests {
         assert_eq!((graph.nodes[0].outputs().len(), graph.nodes[0].int("training_mode")), (1, None));
         assert_eq!((graph.nodes[1].inputs().len(), graph.nodes[2].inputs().len()), (2, 3));
         assert_eq!(to_evaluation(&mut graph), 0);
+    }
+
+    #[test]
+    fn a_mode_is_looked_for_behind_copies_and_what_drops_nothing_is_left_alone() {
+        let changed = |ratio: f32| {
+            let nodes =
+                vec![Node::new("Identity", &["yes"], &["mode"]), Node::new("Dropout", &["x", "ratio", "mode"], &["y"])];
+            let yes = Tensor::raw("yes", ElementType::Bool, &[], vec![1].into());
+            let constants = vec![yes, Tensor::f32("ratio", &[], &[ratio])];
+            let mut graph = Graph::new(vec![Value::untyped("x")], nodes, constants, &["y"]).unwrap();
+            to_evaluation(&mut graph)
+        };
+        assert_eq!((changed(0.3), changed(0.0)), (1, 0));
     }
 }

@@ -247,6 +247,27 @@ impl Node {
         self.attribute(name)?.t.clone().map(Tensor::from_proto)
     }
 
+    /// The tensor that a `Constant` node holds; `None` for another node, strings and sparse tensors.
+    pub fn constant(&self) -> Option<Tensor> {
+        if !self.is("Constant") {
+            return None;
+        }
+        let name = self.output();
+        let attribute = self.proto.attribute.first()?;
+        match attribute.name() {
+            "value" => {
+                let mut proto = attribute.t.clone()?;
+                proto.name = Some(name.to_owned());
+                Some(Tensor::from_proto(proto))
+            }
+            "value_int" => Some(Tensor::i64(name, &[], &[attribute.i()])),
+            "value_ints" => Some(Tensor::i64(name, &[attribute.ints.len()], &attribute.ints)),
+            "value_float" => Some(Tensor::f32(name, &[], &[attribute.f()])),
+            "value_floats" => Some(Tensor::f32(name, &[attribute.floats.len()], &attribute.floats)),
+            _ => None,
+        }
+    }
+
     /// Whether it carries sub-graphs (If, Loop, Scan).
     pub fn has_subgraphs(&self) -> bool {
         self.proto.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty())
@@ -441,6 +462,15 @@ impl Graph {
     /// The node that produces `value`.
     pub fn producer(&self, value: &str) -> Option<&Node> {
         self.nodes.iter().find(|n| n.outputs().iter().any(|o| o == value))
+    }
+
+    /// The tensor that `value` always holds; copies are looked through.
+    pub fn constant(&self, value: &str) -> Option<Tensor> {
+        if let Some(found) = self.initializers.get(value) {
+            return Some(found.clone());
+        }
+        let node = self.producer(value)?;
+        if node.is("Identity") { self.constant(node.input(0)?) } else { node.constant() }
     }
 
     /// Whether `value` is an input, an initializer or some node's output.

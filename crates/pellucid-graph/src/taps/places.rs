@@ -338,16 +338,7 @@ impl<'a> Places<'a> {
 
     /// The whole numbers of a constant.
     fn ints(&self, value: Option<&str>) -> Option<Vec<i64>> {
-        let value = value.filter(|v| !v.is_empty())?;
-        match self.graph.initializers.get(value) {
-            Some(tensor) => tensor.to_i64().ok(),
-            None => {
-                let node = self.graph.producer(value).filter(|n| n.is("Constant"))?;
-                let scalar = || node.int("value_int").map(|v| vec![v]);
-                let tensor = || node.tensor("value")?.to_i64().ok();
-                tensor().or_else(|| node.ints("value_ints").map(<[i64]>::to_vec)).or_else(scalar)
-            }
-        }
+        self.graph.constant(value.filter(|v| !v.is_empty())?)?.to_i64().ok()
     }
 
     fn of_output(&self, node: &Node, at: usize) -> Option<Vec<Axis>> {

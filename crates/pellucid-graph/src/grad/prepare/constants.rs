@@ -20,7 +20,7 @@ pub(super) fn lift(graph: &mut Graph, keep: &[&str]) {
     for mut node in std::mem::take(&mut graph.nodes) {
         rename_reads(&mut node, &renamed);
         let output = node.output().to_owned();
-        if let Some(tensor) = constant_of(&node) {
+        if let Some(tensor) = node.constant() {
             graph.initializers.insert(output, tensor);
             continue;
         }
@@ -50,27 +50,6 @@ fn rename_reads(node: &mut Node, names: &BTreeMap<String, String>) {
             inner.iter_mut().for_each(|n| rename_reads(n, names));
             graph.node = inner.into_iter().map(|n| n.proto).collect();
         }
-    }
-}
-
-/// The tensor that a `Constant` node holds; `None` for another node, strings and sparse tensors.
-fn constant_of(node: &Node) -> Option<Tensor> {
-    if !node.is("Constant") {
-        return None;
-    }
-    let name = node.output();
-    let attribute = node.proto.attribute.first()?;
-    match attribute.name() {
-        "value" => {
-            let mut proto = attribute.t.clone()?;
-            proto.name = Some(name.to_owned());
-            Some(Tensor::from_proto(proto))
-        }
-        "value_int" => Some(Tensor::i64(name, &[], &[attribute.i()])),
-        "value_ints" => Some(Tensor::i64(name, &[attribute.ints.len()], &attribute.ints)),
-        "value_float" => Some(Tensor::f32(name, &[], &[attribute.f()])),
-        "value_floats" => Some(Tensor::f32(name, &[attribute.floats.len()], &attribute.floats)),
-        _ => None,
     }
 }
 
