@@ -101,10 +101,16 @@ impl End {
 }
 
 /// Numbers in [−1, 1) without a pattern.
-struct Numbers(u64);
+pub(crate) struct Numbers(u64);
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self(0x9e37_79b9_7f4a_7c15)
+    }
+}
 
 impl Numbers {
-    fn next(&mut self) -> f32 {
+    pub(crate) fn next(&mut self) -> f32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -172,7 +178,7 @@ pub(crate) fn fold(engine: Engine<'_>, model: &Model, tail: &AffineTail) -> Resu
         }
     };
     let bias = ask(1, &|_, _, _, _| 0.0)?.row(0).to_owned();
-    let mut random = Numbers(0x9e37_79b9_7f4a_7c15);
+    let mut random = Numbers::default();
     let (mut columns, mut places) = (Vec::new(), Vec::new());
     for (s, source) in tail.sources.iter().enumerate() {
         let d = source.channels();

@@ -413,9 +413,21 @@ impl Verifying<'_> {
 
     /// The head that `taps` claim, if running agrees.
     fn verified(&self, model: Model, taps: Taps, no_head: Option<String>) -> Result<Head, TapsError> {
-        let feature_map = self.reaching(&model, &taps)?;
-        let probe =
-            Probe::run(self.runtime, &model, &taps, feature_map.as_ref(), self.input, self.samples, self.options)?;
+        let run = |map: Option<&FeatureMap>| {
+            Probe::run(self.runtime, &model, &taps, map, self.input, self.samples, self.options)
+        };
+        let last = taps.feature_maps.first();
+        let mut probe = run(last)?;
+        // What the features are the mean or the maximum of reaches them: nothing more needs to be compiled.
+        let pooled = last.filter(|map| matches!(probe.pooling(map), Pooling::Mean | Pooling::Max));
+        let feature_map = match (pooled, last) {
+            (Some(map), _) => Some(map.clone()),
+            (None, None) => None,
+            (None, Some(_)) => self.reaching(&model, &taps)?,
+        };
+        if feature_map.as_ref() != last {
+            probe = run(feature_map.as_ref())?;
+        }
         let (weight, bias) = probe.layer(&taps, model.path())?;
         let rounding = match (self.options.device == Device::Cpu, taps.layer.kind) {
             (_, HeadKind::Absent) => f32::INFINITY,
@@ -581,13 +593,8 @@ fn is_only_moved_and_cast(graph: &Graph, input: &str) -> bool {
 
 /// A fixed pattern with the mean and spread of a normalised picture.
 fn noise(shape: &[usize]) -> ArrayD<f32> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    ArrayD::from_shape_simple_fn(IxDyn(shape), || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 24) as f32 * 4.0 - 2.0
-    })
+    let mut numbers = tail::Numbers::default();
+    ArrayD::from_shape_simple_fn(IxDyn(shape), || 2.0 * numbers.next())
 }
 
 /// What one verification run gave.
