@@ -41,9 +41,7 @@ pub fn from_file(path: impl AsRef<Path>) -> Result<Vec<String>, NamesError> {
     let text = text.trim_start_matches('\u{feff}');
     let malformed = |detail: String| NamesError::Malformed { path: path.into(), detail };
     if text.trim_start().starts_with(['{', '[']) {
-        let json: Value = serde_json::from_str(text)
-            .or_else(|error| python(text).ok_or(error))
-            .map_err(|error| malformed(error.to_string()))?;
+        let json = literal(text).map_err(|error| malformed(error.to_string()))?;
         return from_json(&json).ok_or_else(|| malformed("the JSON holds no complete list of class names".into()));
     }
     let names: Vec<String> = text.lines().map(|line| line.trim().to_string()).collect();
@@ -77,7 +75,7 @@ pub fn from_notes(entry: impl Fn(&str) -> Option<String>) -> Option<Vec<String>>
         let text = entry(key)?;
         let text = text.trim();
         if text.starts_with(['{', '[', '(']) {
-            return from_json(&serde_json::from_str(text).ok().or_else(|| python(text))?);
+            return from_json(&literal(text).ok()?);
         }
         let between = if text.contains('\n') { '\n' } else { ',' };
         let names: Vec<String> = text.split(between).map(|name| name.trim().to_owned()).collect();
@@ -102,6 +100,11 @@ pub fn aliases(name: &str) -> Vec<&str> {
         called.extend(rest.split(',').map(str::trim).filter(|part| !part.is_empty()));
     }
     called
+}
+
+/// A value as JSON or as Python writes it; the error is JSON's.
+fn literal(text: &str) -> Result<Value, serde_json::Error> {
+    serde_json::from_str(text).or_else(|error| python(text).ok_or(error))
 }
 
 /// A Python literal of dictionaries, lists, tuples, strings and numbers as JSON.

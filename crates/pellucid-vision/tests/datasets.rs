@@ -429,3 +429,32 @@ fn folders_named_by_number_have_a_second_order_where_there_are_more_than_ten() {
     let few = self::folder(&[("0/a.png", ""), ("1/a.png", "")]);
     assert_eq!(Dataset::open(few.path(), &names(&["a", "b"])).unwrap().other_order, None);
 }
+
+#[test]
+fn columns_of_a_parquet_file_make_groups_together_and_one_that_is_not_there_is_refused_by_name() {
+    use arrow_array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.parquet");
+    let picture = picture("a.png").to_png().unwrap();
+    let columns: [(&str, ArrayRef); 4] = [
+        ("image", Arc::new(BinaryArray::from_iter_values((0..4).map(|_| &picture)))),
+        ("label", Arc::new(Int64Array::from(vec![0, 1, 0, 1]))),
+        ("place", Arc::new(StringArray::from(vec![Some("land"), Some("land"), Some("sea"), None]))),
+        ("light", Arc::new(StringArray::from(vec!["day", "night", "day", "day"]))),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let file = fs::File::create(&path).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let options = |names: &[&str]| {
+        let group_columns = names.iter().map(|name| (*name).to_owned()).collect();
+        let reading = Reading { group_columns, crossed: Some(false), ..Reading::default() };
+        DatasetOptions { reading, ..DatasetOptions::default() }
+    };
+    let data = Dataset::open(&path, &options(&["place", "light"])).unwrap();
+    let names: Vec<Option<&str>> = data.samples.iter().map(|s| s.group.map(|g| data.groups[g].as_str())).collect();
+    assert_eq!(names, [Some("land · day"), Some("land · night"), Some("sea · day"), None]);
+    let refused = error(&path, &options(&["place", "weather"]));
+    assert!(refused.contains("weather") && refused.contains("light"), "{refused}");
+}

@@ -148,6 +148,12 @@ fn refused(path: &Path, refused: Refused) -> DatasetError {
     }
 }
 
+/// Where the columns stand in a batch: label, its name, split and unit; and what makes groups.
+struct Cells {
+    columns: [Option<usize>; 4],
+    groups: Vec<usize>,
+}
+
 impl PackedFile {
     fn open(path: &Path, budget: &Budget) -> Result<PackedFile, DatasetError> {
         let io = |source| DatasetError::Io { path: path.into(), source };
@@ -208,6 +214,27 @@ impl PackedFile {
         }
     }
 
+    /// The columns there are, for a message.
+    fn listed(&self) -> String {
+        some_of(&self.schema().fields().iter().map(|field| field.name()).collect::<Vec<_>>())
+    }
+
+    /// The columns that make groups.
+    fn group_columns(&self, reading: &Reading) -> Result<Vec<usize>, DatasetError> {
+        let place = |name: &String| {
+            self.column(&[name.as_str()]).ok_or_else(|| DatasetError::NoSuchColumn {
+                path: self.path.clone(),
+                setting: Setting::GroupColumns,
+                name: name.clone(),
+                found: self.listed(),
+            })
+        };
+        match reading.group_columns.as_slice() {
+            [] => Ok(self.column(GROUP).into_iter().collect()),
+            names => names.iter().map(place).collect(),
+        }
+    }
+
     /// Reads everything but the pictures.
     fn rows(&self, options: &DatasetOptions, meter: &mut Meter<'_>) -> Result<Vec<Row>, DatasetError> {
         let (budget, reading) = (&options.budget, &options.reading);
@@ -215,12 +242,12 @@ impl PackedFile {
         let label = self.named(&reading.label_column, LABEL).ok_or_else(|| DatasetError::MissingColumn {
             path: self.path.clone(),
             wanted: "label",
-            found: some_of(&fields.iter().map(|field| field.name()).collect::<Vec<_>>()),
+            found: self.listed(),
             expected: format!("{}, or say which it is with {:#}", LABEL.join(", "), Setting::LabelColumn),
         })?;
-        let group = self.named(&reading.group_columns.first().cloned(), GROUP);
-        let columns = [Some(label), self.column(LABEL_NAME), group, self.column(SPLIT), self.column(UNIT)];
-        let mut wanted: Vec<usize> = columns.iter().flatten().copied().collect();
+        let groups = self.group_columns(reading)?;
+        let columns = [Some(label), self.column(LABEL_NAME), self.column(SPLIT), self.column(UNIT)];
+        let mut wanted: Vec<usize> = columns.iter().flatten().chain(&groups).copied().collect();
         wanted.sort_unstable();
         wanted.dedup();
         for column in &wanted {
@@ -237,14 +264,18 @@ impl PackedFile {
         let at_a_time = pages.rows(budget, LABEL_ROWS).map_err(|source| over_budget(&self.path, source))?;
         let file = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let split = split_of_name(&file);
-        let cells = columns.map(|column| column.and_then(|at| wanted.iter().position(|w| *w == at)));
+        let read = |at: usize| wanted.iter().position(|w| *w == at);
+        let cells = Cells {
+            columns: columns.map(|at| at.and_then(read)),
+            groups: groups.into_iter().filter_map(read).collect(),
+        };
         let mut rows = Vec::new();
         let mut reader = self.reader(&leaves, None, at_a_time)?;
         while let Some(batch) = guarded(&self.path, || reader.next().transpose())? {
             for at in 0..batch.num_rows() {
                 let place = format!("row {}", rows.len());
                 let name = format!("{file}#{}", rows.len());
-                let row = self.row(&batch, at, cells, place, name, &split)?;
+                let row = self.row(&batch, at, &cells, place, name, &split)?;
                 meter.push(&mut rows, row)?;
             }
         }
@@ -261,7 +292,7 @@ impl PackedFile {
         &self,
         batch: &RecordBatch,
         at: usize,
-        cells: [Option<usize>; 5],
+        cells: &Cells,
         place: String,
         file: String,
         split: &Option<String>,
@@ -273,11 +304,17 @@ impl PackedFile {
                 text.ok_or_else(|| self.not_scalar(place.clone(), batch.schema().field(column)))
             }
         };
-        let [label, label_name, group, own_split, unit] = cells;
+        let [label, label_name, own_split, unit] = cells.columns;
+        let groups: Vec<Option<String>> = cells.groups.iter().map(|at| cell(Some(*at))).collect::<Result<_, _>>()?;
+        let group = match groups.as_slice() {
+            [] => None,
+            [only] => only.clone(),
+            several => Some(rows::together(several.iter().map(|part| part.as_deref().unwrap_or_default()))),
+        };
         Ok(Row {
             label: cell(label)?.unwrap_or_default(),
             label_name: cell(label_name)?,
-            group: cell(group)?,
+            group,
             split: cell(own_split)?.or_else(|| split.clone()),
             unit: cell(unit)?,
             file,

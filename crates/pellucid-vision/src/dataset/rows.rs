@@ -69,6 +69,12 @@ impl<'a> Meter<'a> {
     }
 }
 
+/// The group of a picture with these attributes together: what is unknown in part is unknown.
+pub(super) fn together<'a>(parts: impl Iterator<Item = &'a str>) -> String {
+    let parts: Vec<&str> = parts.map(str::trim).collect();
+    if parts.iter().any(|part| is_absent(part)) { String::new() } else { parts.join(" · ") }
+}
+
 /// The columns that are understood, by what they are for.
 pub(super) const FILE: &[&str] = &[
     "file_name",

@@ -148,11 +148,7 @@ impl Columns {
         let group = match self.groups.as_slice() {
             [] => None,
             [only] => cell(Some(*only)),
-            several => {
-                let parts: Vec<&str> = several.iter().map(|at| cells.get(*at).unwrap_or_default().trim()).collect();
-                // What is unknown in part is unknown.
-                Some(if parts.iter().any(|p| super::labels::is_absent(p)) { String::new() } else { parts.join(" · ") })
-            }
+            several => Some(rows::together(several.iter().map(|at| cells.get(*at).unwrap_or_default()))),
         };
         Ok(Row {
             place: format!("line {line}"),
@@ -331,8 +327,7 @@ fn json_row(table: &Path, place: String, object: &Map<String, Value>, reading: &
         columns => {
             let parts: Vec<String> =
                 columns.iter().map(|name| needed(&[name.as_str()], "group")).collect::<Result<_, _>>()?;
-            let unknown = parts.iter().any(|part| super::labels::is_absent(part));
-            Some(if unknown { String::new() } else { parts.join(" · ") })
+            Some(rows::together(parts.iter().map(String::as_str)))
         }
     };
     Ok(Row {
