@@ -604,6 +604,12 @@ fn index_shards(folder: &Path, widths: Widths) -> Result<Index, ScanError> {
 }
 
 impl ScanReport {
+    /// The same pictures under other labels or groups: `data` lists the same files in the same order.
+    #[must_use]
+    pub fn under_other_labels(self, data: &Dataset) -> Self {
+        Self { data_hash: data_hash(data, &self.rows), ..self }
+    }
+
     /// Visits the rows in the data set's order, whatever order the cache has them in: the index of each in the data set,
     /// its logits and its features. Memory holds [`GATHERED`] rows and one shard.
     fn visit(&self, mut each: impl FnMut(usize, &[f32], &[f32])) -> Result<(), ScanError> {

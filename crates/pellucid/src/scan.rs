@@ -75,8 +75,9 @@ pub fn scan(
     let mut report = scan_samples(classifier, &data, None, None, settings, progress)?;
     let order = folder_order(&data, &report)?;
     if let Some(order) = order.as_ref().filter(|order| order.taken == order.other) {
+        // The files and their order stay; only what they are labelled changes, which no pass depends on.
         data = open(&Reading { folder_order: Some(order.other), ..settings.reading.clone() })?;
-        report = scan_samples(classifier, &data, None, None, settings, progress)?;
+        report = report.under_other_labels(&data);
     }
     let mut warnings = classifier.warnings().to_vec();
     warnings.extend(data.warnings.iter().cloned().map(Warning::from));
