@@ -6,8 +6,8 @@
 
 use super::places::{clipped, root_mean};
 use super::{
-    Agreement, Axis, Compared, Effect, Effects, Explainer, Findings, StepFindings, Subject, Track, capitalised,
-    steps_in_words,
+    Agreement, Axis, Compared, Effect, Effects, Explainer, Findings, StepFindings, Subject, Track, by_words,
+    capitalised, signed, steps_in_words,
 };
 use crate::error::DiffusionError;
 use crate::names::file_name;
@@ -573,15 +573,6 @@ fn over_steps(found: &Findings, track: usize, size: (usize, usize)) -> Option<Ar
 fn correlation(a: &Array2<f32>, b: &Array2<f32>) -> f64 {
     let flat = |map: &Array2<f32>| map.iter().copied().collect::<Vec<f32>>();
     spearman(&flat(a), &flat(b))
-}
-
-fn signed(number: f64) -> String {
-    format!("{number:.2}").replace('-', "−")
-}
-
-fn by_words(by: &[String]) -> String {
-    let named: Vec<String> = by.iter().filter(|by| !by.is_empty()).map(|by| format!("“{by}”")).collect();
-    if named.is_empty() { "left out".to_owned() } else { format!("swapped for {}", named.join(", ")) }
 }
 
 fn conclusions(effects: &Effects) -> Vec<String> {

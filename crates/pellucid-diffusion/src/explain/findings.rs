@@ -285,6 +285,17 @@ pub struct Agreement {
     pub other_words: Option<f64>,
 }
 
+/// A number with its sign as people write it.
+pub fn signed(number: f64) -> String {
+    format!("{number:.2}").replace('-', "−")
+}
+
+/// How a word was swapped: for what, or that it was left out.
+pub fn by_words(by: &[String]) -> String {
+    let named: Vec<String> = by.iter().filter(|by| !by.is_empty()).map(|by| format!("“{by}”")).collect();
+    if named.is_empty() { "left out".to_owned() } else { format!("swapped for {}", named.join(", ")) }
+}
+
 /// The step (from 0) from which on `levels` stay at least `threshold`; `None` where the last one does not.
 pub fn settled(levels: &[f64], threshold: f64) -> Option<usize> {
     let first = levels

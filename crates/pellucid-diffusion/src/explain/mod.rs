@@ -13,7 +13,7 @@ mod store;
 
 pub use findings::{
     Agreement, Amount, Arrival, Arrivals, Axis, Compared, Curve, Effect, Effects, Findings, Judge, Measured,
-    StepFigure, StepFindings, Track, capitalised, settled, steps_in_words,
+    StepFigure, StepFindings, Track, by_words, capitalised, settled, signed, steps_in_words,
 };
 pub use store::Store;
 

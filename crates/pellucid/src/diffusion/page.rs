@@ -6,8 +6,8 @@ use super::results::{Answer, Explained, Explanation, MapFaithfulness, WrittenExp
 use crate::{Error, VERSION};
 use pellucid_classifier::results::RunRecord;
 use pellucid_diffusion::explain::{
-    Agreement, Arrival, Arrivals, Axis, Effect, Effects, Findings, Outcome, StepFindings, Track, capitalised, settled,
-    steps_in_words,
+    Agreement, Arrival, Arrivals, Axis, Effect, Effects, Findings, Outcome, StepFindings, Track, by_words, capitalised,
+    settled, signed, steps_in_words,
 };
 use pellucid_diffusion::{Pipeline, Stage, Timesteps, picture};
 use pellucid_report::{
@@ -166,14 +166,13 @@ fn effects_panel(all: &Explained, found: &Findings, effects: &Effects) -> Result
     let card = |(thing, map): (&Effect, &SaliencyMap)| {
         let drawn = render::render(&under, map.values.view(), map.alignment, files::OPACITY);
         let agreement = |a: &Agreement| {
-            let others = a.other_words.filter(|_| a.is_own).map(|rho| format!("other words’ {rho:.2}"));
-            (a.reading.clone(), a.rho, others.unwrap_or_default().replace('-', "−"))
+            let others = a.other_words.filter(|_| a.is_own).map(|rho| format!("other words’ {}", signed(rho)));
+            (a.reading.clone(), a.rho, others.unwrap_or_default())
         };
         let mark = |name: &String| format!("{} does not show where this word acts.", capitalised(name));
-        let by: Vec<String> = thing.by.iter().filter(|by| !by.is_empty()).map(|by| format!("“{by}”")).collect();
         Ok::<_, Error>(EffectCard {
             name: thing.name.clone(),
-            how: if by.is_empty() { "left out".to_owned() } else { format!("swapped for {}", by.join(", ")) },
+            how: by_words(&thing.by),
             whole: spread(thing.whole),
             windows: thing.windows.iter().copied().map(spread).collect(),
             strongest: thing.strongest,
