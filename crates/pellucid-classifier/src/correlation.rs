@@ -17,7 +17,7 @@ pub fn with_error(features: &Array2<f32>, mistaken: &[bool]) -> Vec<(usize, f64)
 }
 
 /// Pearson correlation; −∞ where one side is constant, so that it ranks last.
-fn pearson(a: &[f64], b: &[f64]) -> f64 {
+pub(crate) fn pearson(a: &[f64], b: &[f64]) -> f64 {
     let n = a.len() as f64;
     let (ma, mb) = (a.iter().sum::<f64>() / n, b.iter().sum::<f64>() / n);
     let (mut ab, mut aa, mut bb) = (0.0, 0.0, 0.0);

@@ -285,14 +285,14 @@ pub fn cue_pictures(evidence: &Evidence<'_>, cue: &CueTest) -> CuePictures {
     /// Pictures of a row.
     const SHOWN: usize = 6;
     let (table, layer, class) = (evidence.table, evidence.layer, cue.class.0);
-    let mean = |j: usize| layer.weight.column(j).sum() / layer.classes() as f32;
-    let weights: Vec<(usize, f32)> = cue.neurons.iter().map(|&j| (j, layer.weight[[class, j]] - mean(j))).collect();
-    let says = |row: usize| -> f32 { weights.iter().map(|&(j, weight)| table.features[[row, j]] * weight).sum() };
+    let weights: Vec<(usize, f64)> = cue.neurons.iter().map(|&j| (j, layer.says(class, j))).collect();
+    let of_row = |row: ndarray::ArrayView1<'_, f32>| weights.iter().map(|&(j, w)| f64::from(row[j]) * w).sum::<f64>();
+    let says: Vec<f64> = table.features.rows().into_iter().map(of_row).collect();
     let (mut own, mut others): (Vec<usize>, Vec<usize>) =
         (0..table.labels.len()).partition(|&row| table.labels[row] == class);
     [&mut own, &mut others]
         .into_iter()
-        .for_each(|rows| rows.sort_by(|a, b| says(*b).total_cmp(&says(*a)).then(a.cmp(b))));
+        .for_each(|rows| rows.sort_by(|a, b| says[*b].total_cmp(&says[*a]).then(a.cmp(b))));
     let shown = |rows: &mut dyn Iterator<Item = &usize>| -> Vec<Sample> {
         rows.take(SHOWN).map(|&row| sample(evidence, row, None)).collect()
     };

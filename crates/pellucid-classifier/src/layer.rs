@@ -22,6 +22,12 @@ impl DecisionLayer {
         self.weight.ncols()
     }
 
+    /// What a unit of feature `j` says for `class`: its weight less the mean over classes.
+    pub fn says(&self, class: usize, j: usize) -> f64 {
+        let column = self.weight.column(j);
+        f64::from(column[class]) - column.iter().map(|&w| f64::from(w)).sum::<f64>() / column.len() as f64
+    }
+
     /// Logits (N × C) of features (N × d).
     pub fn logits<S: Data<Elem = f32>>(&self, features: &ArrayBase<S, Ix2>) -> Array2<f32> {
         features.dot(&self.weight.t()) + &self.bias

@@ -151,14 +151,14 @@ pub fn attribution_methods() -> &'static [&'static dyn Method] {
 /// Every method whose needs the network offers; of the others, why not.
 fn offered(classifier: &Classifier, warnings: &mut Vec<Warning>) -> Vec<&'static dyn Method> {
     let network = classifier.network();
-    let missing = |m: &&'static dyn Method| m.needs().iter().copied().find(|what| !network.offers(*what));
-    let (offered, left): (Vec<_>, Vec<_>) = METHODS.iter().copied().partition(|m| missing(m).is_none());
+    let missing = |method| attribution::missing(method, network);
+    let (offered, left): (Vec<_>, Vec<_>) = METHODS.iter().copied().partition(|method| missing(*method).is_none());
     if offered.is_empty() {
         // The error then says what is missing.
         return METHODS.to_vec();
     }
     for method in left {
-        let Some(what) = missing(&method) else { continue };
+        let Some(what) = missing(method) else { continue };
         let why = network.no_feature_map().filter(|_| what == Offer::FeatureMap);
         let reason =
             why.map_or_else(|| format!("the network offers no {what}"), |why| format!("there is no {what}: {why}"));

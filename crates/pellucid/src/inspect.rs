@@ -131,7 +131,7 @@ pub fn inspect_with_shapes(
         class_names: names::beside(path).or_else(|| names::from_notes(|key| notes.get(key).cloned())).map(|n| n.len()),
         taps,
         taps_error,
-        metadata: model.metadata(),
+        metadata: notes,
     })
 }
 

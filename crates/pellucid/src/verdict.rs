@@ -128,15 +128,12 @@ fn shortcut(judgement: &Judgement) -> Option<String> {
             format!("A shortcut of “{cue}” is {}: `{}` edits it away.", Answer::Confirmed, Job::Repair)
         }
         Answer::NeedsYourEye => {
-            let association = found.cue.as_ref().and_then(|cue| cue.association).filter(|a| a.is_of_training(1.0, 1));
-            let shares = association.map_or_else(String::new, |association| format!(" {association}"));
+            let shares = found.cue.as_ref().and_then(|cue| cue.in_training_alone());
+            let shares = shares.map_or_else(String::new, |shares| format!(" {shares}"));
             format!("Is there a shortcut? A cue of “{cue}” {}{shares}", Answer::NeedsYourEye)
         }
         Answer::NoneFound => {
-            let power = found.detectable.filter(|d| d.is_finite()).map_or_else(String::new, |effect| {
-                let points = 100.0 * effect;
-                format!("; one that makes a class's probability {points:.0} points too high would have been seen in four cases of five")
-            });
+            let power = found.power("one").map_or_else(String::new, |said| format!("; {said}"));
             let limit = found.limit.as_ref().map_or_else(String::new, |limit| format!(" {limit}"));
             format!("Is there a shortcut? {}{power}.{limit}", Answer::NoneFound)
         }

@@ -51,6 +51,11 @@ pub fn method(id: &str) -> Option<&'static dyn Method> {
     METHODS.iter().copied().find(|m| m.id() == id)
 }
 
+/// What `method` needs and `network` does not offer.
+pub fn missing(method: &dyn Method, network: &dyn Network) -> Option<Offer> {
+    method.needs().iter().copied().find(|what| !network.offers(*what))
+}
+
 /// How maps are made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -277,9 +282,8 @@ fn check(
     if index >= count {
         return Err(AttributionError::Subject { what, index, count });
     }
-    let missing = |m: &&'static dyn Method| m.needs().iter().copied().find(|what| !network.offers(*what));
-    if let Some((method, what)) = methods.iter().find_map(|m| Some((m, missing(m)?))) {
-        let without: Vec<&str> = METHODS.iter().filter(|m| missing(m).is_none()).map(|m| m.id()).collect();
+    if let Some((method, what)) = methods.iter().find_map(|m| Some((m, missing(*m, network)?))) {
+        let without: Vec<&str> = METHODS.iter().filter(|m| missing(**m, network).is_none()).map(|m| m.id()).collect();
         let others = if without.is_empty() { "none".to_owned() } else { without.join(", ") };
         let why = network.no_feature_map().filter(|_| what == Offer::FeatureMap).map(str::to_owned);
         return Err(AttributionError::Needs { network: network.name(), what, method: method.id(), why, others });

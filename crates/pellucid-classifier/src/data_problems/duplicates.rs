@@ -4,6 +4,7 @@
 //! and more, also after the mean over all pictures is taken away, since features that share a large mean are all alike, and look
 //! the same ([`look_alike`]).
 
+use crate::correlation::pearson;
 use ndarray::{Array2, Axis};
 use pellucid_vision::picture::Picture;
 use rayon::prelude::*;
@@ -122,14 +123,13 @@ pub fn look_alike(a: &Picture, b: &Picture) -> bool {
     let [x, y] = [a.data(), b.data()].map(|data| data.iter().map(|v| f64::from(*v)).collect::<Vec<_>>());
     let count = x.len() as f64;
     let difference = x.iter().zip(&y).map(|(x, y)| (x - y).abs()).sum::<f64>() / count;
-    let mean = |of: &[f64]| of.iter().sum::<f64>() / count;
-    let product = |p: &[f64], q: &[f64]| {
-        let (mean_p, mean_q) = (mean(p), mean(q));
-        p.iter().zip(q).map(|(p, q)| (p - mean_p) * (q - mean_q)).sum::<f64>()
+    let variance = |of: &[f64]| {
+        let mean = of.iter().sum::<f64>() / count;
+        of.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / count
     };
-    let spread = (product(&x, &x) * product(&y, &y)).sqrt();
     // What has no contrast correlates with nothing.
-    difference <= LARGEST_DIFFERENCE && (spread <= count || product(&x, &y) / spread >= LEAST_CORRELATION)
+    let is_flat = variance(&x) * variance(&y) <= 1.0;
+    difference <= LARGEST_DIFFERENCE && (is_flat || pearson(&x, &y) >= LEAST_CORRELATION)
 }
 
 #[cfg(test)]

@@ -160,7 +160,6 @@ pub(super) fn examine(
 
 /// The headline: shipped or not, and why.
 pub(super) fn headline(conduct: &Conduct, ground: Ground, class: &str, edit: super::Edit) -> String {
-    let points = |value: f64| format!("{:.0} points", 100.0 * value);
     if conduct.shipped {
         let why = match ground {
             Ground::Named => "asked for by name".to_owned(),
@@ -170,6 +169,7 @@ pub(super) fn headline(conduct: &Conduct, ground: Ground, class: &str, edit: sup
         };
         return format!("An edit was shipped ({edit}): {why}.");
     }
+    let shares = conduct.cue.as_ref().and_then(CueTest::in_training_alone);
     match (ground, conduct.answer) {
         (Ground::Confirmed | Ground::ConfirmedByUser, _) => format!(
             "Nothing was edited: a shortcut of “{class}” is {}, but no edit is better than leaving the layer as it is.",
@@ -180,24 +180,15 @@ pub(super) fn headline(conduct: &Conduct, ground: Ground, class: &str, edit: sup
             "Nothing was edited. A cue of “{class}” {} {}Look at the pictures with and without it, and run again with {} if it \
              is not.",
             Answer::NeedsYourEye,
-            in_training_alone(conduct).map_or_else(String::new, |said| said + " "),
+            shares.map_or_else(String::new, |said| format!("{said} ")),
             Setting::Confirm
         ),
         _ => {
-            let power = conduct.detectable.filter(|d| d.is_finite()).map_or_else(String::new, |effect| {
-                let points = points(effect);
-                format!(" One that makes a class's probability {points} too high would have been seen in four cases of five.")
-            });
+            let power = conduct.power("One").map_or_else(String::new, |said| format!(" {said}."));
             let limit = conduct.limit.as_ref().map_or_else(String::new, |limit| format!(" {limit}"));
             format!("Nothing was edited: no shortcut was found.{power}{limit}")
         }
     }
-}
-
-/// How the cue goes with its class in the splits, where that is what asks for an eye.
-fn in_training_alone(conduct: &Conduct) -> Option<String> {
-    let association = conduct.cue.as_ref()?.association?;
-    association.is_of_training(1.0, 1).then(|| association.to_string())
 }
 
 /// Refuses a class that a split lacks.

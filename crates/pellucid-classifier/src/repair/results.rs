@@ -296,6 +296,13 @@ pub struct CueTest {
     pub association: Option<Association>,
 }
 
+impl CueTest {
+    /// How the cue goes with its class in the splits, where it does in training and hardly in validation.
+    pub fn in_training_alone(&self) -> Option<&Association> {
+        self.association.as_ref().filter(|association| association.is_of_training(1.0, 1))
+    }
+}
+
 /// What a repair found before it edited anything, and what it decided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Conduct {
@@ -317,6 +324,16 @@ pub struct Conduct {
     pub headline: String,
     /// What the shipped edit gains over the better of the plain and the class-balanced refit, on the test split.
     pub over_refit: Option<Change>,
+}
+
+impl Conduct {
+    /// What would have been seen, as a sentence about `one` without its end; `None` where that is not known.
+    pub fn power(&self, one: &str) -> Option<String> {
+        let points = 100.0 * self.detectable.filter(|effect| effect.is_finite())?;
+        Some(format!(
+            "{one} that makes a class's probability {points:.0} points too high would have been seen in four cases of five"
+        ))
+    }
 }
 
 /// A repair with how it was run.

@@ -151,10 +151,7 @@ fn candidate(
     layer: &DecisionLayer,
     suspects: usize,
 ) -> Option<Candidate> {
-    let says = |j: usize| {
-        let column = layer.weight.column(j);
-        f64::from(column[class]) - column.iter().map(|&w| f64::from(w)).sum::<f64>() / column.len() as f64
-    };
+    let says = |j: usize| layer.says(class, j);
     let mut order: Vec<usize> = (0..shares.len()).filter(|&j| shares[j] > 0.0 && says(j) > 0.0).collect();
     order.sort_by(|&a, &b| shares[b].total_cmp(&shares[a]).then(a.cmp(&b)));
     // A cue is some of the features; most of them together are the class itself.
