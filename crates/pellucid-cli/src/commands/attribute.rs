@@ -27,8 +27,8 @@ pub struct AttributeArgs {
     /// The neuron to explain
     #[arg(long, value_name = "J")]
     pub neuron: Option<usize>,
-    /// Methods (several may be named)
-    #[arg(long, num_args = 1.., value_parser = methods(), default_values = method_ids())]
+    /// Methods (several may be named); by default each that the network has what it takes for
+    #[arg(long, num_args = 1.., value_parser = methods())]
     pub method: Vec<String>,
     /// Points on the way from gray to the picture, for methods that go it
     #[arg(long, default_value_t = 32)]
@@ -58,10 +58,6 @@ impl AttributeArgs {
         let settings = AttributionSettings::default().with_steps(self.points).with_copies(self.copies);
         (question, self.method.iter().map(String::as_str).collect(), settings.with_seed(self.seed))
     }
-}
-
-fn method_ids() -> Vec<&'static str> {
-    pellucid::attribution_methods().iter().map(|m| m.id()).collect()
 }
 
 /// The methods that the library has, with its words for them.

@@ -1,6 +1,6 @@
 //! `pellucid visualize`: pictures that do what they should, the same bytes for the same seed, and clear words for the rest.
 
-use crate::stage::{Ran, Stage, repository};
+use crate::stage::{Ran, Stage, repository, without_places};
 use pellucid::internals::graph::{ElementType, Graph, Model, Node, Value};
 use pellucid::internals::vision::picture::Picture;
 use std::path::Path;
@@ -156,6 +156,18 @@ fn an_attribution_adds_up_finds_the_place_and_passes_its_checks() {
         }
     }
     assert!(stage.at("maps/seen.png").is_file() && !stage.at("maps/smooth-grad.png").exists());
+}
+
+#[test]
+fn methods_that_need_a_map_are_left_out_with_the_reason_where_there_is_none_and_refused_where_named() {
+    let stage = Stage::with_mistakes();
+    stage.model(&without_places());
+    let attribute = |more: &[&str]| stage.run(&[&["attribute", "model.onnx", "data/red/0.png"][..], more].concat());
+    let ran = attribute(&["--json"]).fine();
+    let made = ran.json()["maps"].as_array().unwrap().iter().map(|map| map["id"].to_string()).collect::<Vec<_>>();
+    assert_eq!(made, ["\"integrated-gradients\"", "\"smooth-grad\""]);
+    assert!(ran.err.contains("grad-cam") && ran.err.contains("no feature map"), "{}", ran.err);
+    attribute(&["--method", "grad-cam"]).refused(&["no feature map, which grad-cam needs"]);
 }
 
 #[test]
